@@ -1,0 +1,113 @@
+# Shared by every step: errors, results, privileges, the lock on the host, waiting.
+# shellcheck shell=bash
+set -euo pipefail
+umask 077
+
+here=${BASH_SOURCE[0]%/*}
+
+fail() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+# A line that the upgrade reads back; every other line of output is for people.
+result() { printf '::%s=%s\n' "$1" "$2"; }
+
+need() {
+    local name
+    for name in "$@"; do
+        [[ -n ${!name-} ]] || fail "$name is not set: run this step through the upgrade, or set it (the head of the script lists what it needs)"
+    done
+}
+
+as_root() {
+    if [[ ${BECOME:-none} == sudo ]]; then sudo -n -- "$@"; else "$@"; fi
+}
+
+as_service_user() {
+    if [[ ${BECOME:-none} == sudo && -n ${SERVICE_USER-} ]]; then sudo -n -u "$SERVICE_USER" -- "$@"; else "$@"; fi
+}
+
+# One step at a time on a host: a retry waits here for the attempt that it replaces.
+lock_host() {
+    need STATE
+    exec 9>"$STATE/lock"
+    flock -w "${LOCK_TIMEOUT:-120}" 9 ||
+        fail "another step has held $STATE/lock for ${LOCK_TIMEOUT:-120} s: wait until it ends (see 'fuser $STATE/lock'), then retry"
+}
+
+# wait_until SECONDS COMMAND...: poll until the command succeeds; 1 when the time is up.
+wait_until() {
+    local deadline=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        ((SECONDS < deadline)) || return 1
+        sleep 0.2 9>&-
+    done
+}
+
+http_status() { python3 "$here/http_status.py" "$1" 9>&-; }
+
+# Put standard input into a file that root owns, only if it differs; the mode and owner are those of a like file.
+install_file() {
+    local target=$1 like=${2-} fresh
+    fresh=$(mktemp "$STATE/install.XXXXXX")
+    cat >"$fresh"
+    if as_root cmp -s "$fresh" "$target"; then
+        rm -f "$fresh"
+        return
+    fi
+    as_root cp "$fresh" "$target.new"
+    if [[ -n $like ]]; then
+        as_root chown --reference="$like" "$target.new"
+        as_root chmod --reference="$like" "$target.new"
+    else
+        as_root chmod 644 "$target.new"
+    fi
+    as_root mv -T "$target.new" "$target"
+    rm -f "$fresh"
+    echo "wrote $target"
+}
+
+# Hide what stands between :// and @ in text that goes to a log.
+mask_urls() { sed -E 's#(://[^:/@ ]*:)[^@ ]*@#\1***@#g'; }
+
+case ${SERVICE_MANAGER:-} in
+systemd | supervisor)
+    # shellcheck source=/dev/null
+    source "$here/service-$SERVICE_MANAGER.sh"
+    ;;
+*) fail "SERVICE_MANAGER is '${SERVICE_MANAGER:-}', expected systemd or supervisor: set service_manager.kind in the cloud file" ;;
+esac
+
+# The release of Heat that a venv holds; empty where there is none.
+installed_release() {
+    local python=$1/bin/python
+    [[ -x $python ]] || return 0
+    "$python" -c 'from importlib import metadata; print(metadata.version("openstack-heat"))' 2>/dev/null || true
+}
+
+service_is() { [[ $(service_state "$1") == "$2" ]]; }
+
+service_ended() { [[ $(service_state "$1") =~ ^(inactive|failed|absent)$ ]]; }
+
+# Start a service and see it run; its last lines of log explain a failure.
+start_and_check() {
+    local unit=$1
+    if service_is "$unit" active; then
+        echo "$unit runs already"
+        return
+    fi
+    service_start "$unit"
+    wait_until "${START_TIMEOUT:-60}" service_is "$unit" active && return
+    service_log "$unit" 15 2>&1 | mask_urls >&2
+    fail "$unit is '$(service_state "$unit")' ${START_TIMEOUT:-60} s after its start, expected active: the lines above are the end of its log; mend the cause, then clear this task"
+}
+
+# Stop a service and see it gone; the service manager's own time-out bounds the wait.
+stop_and_check() {
+    local unit=$1
+    if service_is "$unit" absent; then return; fi
+    service_stop "$unit"
+    service_ended "$unit" || fail "$unit is '$(service_state "$unit")' after it was stopped, expected inactive: look at its log, then clear this task"
+}
