@@ -1,0 +1,95 @@
+"""The parameters of a run, checked against the cloud file before anything is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from heat_upgrade.cloud import Cloud
+from heat_upgrade.problems import Problem, ProblemsError, did_you_mean, show
+
+NAMES = ("target_release", "hosts", "delete_old_vhost")
+
+
+class ParameterError(ProblemsError):
+    """Parameters that a run can't have; the message lists every problem."""
+
+
+@dataclass(frozen=True)
+class RunParameters:
+    """What a run is to do.
+
+    :param target_release: the release to go to.
+    :param hosts: the names of the hosts to upgrade, in the order of the cloud file.
+    :param delete_old_vhost: whether the old release's vhost is deleted at the end.
+    """
+
+    target_release: str
+    hosts: tuple[str, ...]
+    delete_old_vhost: bool = False
+
+    @classmethod
+    def parse(cls, params: Mapping[str, Any], cloud: Cloud) -> RunParameters:
+        """Return a run's parameters.
+
+        :param params: the run's ``params``; without ``hosts`` all hosts are meant.
+        :param cloud: the cloud that the run is for.
+        :raises ParameterError: with every problem found.
+        """
+        everyone = [host.name for host in cloud.hosts]
+        target = params.get("target_release")
+        hosts = params.get("hosts", everyone)
+        delete = params.get("delete_old_vhost", False)
+        problems = [
+            *_unknown(params),
+            *_wrong_target(target, [release.version for release in cloud.releases]),
+            *_wrong_hosts(hosts, everyone),
+            *_wrong_flag(delete),
+        ]
+        if problems:
+            raise ParameterError(f"parameters for {cloud.name}", problems)
+        return cls(str(target), tuple(name for name in everyone if name in hosts), delete)
+
+
+def _unknown(params: Mapping[str, Any]) -> Iterator[Problem]:
+    # A misspelt `hosts` would otherwise upgrade them all.
+    for name in sorted(set(params) - set(NAMES), key=str):
+        todo = did_you_mean(str(name), NAMES, "leave it out")
+        yield Problem("parameters", f"the unknown parameter {show(name)}", f"only {', '.join(NAMES)}", todo)
+
+
+def _wrong_target(target: Any, versions: list[str]) -> Iterator[Problem]:
+    later = versions[1:]
+    expected = f"one of {', '.join(later)}"
+    if target == versions[0]:
+        expected = f"a release after the cloud file's first ({', '.join(later)})"
+        yield Problem("target_release", show(target), expected, f"choose {later[0]}; going back is not supported yet")
+    elif target not in later:
+        todo = did_you_mean(str(target), later, "choose one of them or add the release to the cloud file")
+        yield Problem("target_release", show(target), expected, todo)
+
+
+def _wrong_hosts(hosts: Any, known: list[str]) -> Iterator[Problem]:
+    example = f"write for example {known[:2]!r}".replace("'", '"')
+    if not isinstance(hosts, list | tuple) or not hosts:
+        yield Problem("hosts", show(hosts), "a list with at least one of the cloud's hosts", example)
+        return
+    for index, name in enumerate(hosts):
+        where = f"hosts[{index}]"
+        if not isinstance(name, str):
+            yield Problem(where, show(name), "the name of a host", example)
+        elif name not in known:
+            todo = did_you_mean(name, known, "write a name from the cloud file")
+            yield Problem(where, show(name), f"a host of the cloud ({_some(known)})", todo)
+        elif name in hosts[:index]:
+            yield Problem(where, show(name), "each host once", "delete the repeated one")
+
+
+def _wrong_flag(value: Any) -> Iterator[Problem]:
+    if not isinstance(value, bool):
+        yield Problem("delete_old_vhost", show(value), "true or false", "write true or false without quotes")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,112 @@
+"""From which release an upgrade goes to its target, told by what runs on the hosts and by nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+
+from heat_upgrade.cloud import Cloud, Release
+from heat_upgrade.problems import Problem, ProblemsError
+
+_SEQUENTIAL = "Heat's upgrade guide: upgrades are tested only between sequential releases"
+
+
+class MoveError(ProblemsError):
+    """A move that is refused, with the reason and the target to choose instead."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """A move from one release to the next one.
+
+    :param source: the release that the upgrade retires.
+    :param target: the release that it brings.
+    """
+
+    source: Release
+    target: Release
+
+
+def plan_move(cloud: Cloud, target: str, running: Mapping[str, Set[str]]) -> Move:
+    """Return the move that brings the hosts to the target.
+
+    :param cloud: the cloud.
+    :param target: the release to go to, one of the cloud's.
+    :param running: for each host the releases of which a service runs there; none, one, or two in mid-upgrade.
+    :raises MoveError: if it isn't a move to the next release.
+    """
+    goal = cloud.release(target)
+    others = _others(cloud, target, running)
+    if not others:
+        return Move(_before(cloud, goal), goal)
+    _refuse_unknown(cloud, others)
+    _refuse_several(cloud, goal, others)
+    source = cloud.release(next(iter(others)))
+    _refuse_going_back(cloud, source, goal)
+    _refuse_jump(cloud, source, goal)
+    return Move(source, goal)
+
+
+def _others(cloud: Cloud, target: str, running: Mapping[str, Set[str]]) -> dict[str, list[str]]:
+    """Return the hosts by each release other than the target that runs on them, oldest release first."""
+    versions = {version for releases in running.values() for version in releases} - {target}
+    order = [release.version for release in cloud.releases]
+    known_first = sorted(versions, key=lambda v: (order.index(v) if v in order else len(order), v))
+    return {v: [host for host, releases in running.items() if v in releases] for v in known_first}
+
+
+def _before(cloud: Cloud, goal: Release) -> Release:
+    position = cloud.releases.index(goal)
+    if position == 0:
+        raise _refused(
+            cloud, goal.version, "a release with one before it", f"choose {cloud.releases[1].version} or a later one"
+        )
+    return cloud.releases[position - 1]
+
+
+def _refuse_unknown(cloud: Cloud, others: Mapping[str, list[str]]) -> None:
+    unknown = [version for version in others if version not in {r.version for r in cloud.releases}]
+    if unknown:
+        found = "; ".join(f"{version} on {', '.join(others[version])}" for version in unknown)
+        expected = f"only releases of the cloud file ({', '.join(r.version for r in cloud.releases)})"
+        todo = "add the release that runs to the cloud file's `releases`, or stop it there"
+        raise MoveError(f"upgrade of {cloud.name}", [Problem("running releases", found, expected, todo)])
+
+
+def _refuse_several(cloud: Cloud, goal: Release, others: Mapping[str, list[str]]) -> None:
+    if len(others) < 2:
+        return
+    found = "; ".join(f"{version} on {', '.join(hosts)}" for version, hosts in others.items())
+    releases = [cloud.release(version) for version in others]
+    if len(releases) == 2 and _is_next(cloud, *releases):
+        todo = f"choose {releases[1].version} to finish that upgrade first"
+    else:
+        todo = "stop what should not run there, so that one release and its next one are left"
+    expected = f"one release beside {goal.version} at most ({_SEQUENTIAL})"
+    raise MoveError(f"upgrade of {cloud.name}", [Problem("running releases", found, expected, todo)])
+
+
+def _refuse_going_back(cloud: Cloud, source: Release, goal: Release) -> None:
+    """Refuse the way back; without this rule it is a move like any other that `_refuse_jump` lets pass."""
+    if _is_next(cloud, goal, source):
+        expected = f"a release after {source.version}, which runs: going back is not supported yet"
+        raise _refused(cloud, goal.version, expected, _next_target(cloud, source))
+
+
+def _refuse_jump(cloud: Cloud, source: Release, goal: Release) -> None:
+    if not (_is_next(cloud, source, goal) or _is_next(cloud, goal, source)):
+        expected = f"the release next to {source.version}, which runs ({_SEQUENTIAL})"
+        raise _refused(cloud, goal.version, expected, _next_target(cloud, source))
+
+
+def _is_next(cloud: Cloud, release: Release, following: Release) -> bool:
+    return cloud.releases.index(following) == cloud.releases.index(release) + 1
+
+
+def _next_target(cloud: Cloud, source: Release) -> str:
+    later = cloud.releases[cloud.releases.index(source) + 1 :]
+    return f"choose {later[0].version}" if later else f"add the release after {source.version} to the cloud file"
+
+
+def _refused(cloud: Cloud, target: str, expected: str, todo: str) -> MoveError:
+    return MoveError(f"upgrade of {cloud.name}", [Problem("target_release", repr(target), expected, todo)])
