@@ -1,0 +1,46 @@
+"""Show what runs of a lab."""
+
+from __future__ import annotations
+
+from lab.bring_up import build_info, cfn_answers
+from lab.cloud_lab import Lab, LabHost
+from lab.haproxy import BACKENDS, server_states
+
+SERVERS = ("mariadb", "epmd", "rabbitmq", "haproxy")
+
+
+def print_status(lab: Lab) -> bool:
+    """Print a table of the servers and the hosts; tell whether all of it runs."""
+    servers = {name: lab.server(name).running() for name in SERVERS}
+    rotation = server_states(lab)
+    rows = [_host_row(host, rotation) for host in lab.hosts]
+    print(f"lab {lab.name} ({lab.size}), {lab.endpoint}")
+    print("  servers: " + ", ".join(f"{name} {'up' if up else 'DOWN'}" for name, up in servers.items()))
+    header = ("host", "address", "sshd", "supervisord", "api", "engine that answered", "cfn", "rotation")
+    _print_table([header, *rows])
+    hosts_run = all(host.sshd.running() and host.supervisord.running() for host in lab.hosts)
+    return all(servers.values()) and hosts_run and not any("DOWN" in row for row in rows)
+
+
+def _host_row(host: LabHost, rotation: dict[str, str]) -> tuple[str, ...]:
+    info = (build_info(host) or ("DOWN", "DOWN")) if "api" in host.roles else ("-", "-")
+    cfn = "-"
+    if "api-cfn" in host.roles:
+        cfn = "up" if cfn_answers(host) else "DOWN"
+    states = [rotation.get(f"{BACKENDS[role]}/{host.name}", "DOWN") for role in host.apis]
+    up = {True: "up", False: "DOWN"}
+    return (
+        host.name,
+        host.address,
+        up[host.sshd.running()],
+        up[host.supervisord.running()],
+        *info,
+        cfn,
+        " ".join(states),
+    )
+
+
+def _print_table(rows: list[tuple[str, ...]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
