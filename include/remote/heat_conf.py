@@ -1,6 +1,7 @@
 """Read and rewrite a heat.conf as text, so that comments, order and odd characters survive.
 
 heat_conf.py get SECTION KEY DEFAULT                    < heat.conf   print one value
+heat_conf.py vhost                                      < heat.conf   print the vhost of transport_url
 heat_conf.py mysql-options                              < heat.conf   print [database] connection as an option file
 heat_conf.py rewrite --vhost V [--set S K V] [--add S K V] [--move OLD=NEW]  < heat.conf   print the new heat.conf
 
@@ -15,7 +16,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 SECTION = re.compile(r"\s*\[(?P<name>[^\]]+)\]")
 OPTION = re.compile(r"(?P<key>[^\s=:#;\[][^=:]*?)(?P<sign>\s*[=:]\s*)(?P<value>.*?)\s*$")
 # Everything before the vhost may hold passwords of several brokers; the query holds TLS options.
-TRANSPORT_URL = re.compile(r"(?P<brokers>[\w+.-]+://[^/?#]*)(?:/[^?#]*)?(?P<query>\?.*)?")
+TRANSPORT_URL = re.compile(r"(?P<brokers>[\w+.-]+://[^/?#]*)(?:/(?P<vhost>[^?#]*))?(?P<query>\?.*)?")
 
 
 def options(lines):
@@ -60,20 +61,26 @@ def add(lines, section, key, value):
         put(lines, section, key, ",".join([*present, value]))
 
 
-def change_vhost(lines, vhost):
-    """Give transport_url another vhost and leave its brokers, passwords and TLS options to the letter."""
+def transport_url(lines):
+    """Take transport_url apart."""
     url = get(lines, "DEFAULT", "transport_url")
     if url is None:
         sys.exit(
-            "error: no transport_url in [DEFAULT] of the running release's heat.conf, expected rabbit://...: "
+            "error: no transport_url in [DEFAULT] of heat.conf, expected rabbit://...: "
             "write it there (the upgrade changes nothing but its vhost), then retry"
         )
     match = TRANSPORT_URL.fullmatch(url)
     if not match:
         sys.exit(
-            "error: transport_url in [DEFAULT] of the running release's heat.conf is no URL of the form "
+            "error: transport_url in [DEFAULT] of heat.conf is no URL of the form "
             "rabbit://user:password@host:port/vhost: correct it (percent-encode / ? # in passwords), then retry"
         )
+    return match
+
+
+def change_vhost(lines, vhost):
+    """Give transport_url another vhost and leave its brokers, passwords and TLS options to the letter."""
+    match = transport_url(lines)
     put(lines, "DEFAULT", "transport_url", f"{match['brokers']}/{quote(vhost, safe='')}{match['query'] or ''}")
 
 
@@ -132,6 +139,7 @@ def main():
     getter.add_argument("section")
     getter.add_argument("key")
     getter.add_argument("default")
+    verbs.add_parser("vhost")
     verbs.add_parser("mysql-options")
     rewriter = verbs.add_parser("rewrite")
     rewriter.add_argument("--vhost", required=True)
@@ -143,6 +151,8 @@ def main():
     lines = sys.stdin.read().splitlines()
     if arguments.verb == "get":
         print(get(lines, arguments.section, arguments.key, arguments.default))
+    elif arguments.verb == "vhost":
+        print(unquote(transport_url(lines)["vhost"] or ""))
     elif arguments.verb == "mysql-options":
         sys.stdout.write(mysql_options(lines))
     else:

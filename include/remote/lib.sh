@@ -111,3 +111,6 @@ stop_and_check() {
     service_stop "$unit"
     service_ended "$unit" || fail "$unit is '$(service_state "$unit")' after it was stopped, expected inactive: look at its log, then clear this task"
 }
+
+# The name under which Heat knows the engine that this configuration is for.
+heat_host() { as_root cat "$1" | python3 "$here/heat_conf.py" get DEFAULT host "$(hostname)"; }

@@ -1,0 +1,155 @@
+"""
+One DAG per cloud file: a rolling upgrade of Heat, in the order of Heat's own upgrade guide.
+
+The old engines stay until the drain is over, which the guide doesn't ask for: stopping a busy engine loses work even
+while another one of its release is alive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from itertools import pairwise, product
+from pathlib import Path
+
+from airflow.sdk import DAG, Param, TaskGroup, TriggerRule, chain
+
+from heat_upgrade.cloud import Cloud, CloudFileError, Host, clouds_directory, load_clouds
+from heat_upgrade.operators.api import (
+    LeaveRotationOperator,
+    MaySwitchOperator,
+    RejoinRotationOperator,
+    SwitchApiOperator,
+)
+from heat_upgrade.operators.base import HostOperator
+from heat_upgrade.operators.database import BackUpDatabaseOperator, SyncDatabaseOperator
+from heat_upgrade.operators.engine import RetireEngineOperator, StartEngineOperator
+from heat_upgrade.operators.preflight import BrokenCloudOperator, PreflightOperator
+from heat_upgrade.operators.prepare import PrepareHostOperator
+from heat_upgrade.operators.verify import VerifyCloudOperator
+from heat_upgrade.operators.vhost import CreateVhostOperator, DeleteVhostOperator
+from heat_upgrade.sensors.drain import OldEnginesDrainedSensor
+
+DOC = Path(__file__).with_suffix(".md").read_text()
+
+
+def rolling_upgrade(cloud: Cloud) -> DAG:
+    """Build the DAG that upgrades one cloud."""
+    with DAG(
+        dag_id=f"heat_rolling_upgrade__{cloud.name}",
+        schedule=None,
+        max_active_runs=1,
+        catchup=False,
+        params=run_parameters(cloud),
+        # A host that isn't part of a run is skipped, and a skip doesn't hold up the next host; a failure does.
+        default_args={
+            "cloud": cloud,
+            "trigger_rule": TriggerRule.NONE_FAILED,
+            "retries": 2,
+            "retry_delay": timedelta(seconds=15),
+        },
+        doc_md=DOC,
+        tags=["heat", "upgrade", cloud.name],
+    ) as dag:
+        prepare = for_each(cloud.hosts, "prepare", PrepareHostOperator)
+        # A group of their own, not the first task of each host's group: every new engine must listen before the first
+        # API moves, and groups that wait for one another can't be drawn.
+        start_new_engines = for_each(cloud.hosts_with("engine"), "start_new_engines", StartEngineOperator)
+        waves = [[switch_api(host) for host in wave] for wave in cloud.api_waves()]
+        wait_until_drained = OldEnginesDrainedSensor(task_id="wait_until_drained")
+        retire = retire_old_engines(cloud)
+
+        chain(
+            PreflightOperator(task_id="preflight"),
+            prepare,
+            BackUpDatabaseOperator(task_id="back_up_database"),
+            CreateVhostOperator(task_id="create_vhost"),
+            SyncDatabaseOperator(task_id="sync_database"),
+            start_new_engines,
+            MaySwitchOperator(task_id="may_switch"),
+            waves[0],
+        )
+        for wave, next_wave in pairwise(waves):
+            for host, next_host in product(wave, next_wave):
+                host >> next_host
+        chain(
+            waves[-1],
+            wait_until_drained,
+            retire,
+            VerifyCloudOperator(task_id="verify_cloud", trigger_rule=TriggerRule.ALL_SUCCESS),
+            DeleteVhostOperator(task_id="delete_old_vhost", trigger_rule=TriggerRule.ALL_SUCCESS),
+        )
+    return dag
+
+
+def for_each(hosts: Iterable[Host], group_id: str, operator: type[HostOperator]) -> TaskGroup:
+    """Build a group with the same task for every host, all at once."""
+    with TaskGroup(group_id) as group:
+        for host in hosts:
+            operator(task_id=host.task_id, host=host)
+    return group
+
+
+def switch_api(host: Host) -> TaskGroup:
+    """Build the group that moves the APIs of one host; skipped as a whole where the run leaves the host out."""
+    with TaskGroup(host.task_id) as group:
+        chain(
+            LeaveRotationOperator(task_id="leave_rotation", host=host),
+            SwitchApiOperator(task_id="switch_api", host=host, trigger_rule=TriggerRule.ALL_SUCCESS),
+            RejoinRotationOperator(task_id="rejoin_rotation", host=host, trigger_rule=TriggerRule.ALL_SUCCESS),
+        )
+    return group
+
+
+def retire_old_engines(cloud: Cloud) -> TaskGroup:
+    """Build the group that stops the old engines, host after host, once the sensor has opened."""
+    with TaskGroup("retire") as group:
+        chain(
+            *[
+                RetireEngineOperator(task_id=host.task_id, host=host, trigger_rule=TriggerRule.ALL_SUCCESS)
+                for host in cloud.hosts_with("engine")
+            ]
+        )
+    return group
+
+
+def run_parameters(cloud: Cloud) -> dict[str, Param]:
+    """Build the trigger form."""
+    targets = [release.version for release in cloud.releases[1:]]
+    names = [host.name for host in cloud.hosts]
+    return {
+        "target_release": Param(
+            targets[0],
+            type="string",
+            enum=targets,
+            title="Target release",
+            description="The release to go to: the one after that which runs. Anything else is refused by preflight.",
+        ),
+        "hosts": Param(
+            names,
+            type="array",
+            examples=names,
+            title="Hosts",
+            description="All, or some now and the others in a later run; the last run retires the old engines.",
+        ),
+        "delete_old_vhost": Param(
+            False,
+            type="boolean",
+            title="Delete the old vhost",
+            description="Delete the old release's RabbitMQ vhost at the end. Off, it stays until you delete it.",
+        ),
+    }
+
+
+def broken_cloud(name: str, error: CloudFileError) -> DAG:
+    """Build a DAG that shows what is wrong with a cloud file; the other clouds keep theirs."""
+    with DAG(
+        dag_id=f"heat_rolling_upgrade__{name}", schedule=None, doc_md=f"```\n{error}\n```", tags=["heat", "broken"]
+    ) as dag:
+        BrokenCloudOperator(task_id="preflight", problems=str(error))
+    return dag
+
+
+for name, cloud in load_clouds(clouds_directory()).items():
+    dag = broken_cloud(name, cloud) if isinstance(cloud, CloudFileError) else rolling_upgrade(cloud)
+    globals()[dag.dag_id] = dag

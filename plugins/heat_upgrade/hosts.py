@@ -1,0 +1,129 @@
+"""What the hosts of a cloud really run: asked of the hosts, never remembered."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from heat_upgrade import steps
+from heat_upgrade.cloud import Commands, HAProxy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from heat_upgrade.cloud import Cloud, Deployment, Host, Role
+    from heat_upgrade.hooks.host import HeatHostHook
+
+# A service in one of these states still works, or will.
+ALIVE = frozenset({"active", "starting", "stopping"})
+SSH_SESSIONS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class HostState:
+    """
+    What one host runs.
+
+    :param host: the host
+    :param heat_host: the name under which its engine is known to Heat: ``host`` in heat.conf
+    :param services: state of each service, by role and release
+    :param installed: version found in each release's venv, by release; empty where there is none
+    :param vhosts: vhost that each release's heat.conf names, by release
+    """
+
+    host: Host
+    heat_host: str
+    services: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    installed: Mapping[str, str] = field(default_factory=dict)
+    vhosts: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, host: Host, results: Mapping[str, str]) -> HostState:
+        """Read what the step ``look`` reported."""
+        words = {tuple(key.split("/")): value for key, value in results.items()}
+        return cls(
+            host=host,
+            heat_host=results.get("heat_host", ""),
+            services={(key[0], key[1]): value for key, value in words.items() if key[0] in host.roles},
+            installed={key[1]: value for key, value in words.items() if key[0] == "installed"},
+            vhosts={key[1]: value for key, value in words.items() if key[0] == "vhost"},
+        )
+
+    def releases(self, role: Role) -> set[str]:
+        """Return the releases of which a service is alive."""
+        return {release for (name, release), state in self.services.items() if name == role and state in ALIVE}
+
+    @property
+    def running(self) -> set[str]:
+        """Return the releases of which any service is alive."""
+        return {release for (_, release), state in self.services.items() if state in ALIVE}
+
+    def moved(self, target: str) -> bool:
+        """Say whether each of the host's APIs runs on the target alone and its engine, if any, at least there too."""
+        apis = all(self.releases(role) == {target} for role in self.host.api_roles)
+        return apis and ("engine" not in self.host.roles or target in self.releases("engine"))
+
+
+def hook_for(cloud: Cloud, host: Host) -> HeatHostHook:
+    """Return the SSH hook of a host."""
+    from heat_upgrade.hooks.host import HeatHostHook
+
+    return HeatHostHook(
+        ssh_conn_id=cloud.connections.ssh,
+        address=host.address,
+        port=host.port,
+        host_key=host.host_key,
+        name=host.name,
+    )
+
+
+def rotation_hook(deployment: Deployment, role: Role) -> HeatHostHook:
+    """Return the SSH hook of the machine on which an API leaves and rejoins the rotation."""
+    from heat_upgrade.hooks.host import HeatHostHook
+
+    rotation = deployment.rotation(role)
+    if not isinstance(rotation, HAProxy | Commands) or not rotation.address:
+        return hook_for(deployment.cloud, deployment.host)
+    return HeatHostHook(
+        ssh_conn_id=deployment.cloud.connections.ssh,
+        address=rotation.address,
+        port=rotation.port,
+        host_key=rotation.host_key,
+        name=f"{deployment.host.name}'s load balancer {rotation.address}",
+    )
+
+
+def look_at(cloud: Cloud, hosts: Iterable[Host]) -> dict[str, HostState | Exception]:
+    """
+    Ask hosts, at once, what they run; a host that can't be asked gives its error.
+
+    :param cloud: the cloud
+    :param hosts: some of its hosts
+    """
+    # The hooks read their connections here, in the task's own thread.
+    hooks = [(host, hook_for(cloud, host)) for host in hosts]
+
+    def ask(pair: tuple[Host, HeatHostHook]) -> HostState | Exception:
+        host, hook = pair
+        try:
+            return HostState.parse(host, hook.run_step(steps.look(cloud, host), silence=120))
+        except Exception as error:
+            return error
+
+    with ThreadPoolExecutor(SSH_SESSIONS_AT_ONCE) as pool:
+        return {host.name: state for (host, _), state in zip(hooks, pool.map(ask, hooks), strict=True)}
+
+
+def states_of(cloud: Cloud, hosts: Iterable[Host]) -> dict[str, HostState]:
+    """
+    Ask hosts, at once, what they run.
+
+    :raises Exception: the first error of a host that can't be asked
+    """
+    states: dict[str, HostState] = {}
+    for name, state in look_at(cloud, hosts).items():
+        if isinstance(state, Exception):
+            raise state
+        states[name] = state
+    return states

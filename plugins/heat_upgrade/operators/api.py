@@ -1,0 +1,94 @@
+"""A host's APIs: out of the rotation, from one release to the next, back into the rotation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow.sdk.exceptions import AirflowException
+
+from heat_upgrade import hosts, steps
+from heat_upgrade.exceptions import UpgradeError
+from heat_upgrade.operators.base import CloudOperator, HostOperator, Plan
+
+if TYPE_CHECKING:
+    from heat_upgrade.cloud import Deployment
+    from heat_upgrade.hooks.host import HeatHostHook
+
+
+class MaySwitchOperator(CloudOperator):
+    """The gate before users are touched: an engine of the target listens for every selected host that has one."""
+
+    def upgrade(self, plan: Plan) -> None:
+        """Refuse to go on where calls to a new API would find no engine."""
+        from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+
+        vhost = self.cloud.release(plan.target).vhost
+        listening = RabbitMQManagementHook(self.cloud.connections.rabbitmq).consumers(vhost)
+        if not listening.get("engine"):
+            raise UpgradeError(
+                f"vhost {vhost} has no engine, expected at least one before an API moves there (its calls would time "
+                "out): add a host with an engine to this run's hosts"
+            )
+        self.log.info("%d engine processes of %s listen on vhost %s", listening["engine"], plan.target, vhost)
+
+
+class LeaveRotationOperator(HostOperator):
+    """Take a host's APIs out of the load balancer's rotation, unless they are on the target already."""
+
+    def upgrade(self, plan: Plan) -> None:
+        """Look at the host, then run the step for each API."""
+        state = hosts.states_of(self.cloud, [self.host])[self.host.name]
+        target = self.target(plan)
+        for role in self.host.api_roles:
+            if state.releases(role) == {plan.target}:
+                self.log.info("%s: heat-%s is on %s already", self.host.name, role, plan.target)
+                continue
+            hosts.rotation_hook(target, role).run_step(steps.leave_rotation(target, role))
+
+
+class SwitchApiOperator(HostOperator):
+    """Stop the source's APIs on a host, start the target's and see them answer with the target's release."""
+
+    def upgrade(self, plan: Plan) -> None:
+        """Run the step and ask the API, past the load balancer, which release answers."""
+        target = self.target(plan)
+        hook = hosts.hook_for(self.cloud, self.host)
+        hook.run_step(steps.switch_api(self.source(plan), target))
+        if "api" in self.host.api_roles:
+            check_release(hook, target)
+
+
+class RejoinRotationOperator(HostOperator):
+    """Put a host's APIs back into the rotation and see them accepted."""
+
+    def upgrade(self, plan: Plan) -> None:
+        """Run the step for each API."""
+        target = self.target(plan)
+        for role in self.host.api_roles:
+            hosts.rotation_hook(target, role).run_step(steps.rejoin_rotation(target, role))
+
+
+def check_release(hook: HeatHostHook, target: Deployment) -> None:
+    """
+    Ask a host's heat-api which release it is and which release's engine answers it.
+
+    :param hook: SSH to the host
+    :param target: the release that is expected
+    :raises UpgradeError: when another release answers
+    :raises AirflowException: when nothing answers; may pass by itself
+    """
+    from heat_upgrade.hooks.heat_api import HeatApiHook
+
+    listen = target.listen("api")
+    with hook.local_url(listen.address, listen.port) as url:
+        try:
+            found = HeatApiHook(target.cloud.connections.api).build_info(url)
+        except AirflowException as error:
+            raise AirflowException(f"{target.host.name}: {error}") from error
+    expected = target.release.version
+    if found != (expected, expected):
+        raise UpgradeError(
+            f"{target.host.name}: build_info names API {found.api} and engine {found.engine}, expected {expected} for "
+            f"both: check [revision] heat_revision and transport_url in {target.config}, then clear this task"
+        )
+    hook.log.info("%s: API and engine answer with %s", target.host.name, expected)

@@ -1,0 +1,68 @@
+"""A host's engines: the new one started beside the old one, the old one stopped after the drain."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from heat_upgrade import hosts, steps
+from heat_upgrade.exceptions import UpgradeError
+from heat_upgrade.operators.base import HostOperator, Plan
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+LISTENING_TIMEOUT = 120
+
+
+class StartEngineOperator(HostOperator):
+    """Start the target's engine beside the source's and see it listen on the target's vhost."""
+
+    def upgrade(self, plan: Plan) -> None:
+        """Run the step and wait for the engine's queue to have a consumer."""
+        target = self.target(plan)
+        started = hosts.hook_for(self.cloud, self.host).run_step(steps.start_engine(target))
+        self._wait_until_listening(started["heat_host"], target.vhost)
+
+    def _wait_until_listening(self, heat_host: str, vhost: str) -> None:
+        from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+
+        rabbitmq = RabbitMQManagementHook(self.cloud.connections.rabbitmq)
+        queue = f"engine.{heat_host}"
+        deadline = time.monotonic() + LISTENING_TIMEOUT
+        while not rabbitmq.consumers(vhost).get(queue):
+            if time.monotonic() > deadline:
+                raise UpgradeError(
+                    f"{self.host.name}: the new engine runs, but queue {queue} in vhost {vhost} has no consumer after "
+                    f"{LISTENING_TIMEOUT} s: see the engine's log for its connection to RabbitMQ, then clear this task"
+                )
+            time.sleep(0.5)
+        self.log.info("%s: the new engine listens on %s in vhost %s", self.host.name, queue, vhost)
+
+
+class RetireEngineOperator(HostOperator):
+    """Stop the source's engine; runs for every host of the cloud, since the last run retires them all."""
+
+    def execute(self, context: Context) -> None:
+        """Stop the engine, whichever hosts the run was for."""
+        self.upgrade(Plan.of(context))
+
+    def upgrade(self, plan: Plan) -> None:
+        """Run the step; see the engine gone and no message left for nobody."""
+        hosts.hook_for(self.cloud, self.host).run_step(
+            steps.stop_engine(self.source(plan)), silence=self.cloud.services.stop_timeout + 60
+        )
+        self._refuse_leftovers(self.source(plan).vhost)
+
+    def _refuse_leftovers(self, vhost: str) -> None:
+        from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+
+        rabbitmq = RabbitMQManagementHook(self.cloud.connections.rabbitmq)
+        if not rabbitmq.vhost_exists(vhost):
+            return
+        shared = [queue for queue in rabbitmq.queues(vhost) if queue.name in ("engine", "engine_worker")]
+        if left := [f"{queue.name}: {queue.ready + queue.unacknowledged}" for queue in shared if queue.ready]:
+            raise UpgradeError(
+                f"{self.host.name}: the old engine has ended and left messages in vhost {vhost} ({', '.join(left)}), "
+                "expected none: start an old engine again, let it work them off, clear wait_until_drained"
+            )

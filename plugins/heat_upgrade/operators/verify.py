@@ -1,0 +1,71 @@
+"""The guide's last step: double check the database and the services, as users see them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from heat_upgrade import hosts
+from heat_upgrade.exceptions import UpgradeError
+from heat_upgrade.operators.api import check_release
+from heat_upgrade.operators.base import CloudOperator
+from heat_upgrade.operators.preflight import STRANDED_AFTER, live_engine_ids
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from heat_upgrade.hosts import HostState
+    from heat_upgrade.operators.base import Plan
+
+
+class VerifyCloudOperator(CloudOperator):
+    """See every service on the target, every engine listening, no stack stranded, and a new stack complete."""
+
+    def upgrade(self, plan: Plan) -> None:
+        """Check all of it and name everything that isn't as it should be."""
+        from heat_upgrade.hooks.heat_api import HeatApiHook
+
+        states = hosts.states_of(self.cloud, self.cloud.hosts)
+        if problems := [*self._services(plan, states), *self._engines(plan, states), *self._stranded(plan)]:
+            raise UpgradeError("the cloud isn't as it should be after the upgrade:\n" + "\n".join(problems))
+        for host in self.cloud.hosts_with("api"):
+            check_release(
+                hosts.hook_for(self.cloud, host), self.cloud.deployment(host, self.cloud.release(plan.target))
+            )
+        name = HeatApiHook(self.cloud.connections.api).run_smoke_stack()
+        self.log.info("%s: every service on %s; the smoke stack %s was complete", self.cloud.name, plan.target, name)
+
+    def _services(self, plan: Plan, states: dict[str, HostState]) -> Iterator[str]:
+        for name, state in states.items():
+            for role in state.host.roles:
+                if (found := state.releases(role)) != {plan.target}:
+                    yield (
+                        f"{name}: heat-{role} runs on {', '.join(sorted(found)) or 'no release'}, expected "
+                        f"{plan.target} alone: see the service's log on the host, then clear this task"
+                    )
+
+    def _engines(self, plan: Plan, states: dict[str, HostState]) -> Iterator[str]:
+        from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+
+        vhost = self.cloud.release(plan.target).vhost
+        consumers = RabbitMQManagementHook(self.cloud.connections.rabbitmq).consumers(vhost)
+        for host in self.cloud.hosts_with("engine"):
+            queue = f"engine.{states[host.name].heat_host}"
+            if not consumers.get(queue):
+                yield (
+                    f"{host.name}: queue {queue} in vhost {vhost} has no consumer, expected the host's engine: "
+                    "see the engine's log for its connection to RabbitMQ"
+                )
+
+    def _stranded(self, plan: Plan) -> Iterator[str]:
+        from heat_upgrade.hooks.heat_database import HeatDatabaseHook
+        from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+
+        rabbitmq = RabbitMQManagementHook(self.cloud.connections.rabbitmq)
+        live = live_engine_ids(rabbitmq, [self.cloud.release(plan.target).vhost])
+        database = HeatDatabaseHook(self.cloud.connections.database)
+        for stack in database.stranded_stacks(live, STRANDED_AFTER):
+            if stack.id not in plan.stranded:
+                yield (
+                    f"stack {stack.name} of project {stack.tenant} is IN_PROGRESS and nobody works on it, expected "
+                    "none: update the stack through the API, which takes it up again"
+                )

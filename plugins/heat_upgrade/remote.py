@@ -1,0 +1,100 @@
+"""Remote steps as text: what is sent to a host, the command that runs it, what comes back. Nothing here connects."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import shlex
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+STEPS_DIRECTORY = Path(__file__).parents[2] / "include" / "remote"
+
+# Runs before anything of ours is on the host, so it stands on the command line; the steps come on standard input.
+# A folder of steps appears under its name only when it is whole, so that two steps may unpack at once.
+BOOTSTRAP = """\
+umask 077
+[ -d {state} ] || mkdir -p {state} 2>/dev/null || sudo -n install -d -m 700 -o "$(id -un)" {state} || exit 1
+if [ ! -d {state}/steps/{digest} ]; then
+  mkdir -p {state}/steps && fresh=$(mktemp -d {state}/steps/new.XXXXXX) && tar -xzf - -C "$fresh" || exit 1
+  mv -T "$fresh" {state}/steps/{digest} 2>/dev/null || rm -rf "$fresh"
+fi
+exec env {settings} bash {state}/steps/{digest}/{name} </dev/null
+"""
+
+
+@dataclass(frozen=True)
+class Step:
+    """
+    One thing to do on a host.
+
+    :param name: the script in include/remote
+    :param settings: what the script's head asks for; never a secret, since a process list shows it
+    :param state: the upgrade's own folder on the host
+    :param files: more files to lay beside the script, by name
+    """
+
+    name: str
+    settings: Mapping[str, str]
+    state: str
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def bundle(self) -> bytes:
+        """Return the scripts and this step's files as a gzipped tar."""
+        return _bundle(tuple(sorted(self.files.items())))
+
+    @property
+    def command(self) -> str:
+        """Return the shell command that unpacks the bundle from standard input and runs the step."""
+        return BOOTSTRAP.format(
+            state=shlex.quote(self.state),
+            digest=hashlib.sha256(self.bundle).hexdigest()[:16],
+            settings=" ".join(f"{name}={shlex.quote(value)}" for name, value in sorted(self.settings.items())),
+            name=shlex.quote(self.name),
+        )
+
+
+@lru_cache(maxsize=8)
+def _bundle(files: tuple[tuple[str, bytes], ...]) -> bytes:
+    content = {
+        path.relative_to(STEPS_DIRECTORY).as_posix(): path.read_bytes()
+        for path in sorted(STEPS_DIRECTORY.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    packed = io.BytesIO()
+    # No time stamps: the same steps give the same digest, so a host keeps one copy of them.
+    with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
+        for name, data in {**content, **dict(files)}.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            entry.mode = 0o700
+            tar.addfile(entry, io.BytesIO(data))
+    return packed.getvalue()
+
+
+def results(lines: list[str]) -> dict[str, str]:
+    """
+    Return what a step reported: its lines of the form ::name=value.
+
+    :param lines: the step's standard output
+    """
+    reported = (line[2:].partition("=") for line in lines if line.startswith("::"))
+    return {name: value for name, _, value in reported}
+
+
+def error(name: str, status: int, complaints: list[str]) -> str:
+    """
+    Say in one line why a step failed: its own last error, else the end of what it wrote to standard error.
+
+    :param name: the step
+    :param status: its exit code
+    :param complaints: the lines of its standard error
+    """
+    own = [line.removeprefix("error: ") for line in complaints if line.startswith("error: ")]
+    said = own[-1] if own else " / ".join(complaints[-3:]) or "it wrote no error; its log is above"
+    return f"step {name} ended with status {status}, expected 0: {said}"

@@ -1,0 +1,148 @@
+"""The upgrade's remote steps for a given host and release: which script, with which settings. Nothing here connects."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from heat_upgrade.cloud import Commands, HAProxy, Healthcheck, Supervisor, Uv
+from heat_upgrade.remote import Step
+
+if TYPE_CHECKING:
+    from heat_upgrade.cloud import Cloud, Deployment, Host, Role
+
+# Seconds for which a backup counts as taken before this upgrade, so that a second run doesn't take another.
+BACKUP_IS_FRESH = 12 * 3600
+
+
+def look(cloud: Cloud, host: Host) -> Step:
+    """Build the step that tells what a host runs, of every release in the cloud file."""
+    deployments = [cloud.deployment(host, release) for release in cloud.releases]
+    units = [f"{role}/{d.release.version}/{d.unit(role)}" for d in deployments for role in host.roles]
+    settings = {
+        "UNITS": " ".join(units),
+        "VENVS": " ".join(f"{d.release.version}={d.venv}" for d in deployments),
+        "CONFIGS": " ".join(f"{d.release.version}={d.config}" for d in deployments),
+    }
+    return _step("look", deployments[0], settings)
+
+
+def prepare(source: Deployment, target: Deployment) -> Step:
+    """Build the step that installs and configures the target release beside the source."""
+    requirements = target.release.requirements
+    files = {"requirements.txt": requirements.read_bytes()} if requirements else {}
+    installer = target.cloud.installer
+    settings = {
+        "RELEASE": target.release.version,
+        "VENV": target.venv,
+        "CONFIG": target.config,
+        "VHOST": target.vhost,
+        "SOURCE_VENV": source.venv,
+        "SOURCE_CONFIG": source.config,
+        "REQUIREMENTS": "requirements.txt" if files else "",
+        "INSTALLER": installer.kind,
+        "PYTHON": installer.python,
+        "UV": installer.command if isinstance(installer, Uv) else "",
+        "UNITS": " ".join(f"{role}={target.unit(role)}" for role in target.host.roles),
+        "HEALTHCHECK_FILE": _healthcheck_file(target),
+        "STOP_TIMEOUT": str(target.cloud.services.stop_timeout),
+        **_listen("API", target, "api"),
+        **_listen("API_CFN", target, "api-cfn"),
+    }
+    return _step("prepare", target, settings, files)
+
+
+def back_up_database(source: Deployment, target_release: str, directory: str) -> Step:
+    """Build the step that dumps Heat's database before its schema is migrated for a release."""
+    settings = {
+        "CONFIG": source.config,
+        "BACKUP_DIR": directory,
+        "RELEASE": target_release,
+        "FRESH": str(BACKUP_IS_FRESH),
+    }
+    return _step("back_up_database", source, settings)
+
+
+def sync_database(target: Deployment, revision: str) -> Step:
+    """Build the step that migrates the database with the target's code."""
+    return _step("sync_database", target, {"VENV": target.venv, "CONFIG": target.config, "REVISION": revision})
+
+
+def start_engine(target: Deployment) -> Step:
+    """Build the step that starts the target's engine."""
+    return _step("start_engine", target, {"UNIT": target.unit("engine"), "CONFIG": target.config})
+
+
+def stop_engine(source: Deployment) -> Step:
+    """Build the step that stops the source's engine."""
+    return _step("stop_engine", source, {"UNIT": source.unit("engine")})
+
+
+def switch_api(source: Deployment, target: Deployment) -> Step:
+    """Build the step that stops the source's APIs on a host and starts the target's in their place."""
+    roles = target.host.api_roles
+    words = [f"{source.unit(role)},{target.unit(role)},{_url(target, role)}/" for role in roles]
+    return _step("switch_api", target, {"APIS": " ".join(words)})
+
+
+def leave_rotation(target: Deployment, role: Role) -> Step:
+    """Build the step that takes an API out of the load balancer's rotation; ``rotation_host`` says where it runs."""
+    rotation = target.rotation(role)
+    settings = _rotation(target, role)
+    if isinstance(rotation, Healthcheck):
+        settings["SETTLE"] = str(math.ceil(rotation.settle))
+    if isinstance(rotation, Commands):
+        settings["LEAVE"] = rotation.leave
+    return _step("leave_rotation", target, settings)
+
+
+def rejoin_rotation(target: Deployment, role: Role) -> Step:
+    """Build the step that puts an API back into the rotation; ``rotation_host`` says where it runs."""
+    rotation = target.rotation(role)
+    settings = _rotation(target, role)
+    if isinstance(rotation, Commands):
+        settings["REJOIN"] = rotation.rejoin
+    return _step("rejoin_rotation", target, settings)
+
+
+def _rotation(target: Deployment, role: Role) -> dict[str, str]:
+    rotation = target.rotation(role)
+    settings: dict[str, str] = {"ROTATION": rotation.kind}
+    if isinstance(rotation, HAProxy):
+        settings |= {"SOCKET": rotation.socket, "SERVERS": f"{rotation.backend(role)}/{rotation.server}"}
+    if isinstance(rotation, Healthcheck):
+        settings |= {"HEALTHCHECK_FILE": rotation.file, "URLS": f"{_url(target, role)}/healthcheck"}
+    return settings
+
+
+def _healthcheck_file(target: Deployment) -> str:
+    rotation = target.rotation("api")
+    return rotation.file if isinstance(rotation, Healthcheck) else f"{target.config.rpartition('/')[0]}/out-of-rotation"
+
+
+def _url(deployment: Deployment, role: Role) -> str:
+    listen = deployment.listen(role)
+    address = "127.0.0.1" if listen.address == "0.0.0.0" else listen.address  # noqa: S104
+    return f"http://{address}:{listen.port}"
+
+
+def _listen(prefix: str, deployment: Deployment, role: Role) -> dict[str, str]:
+    listen = deployment.listen(role)
+    return {
+        f"{prefix}_ADDRESS": listen.address,
+        f"{prefix}_PORT": str(listen.port),
+        f"{prefix}_PROCESSES": str(listen.processes),
+        f"{prefix}_THREADS": str(listen.threads),
+    }
+
+
+def _step(name: str, where: Deployment, settings: dict[str, str], files: dict[str, bytes] | None = None) -> Step:
+    manager = where.service_manager
+    common: dict[str, str] = {"STATE": where.state, "BECOME": where.cloud.become, "SERVICE_MANAGER": manager.kind}
+    if isinstance(manager, Supervisor):
+        common |= {"SUPERVISORCTL": " ".join(manager.supervisorctl), "UNIT_DIR": manager.conf_dir}
+    else:
+        common["UNIT_DIR"] = manager.unit_dir
+    if where.cloud.services.user:
+        common["SERVICE_USER"] = where.cloud.services.user
+    return Step(name, {**common, **settings}, where.state, files or {})
