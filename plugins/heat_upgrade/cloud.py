@@ -11,47 +11,62 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, ValidationError, model_validator
 
 from heat_upgrade import cloud_checks
-from heat_upgrade.cloud_errors import SAMPLE, problems_of, read_yaml
-from heat_upgrade.cloud_fields import (
-    PROJECT_ROOT,
-    Address,
-    Argument,
-    BackendName,
-    CloudName,
-    Command,
-    ConnectionId,
-    Count,
-    HostKey,
-    HostName,
-    HostPath,
-    ListenAddress,
-    LocalFile,
-    Path_,
-    Port,
-    Program,
-    ReleasePath,
-    RolePath,
-    Seconds,
-    ServerName,
-    Unit,
-    User,
-    Version,
-    Vhost,
-    Wave,
-    Whole,
-    raise_if_any,
-    rule,
+from heat_upgrade.cloud_errors import problems_of
+from heat_upgrade.cloud_fields import PROJECT_ROOT, CloudName, Wave, raise_if_any, rule
+from heat_upgrade.cloud_sections import (
+    API_ROLES,
+    ROLES,
+    Backup,
+    Commands,
+    Connections,
+    Drain,
+    HAProxy,
+    Healthcheck,
+    Host,
+    Installer,
+    Layout,
+    Listen,
+    Pip,
+    Release,
+    Role,
+    Rotation,
+    Section,
+    ServiceManager,
+    Services,
+    Supervisor,
+    Systemd,
+    Uv,
 )
-from heat_upgrade.problems import Problem, ProblemsError
+from heat_upgrade.cloud_yaml import SAMPLE, read_yaml
+from heat_upgrade.problems import Problem, ProblemsError, show
 
-Role = Literal["engine", "api", "api-cfn"]
-ROLES: tuple[Role, ...] = get_args(Role)
-API_ROLES: tuple[Role, ...] = ("api", "api-cfn")
+__all__ = [
+    "API_ROLES",
+    "ROLES",
+    "Cloud",
+    "CloudFileError",
+    "CloudsDirectoryError",
+    "Commands",
+    "Deployment",
+    "HAProxy",
+    "Healthcheck",
+    "Host",
+    "Listen",
+    "Pip",
+    "Release",
+    "Role",
+    "Supervisor",
+    "Systemd",
+    "Uv",
+    "clouds_directory",
+    "load_cloud",
+    "load_clouds",
+]
 
 
 class CloudFileError(ProblemsError):
@@ -62,194 +77,7 @@ class CloudsDirectoryError(CloudFileError):
     """A directory of cloud files that isn't there."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Release(_Model):
-    """A release of Heat; the overrides are for one that was installed by other means."""
-
-    version: Version
-    vhost: Vhost
-    requirements: LocalFile | None = None
-    venv: ReleasePath | None = None
-    config: ReleasePath | None = None
-    unit: Unit | None = None
-
-    @model_validator(mode="after")
-    def _check_pins(self) -> Release:
-        if self.requirements:
-            raise_if_any(cloud_checks.pins(self.requirements, self.version))
-        return self
-
-
-class Healthcheck(_Model):
-    """oslo.middleware's disable_by_file: while the file exists, the API's health check answers 503."""
-
-    kind: Literal["healthcheck"]
-    file: RolePath
-    settle: Seconds = 6
-
-
-class Backends(_Model):
-    """HAProxy's name for the backend of each API."""
-
-    api: BackendName | None = None
-    api_cfn: BackendName | None = Field(default=None, alias="api-cfn")
-
-
-class HAProxy(_Model):
-    """HAProxy's admin socket, reached over SSH on the balancer's host."""
-
-    kind: Literal["haproxy"]
-    address: Address
-    port: Port = 22
-    host_key: HostKey | None = None
-    socket: Path_ = "/run/haproxy/admin.sock"
-    backends: Backends
-    server: ServerName = "{host}"
-
-    def backend(self, role: Role) -> str | None:
-        """Return HAProxy's name for an API's backend, if the file gives one.
-
-        :param role: the API.
-        """
-        return {"api": self.backends.api, "api-cfn": self.backends.api_cfn}.get(role)
-
-
-class Commands(_Model):
-    """The operator's own shell commands, run on a host of choice, else on the API's own."""
-
-    kind: Literal["commands"]
-    leave: Command
-    rejoin: Command
-    address: Address | None = None
-    port: Port = 22
-    host_key: HostKey | None = None
-
-
-Rotation = Annotated[Healthcheck | HAProxy | Commands, Field(discriminator="kind")]
-
-
-class Host(_Model):
-    """A host that runs Heat."""
-
-    name: HostName
-    address: Address
-    port: Port = 22
-    host_key: HostKey | None = None
-    roles: Annotated[
-        tuple[Role, ...],
-        rule(bool, f"at least one of {', '.join(ROLES)}", "give the host a role or delete it"),
-        rule(lambda roles: len(set(roles)) == len(roles), "each role once", "delete the repeated one"),
-    ]
-    rotation: Rotation | None = None
-
-    @property
-    def task_id(self) -> str:
-        """Return the host's name as an Airflow task-group id."""
-        return self.name.replace("-", "_").replace(".", "_")
-
-    @property
-    def api_roles(self) -> tuple[Role, ...]:
-        """Return the APIs that the host runs."""
-        return tuple(role for role in self.roles if role in API_ROLES)
-
-
-class Connections(_Model):
-    """Ids of the Airflow connections that hold addresses and secrets."""
-
-    ssh: ConnectionId
-    rabbitmq: ConnectionId
-    database: ConnectionId
-    api: ConnectionId
-
-
-class Systemd(_Model):
-    """Services are systemd units."""
-
-    kind: Literal["systemd"]
-    unit_dir: HostPath = "/etc/systemd/system"
-
-
-class Supervisor(_Model):
-    """Services are programs of a supervisord, one file each in its conf_dir."""
-
-    kind: Literal["supervisor"]
-    supervisorctl: Annotated[
-        tuple[Argument, ...], rule(bool, "a command as a list", "write for example [supervisorctl]")
-    ]
-    conf_dir: HostPath
-
-
-ServiceManager = Annotated[Systemd | Supervisor, Field(discriminator="kind")]
-
-
-class Pip(_Model):
-    """Releases are installed with pip into a venv."""
-
-    kind: Literal["pip"]
-    python: Program = "python3"
-
-
-class Uv(_Model):
-    """Releases are installed with uv into a venv."""
-
-    kind: Literal["uv"]
-    command: Program = "uv"
-    python: Program = "python3"
-
-
-Installer = Annotated[Pip | Uv, Field(discriminator="kind")]
-
-
-class Layout(_Model):
-    """Where a release lives on a host, as templates."""
-
-    venv: ReleasePath = "/opt/heat/{release}"
-    config: ReleasePath = "/etc/heat/{release}/heat.conf"
-    unit: Unit = "heat-{role}-{release}"
-    state: HostPath = "/var/lib/heat-upgrade"
-
-
-class Listen(_Model):
-    """How an API listens."""
-
-    address: ListenAddress = "0.0.0.0"  # noqa: S104 -- behind the load balancer, as Heat's own default
-    port: Port
-    processes: Count = 2
-    threads: Count = 4
-
-
-class Services(_Model):
-    """How the services of a release run."""
-
-    user: User | None = None
-    stop_timeout: Annotated[
-        Whole, rule(lambda s: s > 0, "whole seconds above 0", "write a time above graceful_shutdown_timeout")
-    ] = 3600
-    api: Listen = Listen(port=8004)
-    api_cfn: Listen = Field(default=Listen(port=8000), alias="api-cfn")
-
-
-class Drain(_Model):
-    """When the drain counts as over."""
-
-    interval: Seconds = 10
-    readings: Annotated[
-        Whole, rule(lambda n: 2 <= n <= 1000, "at least 2 readings", "one clean reading proves nothing: write 3")
-    ] = 3
-    timeout: Seconds = 7200
-
-
-class Backup(_Model):
-    """Where the database's backup is written."""
-
-    host: HostName | None = None
-    directory: Path_ = "/var/backups/heat"
-
-
-class Cloud(_Model):
+class Cloud(Section):
     """A cloud file; ``name`` is the file's name without its suffix."""
 
     name: CloudName
@@ -400,8 +228,7 @@ class Deployment:
         return rotation.model_copy(update={key: self._fill(getattr(rotation, key), role) for key in templates})
 
     def _fill(self, template: str, role: Role | None = None) -> str:
-        values: dict[str, Any] = {"host": self.host.name, "address": self.host.address, "role": role}
-        return template.format(release=self.release.version, **values)
+        return template.format(host=self.host.name, address=self.host.address, release=self.release.version, role=role)
 
 
 def clouds_directory() -> Path:
@@ -417,15 +244,16 @@ def load_cloud(path: Path | str) -> Cloud:
     """
     path = Path(path)
     data, problems = read_yaml(path)
-    if not data and problems:
-        raise CloudFileError(str(path), problems)
-    if "name" in data:
-        problems.append(Problem("name", "a name", "none: the file's own name is the cloud's", "delete the key"))
-    try:
-        cloud = Cloud.model_validate({**data, "name": path.stem})
-    except ValidationError as error:
-        problems += problems_of(error, Cloud)
-    if problems:
+    cloud = None
+    if data is not None:
+        if "name" in data:
+            todo = "delete the key, the file's own name is the cloud's"
+            problems.append(Problem("name", show(data["name"]), "no such key", todo))
+        try:
+            cloud = Cloud.model_validate({**data, "name": path.stem})
+        except ValidationError as error:
+            problems += problems_of(error, Cloud)
+    if problems or cloud is None:
         # Outside of the except clause: pydantic's error holds the file's values and must not be chained.
         raise CloudFileError(str(path), problems)
     return cloud
@@ -442,12 +270,15 @@ def load_clouds(directory: Path | str) -> dict[str, Cloud | CloudFileError]:
         todo = f"create it with a copy of {SAMPLE} in it, or set HEAT_UPGRADE_CLOUDS"
         missing = Problem("directory", "no directory", "a directory of cloud files (*.yaml)", todo)
         raise CloudsDirectoryError(str(directory), [missing])
-    files = sorted(path for path in directory.glob("*.yaml") if not path.name.startswith("."))
+    files = sorted(path for path in directory.glob("*.y*ml") if not path.name.startswith("."))
     return {path.stem: _load_or_error(path) for path in files}
 
 
 def _load_or_error(path: Path) -> Cloud | CloudFileError:
+    if path.suffix == ".yml":
+        rename = Problem("file name", repr(path.name), "a name that ends with .yaml", "rename the file")
+        return CloudFileError(str(path), [rename])
     try:
         return load_cloud(path)
     except CloudFileError as error:
-        return error
+        return error.with_traceback(None)  # its frames hold the file's values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator
 from ipaddress import ip_address
 from itertools import pairwise
 from pathlib import Path
@@ -57,7 +57,7 @@ def releases(releases: tuple[Release, ...]) -> tuple[Release, ...]:
         problems.append(Problem("", f"{len(releases)} of them", "at least two releases", todo))
     for index, (before, release) in enumerate(pairwise(releases), start=1):
         problems += _follows(f"[{index}]", before, release)
-    problems += _repeated("vhost", [(f"[{i}].vhost", r.vhost, r.vhost) for i, r in enumerate(releases)])
+    problems += _repeated("releases", "vhost", [(release.vhost, release.vhost) for release in releases])
     raise_if_any(problems)
     return releases
 
@@ -68,7 +68,7 @@ def _follows(where: str, before: Release, release: Release) -> Iterator[Problem]
     if new <= old:
         yield Problem(f"{where}.version", value, "each release once, oldest first", "reorder the releases")
     elif new[0] > old[0] + 1:
-        todo = f"list a release {old[0] + 1}.y.z between them: Heat tests upgrades only between sequential releases"
+        todo = f"list a release {old[0] + 1}.y.z between them, Heat tests upgrades only between sequential releases"
         yield Problem(f"{where}.version", value, "the next major release", todo)
     if not release.requirements:
         todo = f"add `requirements: include/releases/openstack-heat-{release.version}.txt`"
@@ -80,12 +80,11 @@ def hosts(hosts: tuple[Host, ...]) -> tuple[Host, ...]:
 
     :param hosts: in the order of the file.
     """
-    numbered = list(enumerate(hosts))
-    names = [(f"[{i}].name", h.name, h.name.lower()) for i, h in numbered]
-    # a-b and a.b are two names, but one task-group id
-    ids = [(f"[{i}].name", h.name, h.task_id.lower()) for i, h in numbered]
-    ends = [(f"[{i}].address", f"{h.address} port {h.port}", (_same(h.address), h.port)) for i, h in numbered]
-    problems = list(_repeated("name", names) or _repeated("task id", ids)) + list(_repeated("address and port", ends))
+    names = [(host.name, host.name.lower()) for host in hosts]
+    ids = [(host.name, host.task_id.lower()) for host in hosts]  # a-b and a.b are two names, but one task-group id
+    ends = [(f"{host.address} port {host.port}", (_same(host.address), host.port)) for host in hosts]
+    problems = _repeated("hosts", "name", names) or _repeated("hosts", "name", ids, "name (- and . are the same)")
+    problems += _repeated("hosts", "address", ends, "address and port")
     roles = {role for host in hosts for role in host.roles}
     problems += [
         Problem("", f"no host with the role {role}", f"at least one ({what})", f"add {role} to a host's roles")
@@ -103,13 +102,16 @@ def _same(address: str) -> Hashable:
         return address.lower()
 
 
-def _repeated(what: str, entries: Iterable[tuple[str, str, Hashable]]) -> list[Problem]:
-    first: dict[Hashable, str] = {}
+def _repeated(
+    section: str, key: str, entries: Iterable[tuple[str, Hashable]], what: str | None = None
+) -> list[Problem]:
+    """Return a problem for each entry, a value and what identifies it, that an earlier one has already."""
+    first: dict[Hashable, int] = {}
     problems = []
-    for where, value, key in entries:
-        if first.setdefault(key, where) != where:
-            expected = f"a {what} of its own, {first[key]} has this one"
-            problems.append(Problem(where, show(value), expected, "change one of the two"))
+    for index, (value, identity) in enumerate(entries):
+        if first.setdefault(identity, index) != index:
+            expected = f"a {what or key} of its own, {section}[{first[identity]}] has this one"
+            problems.append(Problem(f"[{index}].{key}", show(value), expected, "change one of the two"))
     return problems
 
 
@@ -139,16 +141,25 @@ def _places(cloud: Cloud) -> Iterator[Problem]:
             "unit": [d.unit(role) for d in deployments for role in host.roles],
         }
         for key, values in places.items():
-            value = _first_repeated(values)
-            if value and key not in told:
+            index = _first_repeated(values)
+            if index is not None and key not in told:
                 told.add(key)
-                expected = f"a {key} of its own for each release{' and role' if key == 'unit' else ''} on {host.name}"
-                todo = f"use {{release}}{' and {role}' if key == 'unit' else ''} in the template"
-                yield Problem(f"layout.{key}", f"{value!r} twice", expected, todo)
+                yield _shared_place(key, values[index], host)
 
 
-def _first_repeated(values: Sequence[str]) -> str | None:
-    return next((value for i, value in enumerate(values) if value in values[:i]), None)
+def _shared_place(key: str, value: str, host: Host) -> Problem:
+    and_role, in_role = (" and role", " and {role}") if key == "unit" else ("", "")
+    expected = f"a {key} of its own for each release{and_role} on {host.name}"
+    return Problem(f"layout.{key}", f"{value!r} twice", expected, f"use {{release}}{in_role} in the template")
+
+
+def _first_repeated(values: Iterable[Hashable]) -> int | None:
+    seen: set[Hashable] = set()
+    for index, value in enumerate(values):
+        if value in seen:
+            return index
+        seen.add(value)
+    return None
 
 
 def _ports(cloud: Cloud) -> Iterator[Problem]:
@@ -158,7 +169,8 @@ def _ports(cloud: Cloud) -> Iterator[Problem]:
         yield Problem("services.api-cfn.port", value, expected, "write for example 8000")
 
 
-def _rotations(cloud: Cloud) -> Iterator[tuple[str, Host, Role, HAProxy]]:
+def _balanced(cloud: Cloud) -> Iterator[tuple[str, Host, Role, HAProxy]]:
+    """Yield each API that HAProxy's socket takes out of rotation, with the place of its setting in the file."""
     for index, host in enumerate(cloud.hosts):
         where = f"hosts[{index}].rotation" if host.rotation else "rotation"
         for role in host.api_roles:
@@ -168,20 +180,22 @@ def _rotations(cloud: Cloud) -> Iterator[tuple[str, Host, Role, HAProxy]]:
 
 
 def _backends(cloud: Cloud) -> Iterator[Problem]:
-    wanted = {
-        (where, role): host for where, host, role, rot in reversed(list(_rotations(cloud))) if not rot.backend(role)
-    }
-    for (where, role), host in wanted.items():
-        expected = f"HAProxy's backend of {role}: {host.name} has that role"
-        yield Problem(f"{where}.backends.{role}", "nothing", expected, "copy its name from haproxy.cfg")
+    told = set()
+    for where, host, role, rotation in _balanced(cloud):
+        place = f"{where}.backends.{role}"
+        if rotation.backend(role) is None and place not in told:
+            told.add(place)
+            expected = f"HAProxy's backend of {role}, a role of {host.name}"
+            yield Problem(place, "nothing", expected, "copy its name from haproxy.cfg")
 
 
-def _servers(cloud: Cloud) -> list[Problem]:
-    entries = [
-        (f"{where}.server of {host.name}", r.server, (r.address, r.backend(role), r.server))
-        for where, host, role, r in _rotations(cloud)
-    ]
-    return _repeated("server name in the backend", entries)[:1]
+def _servers(cloud: Cloud) -> Iterator[Problem]:
+    balanced = [(where, rotation, rotation.backend(role)) for where, _, role, rotation in _balanced(cloud)]
+    index = _first_repeated((rotation.address, backend, rotation.server) for _, rotation, backend in balanced)
+    if index is not None:
+        where, rotation, _ = balanced[index]
+        expected = "a server of its own for each host in HAProxy's backend"
+        yield Problem(f"{where}.server", f"{rotation.server!r} twice", expected, "use {host} in the name")
 
 
 def _backup(cloud: Cloud) -> Iterator[Problem]:

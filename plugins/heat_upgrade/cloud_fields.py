@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import ipaddress
 import re
 import string
@@ -103,12 +102,12 @@ CloudName = Annotated[
     text(r"[A-Za-z0-9][\w.-]{0,199}", "a name of letters, digits and . _ -", "rename the cloud file"),
 ]
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_HOST_NAME = rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*"
+_HOST_NAME = rf"(?=.{{1,200}}\Z){_LABEL}(\.{_LABEL})*"
 HostName = Annotated[
     Text,
     text(_HOST_NAME, "a host name (letters, digits, dots and inner hyphens)", "write the host's own name"),
 ]
-Path_ = Annotated[Text, _path()]
+PlainPath = Annotated[Text, _path()]
 HostPath = Annotated[Text, _path("host")]
 ReleasePath = Annotated[Text, _path("host", "release")]
 RolePath = Annotated[Text, _path("host", "role")]
@@ -161,7 +160,7 @@ BackendName = Annotated[
 Command = Annotated[
     Text,
     text(
-        r"(?!.*(://[^/\s]*:[^\s]*@))(?=.*\S)[^\x00-\x1f\x7f]+",
+        r"(?!.*(://\S*:\S*@|passw\w*[=: ]|\s-u ?\S+:))(?=.*\S)[^\x00-\x1f\x7f]+",
         "a shell command on one line without a password in it",
         "put longer ones and secrets into a script on the host",
         ("host", "address", "role"),
@@ -215,29 +214,34 @@ ListenAddress = Annotated[
 ]
 
 
+_KEY_TYPES = {"ssh-ed25519", "ssh-rsa", *(f"ecdsa-sha2-nistp{bits}" for bits in (256, 384, 521))}
+
+
 def _public_key(value: str) -> str:
     kind, _, rest = value.strip().partition(" ")
     blob = rest.partition(" ")[0]
-    if "\n" in value.strip() or not _holds(kind, blob):
+    if "\n" in value.strip() or kind not in _KEY_TYPES or not _holds_a_key(kind, blob):
         raise wrong(
             "a public host key: its type and its base64 text",
-            "copy the two last words of `ssh-keyscan -t ed25519 ADDRESS`, and compare it with the host's",
+            "copy the two last words of `ssh-keyscan -t ed25519 ADDRESS`, and compare them with the host's own",
         )
     return f"{kind} {blob}"
 
 
-def _holds(kind: str, blob: str) -> bool:
+def _holds_a_key(kind: str, blob: str) -> bool:
+    """Return whether a blob is whole and of its type: a cut-off key would fail only at the first SSH connection."""
     try:
         key = base64.b64decode(blob, validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
         return False
     parts = []
-    while len(key) > 4:
+    while key:
         size = int.from_bytes(key[:4], "big")
+        if len(key) < 4 + size:
+            return False
         parts.append(key[4 : 4 + size])
-        key = key[4 + size :] if len(key) >= 4 + size else b"cut off"[:4]
-    kinds = r"ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)"
-    return bool(re.fullmatch(kinds, kind)) and not key and parts[0] == kind.encode() and len(parts) > 1
+        key = key[4 + size :]
+    return len(parts) > 1 and parts[0] == kind.encode()
 
 
 HostKey = Annotated[Text, AfterValidator(_public_key)]

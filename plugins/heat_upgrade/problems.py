@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 HIDDEN = "a value that is not shown (it may hold a secret)"
-_MAY_HOLD_A_SECRET = re.compile(r"://|:.*@|private key|passw|secret|token", re.IGNORECASE | re.DOTALL)
+_SECRET_TEXT = re.compile(r":.*@|private key|(passw\w*|secret|token)\s*[=: ]", re.IGNORECASE | re.DOTALL)
+_SECRET_KEY = re.compile(r"passw|secret|token|private|credential|login|transport_url", re.IGNORECASE)
 
 
 class Problem(NamedTuple):
@@ -27,7 +28,7 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         """Return the problem as one line."""
-        return f"{self.where}: got {self.value}, expected {self.expected}: {self.todo}"
+        return f"{self.where}: got {self.value}, expected {self.expected}; {self.todo}"
 
 
 class ProblemsError(ValueError):
@@ -61,10 +62,26 @@ def show(value: Any) -> str:
         return "a mapping"
     if isinstance(value, list | tuple):
         return "a list" if value else "an empty list"
-    if _MAY_HOLD_A_SECRET.search(str(value)):
+    if _SECRET_TEXT.search(str(value)):
         return HIDDEN
     text = repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def show_key(key: str) -> str:
+    """Return a key for a message, unless it looks like a value that slipped into a key's place.
+
+    :param key: a key of a mapping.
+    """
+    return repr(key) if re.fullmatch(r"[\w.-]{1,40}", key) else "(not shown, it has odd characters)"
+
+
+def is_secret(key: str) -> bool:
+    """Return whether a key's name says that its value is a secret.
+
+    :param key: a key of a mapping.
+    """
+    return bool(_SECRET_KEY.search(key))
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
