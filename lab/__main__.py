@@ -44,7 +44,6 @@ def _command(
     parser.add_argument("--size", choices=("full", "small"), help="4 hosts or 2 (default: as it was made, else full)")
     parser.set_defaults(run=run)
     return parser
-    return parser
 
 
 def _up(arguments: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -121,7 +122,9 @@ def listening_engines(lab: Lab) -> int:
 def _phase(name: str) -> Iterator[None]:
     begun = time.monotonic()
     yield
-    print(f"  {time.monotonic() - begun:5.1f} s  {name}", flush=True)
+    # In one piece: phases that run beside each other end at the same moment now and then.
+    sys.stdout.write(f"  {time.monotonic() - begun:5.1f} s  {name}\n")
+    sys.stdout.flush()
 
 
 def _all_at_once(steps: list[tuple[str, Callable[[], object]]]) -> None:

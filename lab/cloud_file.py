@@ -12,7 +12,7 @@ import yaml
 from lab.cloud_lab import API_PORT, CFN_PORT, RELEASES, SSH_PORT, Lab, LabHost
 from lab.haproxy import BACKENDS
 from lab.heat_config import API_PROCESSES
-from lab.host import login_name
+from lab.host import PYTHON, login_name
 from lab.passwords import write_private
 
 
@@ -86,7 +86,7 @@ def _cloud(lab: Lab) -> dict[str, Any]:
             "conf_dir": str(any_host.root / "etc/supervisor.d"),
         },
         "become": "none",
-        "installer": {"kind": "uv", "command": str(tools / "uv")},
+        "installer": {"kind": "uv", "command": str(tools / "uv"), "python": str(PYTHON)},
         "layout": {
             "venv": str(any_host.venv()),
             "config": str(any_host.config()),

@@ -30,7 +30,7 @@ PrintMotd no
 MaxStartups 100
 MaxSessions 100
 Subsystem sftp internal-sftp
-{environment}
+SetEnv {environment}
 """
 _SUPERVISORD = """\
 [supervisord]
@@ -56,6 +56,7 @@ serverurl = unix://{root}/run/supervisor.sock
 files = {root}/etc/supervisor.d/*.conf
 """
 _TOOLS = Path(sys.executable).parent
+PYTHON = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
 
 
 def make_login_key(lab: Lab) -> None:
@@ -93,8 +94,7 @@ def install_first_release(lab: Lab, host: LabHost) -> None:
         return
     venv = host.venv(FIRST_RELEASE)
     shutil.rmtree(venv, ignore_errors=True)  # half-made by an aborted run
-    python = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
-    run([_TOOLS / "uv", "venv", "--quiet", "--python", python, venv], what=f"make {venv}")
+    run([_TOOLS / "uv", "venv", "--quiet", "--python", PYTHON, venv], what=f"make {venv}")
     pins = PROJECT_ROOT / "include/releases" / f"openstack-heat-{FIRST_RELEASE}.txt"
     run(
         [_TOOLS / "uv", "pip", "install", "--quiet", "--python", venv / "bin/python", "-r", pins],
@@ -133,20 +133,29 @@ def _make_key(key: Path, *, comment: str) -> None:
 
 
 def _sshd_config(host: LabHost) -> str:
-    """Write in the environment that a package installation over SSH needs, as a real host would have it."""
+    """
+    Let what is run over SSH see a host's own environment.
+
+    It has what a package installation needs, and a home of its own: the dot files of whoever runs the lab are
+    none of the host's business. Only uv's cache is shared, since it makes an installation a matter of seconds.
+    """
+    home = host.root / "home"
+    home.mkdir(parents=True, exist_ok=True)
+    cache = run([_TOOLS / "uv", "cache", "dir"], what="find uv's cache").strip()
     names = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
     wanted = {
         name: value
         for name, value in clean_environment().items()
         if name in names or name.startswith(("PIP_", "UV_")) or name.lower().endswith("_proxy")
     }
+    wanted |= {"HOME": str(home), "UV_CACHE_DIR": cache}
     pairs = " ".join(f'"{name}={value}"' for name, value in sorted(wanted.items()))
     return _SSHD.format(
         address=host.address,
         port=SSH_PORT,
         root=host.root,
         authorized=host.lab_state / "ssh/id_ed25519.pub",
-        environment=f"SetEnv {pairs}" if pairs else "",
+        environment=pairs,
     )
 
 
