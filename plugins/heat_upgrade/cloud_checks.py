@@ -9,8 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heat_upgrade.cloud_fields import raise_if_any
-from heat_upgrade.problems import Problem, show
+from heat_upgrade.cloud_fields import raise_if_any, wrong
+from heat_upgrade.problems import Problem, did_you_mean, show, some
 
 if TYPE_CHECKING:
     from heat_upgrade.cloud import Cloud, HAProxy, Host, Release, Role
@@ -80,11 +80,13 @@ def hosts(hosts: tuple[Host, ...]) -> tuple[Host, ...]:
 
     :param hosts: in the order of the file.
     """
+    if not hosts:
+        raise wrong("at least one host", "list the hosts that run Heat")
     names = [(host.name, host.name.lower()) for host in hosts]
     ids = [(host.name, host.task_id.lower()) for host in hosts]  # a-b and a.b are two names, but one task-group id
     ends = [(f"{host.address} port {host.port}", (_same(host.address), host.port)) for host in hosts]
-    problems = _repeated("hosts", "name", names) or _repeated("hosts", "name", ids, "name (- and . are the same)")
-    problems += _repeated("hosts", "address", ends, "address and port")
+    problems = _repeated("hosts", "name", names) or _repeated("hosts", "name", ids, "a name (- and . are the same)")
+    problems += _repeated("hosts", "address", ends, "an address and port")
     roles = {role for host in hosts for role in host.roles}
     problems += [
         Problem("", f"no host with the role {role}", f"at least one ({what})", f"add {role} to a host's roles")
@@ -110,7 +112,7 @@ def _repeated(
     problems = []
     for index, (value, identity) in enumerate(entries):
         if first.setdefault(identity, index) != index:
-            expected = f"a {what or key} of its own, {section}[{first[identity]}] has this one"
+            expected = f"{what or f'a {key}'} of its own, {section}[{first[identity]}] has this one"
             problems.append(Problem(f"[{index}].{key}", show(value), expected, "change one of the two"))
     return problems
 
@@ -199,11 +201,10 @@ def _servers(cloud: Cloud) -> Iterator[Problem]:
 
 
 def _backup(cloud: Cloud) -> Iterator[Problem]:
-    names = [host.name for host in cloud.hosts]
-    if cloud.backup.host and cloud.backup.host not in names:
-        yield Problem(
-            "backup.host", show(cloud.backup.host), "one of the hosts", "write a host's name or delete the key"
-        )
+    name, known = cloud.backup.host, [host.name for host in cloud.hosts]
+    if name and name not in known:
+        todo = did_you_mean(name, known, "write a host's name or delete the key")
+        yield Problem("backup.host", show(name), f"one of the hosts ({some(known)})", todo)
 
 
 def _drain(cloud: Cloud) -> Iterator[Problem]:

@@ -48,7 +48,8 @@ def _translate(details: ErrorDetails, model: type[BaseModel]) -> list[Problem]:
     if kind in ("literal_error", "union_tag_invalid"):
         return [_choice(where, details)]
     hidden = details["input"] and _NEVER_SHOWN & set(map(str, loc))
-    return [Problem(where, HIDDEN if hidden else show(details["input"]), *_expectation(details))]
+    value = HIDDEN if hidden else show(details["input"])
+    return [Problem(where, value, *_expectation(details))]
 
 
 def _expectation(details: ErrorDetails) -> tuple[str, str]:
@@ -69,7 +70,7 @@ def _how_to_quote(value: Any) -> str:
         return "put it in quotes, YAML reads a { at the start as a mapping"
     if value is None or isinstance(value, list):
         return f"write one text, as in {SAMPLE}"
-    return f'put it in quotes: "{value}"'
+    return "put it in quotes"
 
 
 def _choice(where: str, details: ErrorDetails) -> Problem:

@@ -67,8 +67,9 @@ def _duplicate_keys(node: yaml.Node | None, seen: set[int]) -> Iterator[Problem]
     elif isinstance(node, yaml.MappingNode):
         keys: set[str] = set()
         for key, value in node.value:
-            if key.value in keys:
-                where, found = f"line {key.start_mark.line + 1}", f"the key {show_key(key.value)} again"
-                yield Problem(where, found, "each key once", "delete one of the two")
-            keys |= {key.value} if isinstance(key, yaml.ScalarNode) else set()
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in keys:
+                    where, found = f"line {key.start_mark.line + 1}", f"the key {show_key(key.value)} again"
+                    yield Problem(where, found, "each key once", "delete one of the two")
+                keys.add(key.value)
             yield from _duplicate_keys(value, seen)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from heat_upgrade.cloud import Cloud
-from heat_upgrade.problems import Problem, ProblemsError, did_you_mean, show
+from heat_upgrade.problems import Problem, ProblemsError, did_you_mean, show, some
 
 NAMES = ("target_release", "hosts", "delete_old_vhost")
 
@@ -81,7 +81,7 @@ def _wrong_hosts(hosts: Any, known: list[str]) -> Iterator[Problem]:
             yield Problem(where, show(name), "the name of a host", example)
         elif name not in known:
             todo = did_you_mean(name, known, "write a name from the cloud file")
-            yield Problem(where, show(name), f"a host of the cloud ({_some(known)})", todo)
+            yield Problem(where, show(name), f"a host of the cloud ({some(known)})", todo)
         elif name in hosts[:index]:
             yield Problem(where, show(name), "each host once", "delete the repeated one")
 
@@ -89,7 +89,3 @@ def _wrong_hosts(hosts: Any, known: list[str]) -> Iterator[Problem]:
 def _wrong_flag(value: Any) -> Iterator[Problem]:
     if not isinstance(value, bool):
         yield Problem("delete_old_vhost", show(value), "true or false", "write true or false without quotes")
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
