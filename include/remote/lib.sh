@@ -87,6 +87,12 @@ installed_release() {
     "$python" -c 'from importlib import metadata; print(metadata.version("openstack-heat"))' 2>/dev/null || true
 }
 
+service_state() {
+    local line
+    line=$(service_states "$1")
+    echo "${line#* }"
+}
+
 service_is() { [[ $(service_state "$1") == "$2" ]]; }
 
 service_ended() { [[ $(service_state "$1") =~ ^(inactive|failed|absent)$ ]]; }

@@ -8,18 +8,22 @@ supervisorctl() {
     "${words[@]}" "$@" 9>&-
 }
 
-service_state() {
-    local status
-    status=$(supervisorctl status "$1" || true)
-    case $status in
-    *RUNNING*) echo active ;;
-    *FATAL* | *BACKOFF* | *EXITED*) echo failed ;;
-    *"no such process"*) if [[ -e $(service_file "$1") ]]; then echo inactive; else echo absent; fi ;;
-    *STARTING*) echo starting ;;
-    *STOPPING*) echo stopping ;;
-    *STOPPED*) echo inactive ;;
-    *) fail "supervisorctl says '$status' of $1: is supervisord running on this host?" ;;
-    esac
+# Print "unit state" of each; one call for all, since supervisorctl takes a while to start.
+service_states() {
+    local status unit word
+    status=$(supervisorctl status "$@" || true)
+    while read -r unit word _; do
+        unit=${unit%:}
+        case $word in
+        RUNNING) echo "$unit active" ;;
+        STARTING) echo "$unit starting" ;;
+        STOPPING) echo "$unit stopping" ;;
+        STOPPED) echo "$unit inactive" ;;
+        FATAL | BACKOFF | EXITED) echo "$unit failed" ;;
+        ERROR) if [[ -e $(service_file "$unit") ]]; then echo "$unit inactive"; else echo "$unit absent"; fi ;; # no such process
+        *) fail "supervisorctl says '$status', expected the state of $*: is supervisord running on this host?" ;;
+        esac
+    done <<<"$status"
 }
 
 service_pid() { supervisorctl pid "$1"; }

@@ -1,20 +1,20 @@
 # Services under systemd. States: active, starting, stopping, inactive, failed, absent.
 # shellcheck shell=bash
 
-service_state() {
-    local load active
-    load=$(systemctl show -p LoadState --value "$1.service")
-    active=$(systemctl show -p ActiveState --value "$1.service")
-    if [[ $load == not-found ]]; then
-        echo absent
-        return
-    fi
-    case $active in
-    active | inactive | failed) echo "$active" ;;
-    activating | reloading) echo starting ;;
-    deactivating) echo stopping ;;
-    *) fail "systemd says that $1 is '$active', which is no state that this step knows: look at 'systemctl status $1'" ;;
-    esac
+# Print "unit state" of each.
+service_states() {
+    local unit load active
+    for unit in "$@"; do
+        load=$(systemctl show -p LoadState --value "$unit.service")
+        active=$(systemctl show -p ActiveState --value "$unit.service")
+        case $load/$active in
+        not-found/*) echo "$unit absent" ;;
+        */active | */inactive | */failed) echo "$unit $active" ;;
+        */activating | */reloading) echo "$unit starting" ;;
+        */deactivating) echo "$unit stopping" ;;
+        *) fail "systemd says that $unit is '$active', which is no state that this step knows: look at 'systemctl status $unit'" ;;
+        esac
+    done
 }
 
 service_pid() { systemctl show -p MainPID --value "$1.service"; }
