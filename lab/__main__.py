@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
 
 from lab.bring_up import bring_up, take_down
@@ -28,6 +29,9 @@ def _parser() -> argparse.ArgumentParser:
     up = _command(commands, "up", _up, "start it, and wait until Heat answers")
     up.add_argument("--fresh", action="store_true", help="remove what is there first: start with the first release")
     _command(commands, "status", _status, "show what runs, and which release each host serves")
+    airflow = commands.add_parser("airflow", help="Airflow for it").add_subparsers(required=True, metavar="COMMAND")
+    _command(airflow, "up", _airflow_up, "start Airflow for its cloud, and wait until every component is alive")
+    _command(airflow, "down", _airflow_down, "stop its Airflow")
     down = _command(commands, "down", _down, "stop all of it")
     down.add_argument("--wipe", action="store_true", help="remove its state as well")
     return parser
@@ -54,6 +58,24 @@ def _up(arguments: argparse.Namespace) -> None:
 
 def _status(arguments: argparse.Namespace) -> int:
     return 0 if print_status(Lab(arguments.name, arguments.size)) else 1
+
+
+def _airflow_up(arguments: argparse.Namespace) -> None:
+    from lab.airflow import airflow_login, airflow_url, start_airflow
+
+    begun = time.monotonic()
+    lab = Lab(arguments.name)
+    start_airflow(lab)
+    login, password = airflow_login(lab)
+    print(
+        f"Airflow is up after {time.monotonic() - begun:.1f} s: {airflow_url(lab)}, login {login}, password {password}"
+    )
+
+
+def _airflow_down(arguments: argparse.Namespace) -> None:
+    from lab.airflow import stop_airflow
+
+    stop_airflow(Lab(arguments.name))
 
 
 def _down(arguments: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ import yaml
 
 # Every character that has a meaning in a URL, a shell, an ini file or SQL: a leak or a quoting error shows at once.
 _AWKWARD = "@ / % ? # ' \""
-_NAMES = ("database", "database_root", "amqp", "management", "airflow")
+_NAMES = ("database", "database_root", "amqp", "management")
 # oslo.messaging hands the password on to kombu with its slashes unquoted, so that no real cloud can have one here.
 _UNUSABLE = {"amqp": "/"}
 
@@ -23,6 +23,7 @@ def load_secrets(path: Path) -> dict[str, str]:
     """
     if not path.exists():
         made = {name: _password(_UNUSABLE.get(name, "")) for name in _NAMES}
+        made["airflow"] = secrets.token_urlsafe(12)  # typed by people
         made["auth_encryption_key"] = secrets.token_hex(16)
         write_private(path, yaml.safe_dump(made))
     loaded: dict[str, str] = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -56,17 +56,22 @@ def wait_until(
         time.sleep(_POLL)
 
 
-def run(argv: Sequence[str | Path], *, what: str, cwd: Path | None = None) -> str:
+def run(argv: Sequence[str | Path], *, what: str, env: Mapping[str, str] | None = None) -> str:
     """
     Run a command to its end and return its standard output.
 
     :param argv: the command; no secret belongs here, everybody can read it.
     :param what: what it does, for the error.
-    :param cwd: the directory to run it in.
+    :param env: its whole environment; the clean one of the lab by default.
     :raises LabError: if it fails, with the end of what it said.
     """
     done = subprocess.run(
-        argv, capture_output=True, text=True, env=clean_environment(), stdin=subprocess.DEVNULL, cwd=cwd, check=False
+        argv,
+        capture_output=True,
+        text=True,
+        env=dict(env or clean_environment()),
+        stdin=subprocess.DEVNULL,
+        check=False,
     )
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip())[-2000:]
