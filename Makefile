@@ -1,0 +1,62 @@
+# Two targets do all the set-up: `make demo` and `make test`.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := $(shell sed -n 's/^uv==//p' requirements-dev.in)
+LOCKED := requirements.txt requirements-dev.txt
+STEPS := $(shell grep -rlI '^\#!/usr/bin/env bash' include/remote) $(wildcard include/remote/*.sh) lab/debian-packages .ci/run
+
+.PHONY: demo stop test test-unit test-integration test-e2e lint compare bench lock setup packages clean
+
+demo: setup ## a real rolling upgrade in the embedded lab, under traffic; leaves the UI and the cloud running
+	@$(BIN)/python -m lab.demo
+
+stop: ## end everything that make demo, compare, bench and the tests have started
+	@[ ! -x $(BIN)/python ] || $(BIN)/python -m lab stop
+
+test: setup ## everything; one summary at the end
+	@$(MAKE) --no-print-directory lint
+	@$(BIN)/pytest
+
+test-unit: setup lint ## under a minute, no server
+	@$(BIN)/pytest tests/unit
+
+test-integration: setup
+	@$(BIN)/pytest tests/integration
+
+test-e2e: setup
+	@$(BIN)/pytest tests/e2e
+
+lint: $(VENV)/installed
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/mypy
+	@shellcheck $(STEPS)
+
+compare: setup ## the guide's own way and this one, in the same lab under the same traffic, side by side
+	@$(BIN)/python -m lab.compare
+
+bench: setup ## the DAG run's time beside that of a plain script with the same remote commands
+	@$(BIN)/python -m lab.bench
+
+setup: packages $(VENV)/installed
+
+packages:
+	@lab/debian-packages
+
+$(VENV)/installed: $(LOCKED)
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python $(LOCKED)
+	@touch $@
+
+lock: ## write the lock files anew from the .in files
+	@for name in requirements requirements-dev; do \
+	  $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --custom-compile-command 'make lock' $$name.in -o $$name.txt; \
+	done
+
+clean: stop
+	@rm -rf $(VENV) .state .mypy_cache .ruff_cache .pytest_cache

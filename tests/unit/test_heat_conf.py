@@ -1,0 +1,117 @@
+"""The script that rewrites heat.conf on a host, run as hosts run it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from heat_upgrade.remote import STEPS_DIRECTORY
+
+ODD_PASSWORD = "p%40%2F%25%3F%23%27%22%20x$y:z"
+
+
+def run(arguments: list[str], config: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(STEPS_DIRECTORY / "heat_conf.py"), *arguments]
+    return subprocess.run(command, input=config, text=True, capture_output=True, check=False)
+
+
+def rewritten(config: str, *arguments: str) -> str:
+    done = run(["rewrite", *arguments], config)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("rabbit://u:p@h/old", "rabbit://u:p@h/new"),
+        ("rabbit://u:p@h:5672/", "rabbit://u:p@h:5672/new"),
+        ("rabbit://u:p@h", "rabbit://u:p@h/new"),
+        (f"rabbit://u:{ODD_PASSWORD}@h/old", f"rabbit://u:{ODD_PASSWORD}@h/new"),
+        ("rabbit://u:p@h1:1,u:q@h2:2,u:r@[::1]:3/old", "rabbit://u:p@h1:1,u:q@h2:2,u:r@[::1]:3/new"),
+        ("rabbit://u:p@h/old?ssl=1&ssl_ca_file=/etc/ca.pem", "rabbit://u:p@h/new?ssl=1&ssl_ca_file=/etc/ca.pem"),
+        ("rabbit://u:p@h?ssl=1", "rabbit://u:p@h/new?ssl=1"),
+        ('"rabbit://u:p@h/old"', "rabbit://u:p@h/new"),
+        ("rabbit+tls://u:p@h/%2Fodd%20vhost", "rabbit+tls://u:p@h/new"),
+    ],
+)
+def test_only_the_vhost_of_transport_url_changes(url: str, expected: str) -> None:
+    text = rewritten(f"[DEFAULT]\ntransport_url = {url}\n", "--vhost", "new")
+    assert text == f"[DEFAULT]\ntransport_url = {expected}\n"
+
+
+def test_a_vhost_is_percent_encoded_and_read_back() -> None:
+    text = rewritten("[DEFAULT]\ntransport_url=rabbit://u:p@h/old\n", "--vhost", "/a b%")
+    assert "transport_url = rabbit://u:p@h/%2Fa%20b%25\n" in text
+    assert run(["vhost"], text).stdout == "/a b%\n"
+
+
+def test_comments_order_and_other_sections_survive() -> None:
+    config = (
+        "# Heat\n[DEFAULT]\n; transport_url = rabbit://commented/out\ntransport_url = rabbit://h/old\n\n"
+        "[oslo_messaging_notifications]\ntransport_url = rabbit://h/notifications\n"
+        "[database]\nconnection = mysql+pymysql://heat:%40@h/heat\n"
+    )
+    assert rewritten(config, "--vhost", "new") == config.replace("rabbit://h/old", "rabbit://h/new")
+
+
+def test_options_are_set_where_they_stand_or_added() -> None:
+    config = "[DEFAULT]\ntransport_url = rabbit://h/old\n[revision]\nheat_revision = 1\n"
+    text = rewritten(config, "--vhost", "v", "--set", "revision", "heat_revision", "2", "--set", "new", "key", "x")
+    assert text.endswith("[revision]\nheat_revision = 2\n[new]\nkey = x\n")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "backends = disable_by_file"),
+        ("backends = other", "backends = other,disable_by_file"),
+        ("backends = other, disable_by_file", "backends = other, disable_by_file"),
+    ],
+)
+def test_a_list_keeps_what_it_has(before: str, after: str) -> None:
+    config = f"[DEFAULT]\ntransport_url = rabbit://h/v\n[healthcheck]\n{before}\n"
+    assert (
+        after in rewritten(config, "--vhost", "v", "--add", "healthcheck", "backends", "disable_by_file").splitlines()
+    )
+
+
+def test_paths_move_whole_names_only() -> None:
+    config = (
+        "[DEFAULT]\ntransport_url = rabbit://h/v\nenvironment_dir = /opt/heat/25/etc/environment.d\n"
+        "plugin_dirs = /opt/heat/25,/opt/heat/250/plugins\n[paste_deploy]\napi_paste_config = /etc/heat/api-paste.ini\n"
+    )
+    text = rewritten(
+        config,
+        *("--vhost", "v"),
+        *("--move", "/opt/heat/25=/opt/heat/26"),
+        *("--move", "/etc/heat/api-paste.ini=/etc/heat/26/api-paste.ini"),
+    )
+    assert "environment_dir = /opt/heat/26/etc/environment.d\n" in text
+    assert "plugin_dirs = /opt/heat/26,/opt/heat/250/plugins\n" in text
+    assert "api_paste_config = /etc/heat/26/api-paste.ini\n" in text
+
+
+@pytest.mark.parametrize("config", ["[DEFAULT]\nhost = a\n", "[DEFAULT]\ntransport_url = no url, secret\n"])
+def test_a_missing_or_broken_transport_url_is_refused_without_showing_it(config: str) -> None:
+    done = run(["rewrite", "--vhost", "v"], config)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "transport_url" in done.stderr
+    assert "then retry" in done.stderr
+    assert "secret" not in done.stdout + done.stderr
+
+
+def test_the_database_url_becomes_an_option_file() -> None:
+    config = f"[database]\nconnection = mysql+pymysql://he%40t:{ODD_PASSWORD}@db:3307/heat%2Ddb?ssl_ca=/etc/ca.pem\n"
+    assert run(["mysql-options"], config).stdout == (
+        "# database: heat-db\n[client]\n"
+        'host="db"\nport="3307"\nuser="he@t"\npassword="p@/%?#\'\\" x$y:z"\nssl-ca="/etc/ca.pem"\n'
+    )
+
+
+def test_the_last_of_two_values_counts() -> None:
+    assert run(["get", "DEFAULT", "host", "other"], "[DEFAULT]\nhost = a\nhost = 'b'\n").stdout == "b\n"
+    assert run(["get", "DEFAULT", "host", "other"], "[other]\nhost = a\n").stdout == "other\n"
