@@ -66,7 +66,7 @@ def _wrong_target(target: Any, versions: list[str]) -> Iterator[Problem]:
         expected = f"a release after the cloud file's first ({', '.join(later)})"
         yield Problem("target_release", show(target), expected, f"choose {later[0]}; going back is not supported yet")
     elif target not in later:
-        todo = did_you_mean(str(target), later, "choose one of them or add the release to the cloud file")
+        todo = "choose one of them or add the release to the cloud file"
         yield Problem("target_release", show(target), expected, todo)
 
 

@@ -9,6 +9,7 @@ from heat_upgrade.cloud import Cloud, Release
 from heat_upgrade.problems import Problem, ProblemsError
 
 _SEQUENTIAL = "Heat's upgrade guide: upgrades are tested only between sequential releases"
+_STOP_THE_REST = "stop what should not run there, so that one release and its next one are left"
 
 
 class MoveError(ProblemsError):
@@ -42,8 +43,9 @@ def plan_move(cloud: Cloud, target: str, running: Mapping[str, Set[str]]) -> Mov
     _refuse_unknown(cloud, others)
     _refuse_several(cloud, goal, others)
     source = cloud.release(next(iter(others)))
-    _refuse_going_back(cloud, source, goal)
-    _refuse_jump(cloud, source, goal)
+    todo = _what_to_choose(cloud, source, goal, mixed=any(target in releases for releases in running.values()))
+    _refuse_going_back(cloud, source, goal, todo)
+    _refuse_jump(cloud, source, goal, todo)
     return Move(source, goal)
 
 
@@ -81,29 +83,34 @@ def _refuse_several(cloud: Cloud, goal: Release, others: Mapping[str, list[str]]
     if len(releases) == 2 and _is_next(cloud, *releases):
         todo = f"choose {releases[1].version} to finish that upgrade first"
     else:
-        todo = "stop what should not run there, so that one release and its next one are left"
+        todo = _STOP_THE_REST
     expected = f"one release beside {goal.version} at most ({_SEQUENTIAL})"
     raise MoveError(f"upgrade of {cloud.name}", [Problem("running releases", found, expected, todo)])
 
 
-def _refuse_going_back(cloud: Cloud, source: Release, goal: Release) -> None:
+def _refuse_going_back(cloud: Cloud, source: Release, goal: Release, todo: str) -> None:
     """Refuse the way back; without this rule it is a move like any other that `_refuse_jump` lets pass."""
     if _is_next(cloud, goal, source):
         expected = f"a release after {source.version}, which runs: going back is not supported yet"
-        raise _refused(cloud, goal.version, expected, _next_target(cloud, source))
+        raise _refused(cloud, goal.version, expected, todo)
 
 
-def _refuse_jump(cloud: Cloud, source: Release, goal: Release) -> None:
+def _refuse_jump(cloud: Cloud, source: Release, goal: Release, todo: str) -> None:
     if not (_is_next(cloud, source, goal) or _is_next(cloud, goal, source)):
         expected = f"the release next to {source.version}, which runs ({_SEQUENTIAL})"
-        raise _refused(cloud, goal.version, expected, _next_target(cloud, source))
+        raise _refused(cloud, goal.version, expected, todo)
 
 
 def _is_next(cloud: Cloud, release: Release, following: Release) -> bool:
     return cloud.releases.index(following) == cloud.releases.index(release) + 1
 
 
-def _next_target(cloud: Cloud, source: Release) -> str:
+def _what_to_choose(cloud: Cloud, source: Release, goal: Release, *, mixed: bool) -> str:
+    """Say what to do instead of going from the source to the goal, of which the cloud may already be a mix."""
+    if mixed and _is_next(cloud, goal, source):
+        return f"choose {source.version} to finish the upgrade to it"
+    if mixed:
+        return _STOP_THE_REST
     later = cloud.releases[cloud.releases.index(source) + 1 :]
     return f"choose {later[0].version}" if later else f"add the release after {source.version} to the cloud file"
 
