@@ -7,6 +7,7 @@ name and path filled in.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, repeat
@@ -271,7 +272,12 @@ def load_clouds(directory: Path | str) -> dict[str, Cloud | CloudFileError]:
         missing = Problem("directory", "no directory", "a directory of cloud files (*.yaml)", todo)
         raise CloudsDirectoryError(str(directory), [missing])
     files = sorted(path for path in directory.glob("*.y*ml") if not path.name.startswith("."))
-    return {path.stem: _load_or_error(path) for path in files}
+    return {_usable(path.stem): _load_or_error(path) for path in files}
+
+
+def _usable(stem: str) -> str:
+    """Return a name that can stand in a DAG's id, also for a file that is refused for its name."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", stem)[:200]
 
 
 def _load_or_error(path: Path) -> Cloud | CloudFileError:

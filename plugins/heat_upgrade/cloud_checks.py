@@ -15,6 +15,23 @@ from heat_upgrade.problems import Problem, did_you_mean, show, some
 if TYPE_CHECKING:
     from heat_upgrade.cloud import Cloud, HAProxy, Host, Release, Role
 
+# The steps for the whole cloud. A host's own group stands beside them, so no host can have such a name.
+TASKS_OF_THE_DAG = frozenset(
+    [
+        "preflight",
+        "prepare",
+        "back_up_database",
+        "create_vhost",
+        "sync_database",
+        "start_new_engines",
+        "may_switch",
+        "wait_until_drained",
+        "retire",
+        "verify_cloud",
+        "delete_old_vhost",
+    ]
+)
+
 _PIN = re.compile(r"([A-Za-z0-9][\w.-]*)(?:\[[\w,. -]*\])?\s*==\s*([\w.!+-]+)\s*(?:;.*)?")
 
 
@@ -87,14 +104,22 @@ def hosts(hosts: tuple[Host, ...]) -> tuple[Host, ...]:
     ends = [(f"{host.address} port {host.port}", (_same(host.address), host.port)) for host in hosts]
     problems = _repeated("hosts", "name", names) or _repeated("hosts", "name", ids, "a name (- and . are the same)")
     problems += _repeated("hosts", "address", ends, "an address and port")
-    roles = {role for host in hosts for role in host.roles}
-    problems += [
-        Problem("", f"no host with the role {role}", f"at least one ({what})", f"add {role} to a host's roles")
-        for role, what in (("engine", "an empty engine list can't work"), ("api", "users need an API"))
-        if role not in roles
-    ]
-    raise_if_any(problems)
+    raise_if_any([*problems, *_reserved(hosts), *_missing_roles(hosts)])
     return hosts
+
+
+def _reserved(hosts: tuple[Host, ...]) -> Iterator[Problem]:
+    for index, host in enumerate(hosts):
+        if host.task_id in TASKS_OF_THE_DAG:
+            expected = "a name other than the DAG's own tasks"
+            yield Problem(f"[{index}].name", show(host.name), expected, "rename the host")
+
+
+def _missing_roles(hosts: tuple[Host, ...]) -> Iterator[Problem]:
+    roles = {role for host in hosts for role in host.roles}
+    for role, why in (("engine", "an empty engine list can't work"), ("api", "users need an API")):
+        if role not in roles:
+            yield Problem("", f"no host with the role {role}", f"at least one ({why})", f"add {role} to a host's roles")
 
 
 def _same(address: str) -> Hashable:

@@ -110,7 +110,6 @@ HostName = Annotated[
 PlainPath = Annotated[Text, _path()]
 HostPath = Annotated[Text, _path("host")]
 ReleasePath = Annotated[Text, _path("host", "release")]
-RolePath = Annotated[Text, _path("host", "role")]
 Unit = Annotated[
     Text,
     text(

@@ -23,7 +23,6 @@ from heat_upgrade.cloud_fields import (
     Port,
     Program,
     ReleasePath,
-    RolePath,
     Seconds,
     ServerName,
     Unit,
@@ -64,10 +63,13 @@ class Release(Section):
 
 
 class Healthcheck(Section):
-    """oslo.middleware's disable_by_file: while the file exists, the API's health check answers 503."""
+    """oslo.middleware's disable_by_file: while the file exists, the health check answers 503.
+
+    The file is the host's, not an API's: both APIs read the same heat.conf.
+    """
 
     kind: Literal["healthcheck"]
-    file: RolePath
+    file: HostPath
     settle: Seconds = 6
 
 

@@ -296,7 +296,7 @@ def test_a_deployment_has_all_templates_filled_in(load: LoadCloud) -> None:
     assert edge.service_manager == Supervisor(
         kind="supervisor", supervisorctl=("/bin/supervisorctl",), conf_dir="/srv/edge.example/conf"
     )
-    assert first.rotation("api") == Healthcheck(kind="healthcheck", file="/var/lib/heat/controller-1/api.out")
+    assert first.rotation("api") == Healthcheck(kind="healthcheck", file="/var/lib/heat/controller-1/out")
 
 
 def test_a_host_may_leave_the_load_balancer_in_its_own_way(load: LoadCloud) -> None:
@@ -352,11 +352,11 @@ def test_one_bad_file_leaves_the_other_clouds_alone(write: WriteCloud, tmp_path:
     assert {name: error.problems[0].where for name, error in clouds.items() if isinstance(error, CloudFileError)} == {
         "folder": "file",
         "gone": "file",
-        "north east": "name",
+        "north_east": "name",
         "other": "file name",
         "west": "line 1",
     }
-    assert "rename the cloud file" in str(clouds["north east"])
+    assert "rename the cloud file" in str(clouds["north_east"])
     assert "rename the file" in str(clouds["other"])
     assert "Is a directory" in str(clouds["folder"])
 

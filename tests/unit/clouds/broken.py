@@ -56,7 +56,7 @@ GOOD: dict[str, Any] = {
         "api": {"address": "{address}", "port": 8004, "processes": 2, "threads": 4},
         "api-cfn": {"address": "0.0.0.0", "port": 8000, "processes": 1, "threads": 2},
     },
-    "rotation": {"kind": "healthcheck", "file": "/var/lib/heat/{host}/{role}.out", "settle": 6},
+    "rotation": {"kind": "healthcheck", "file": "/var/lib/heat/{host}/out", "settle": 6},
     "waves": [1, 2, "50%"],
     "drain": {"interval": 10, "readings": 3, "timeout": 7200},
     "backup": {"host": "controller-2", "directory": "/var/backups/heat"},
@@ -348,6 +348,14 @@ BROKEN = [
         "a public host key",
         "the two last words",
     ),
+    Broken(
+        "host named like a task",
+        {"hosts.0.name": "retire"},
+        "hosts[0].name",
+        "'retire'",
+        "a name other than the DAG's own tasks",
+        "rename the host",
+    ),
     # names and paths
     Broken(
         "relative path",
@@ -465,6 +473,14 @@ BROKEN = [
         "8004",
         "a port other than api's: edge.example runs both",
         "8000",
+    ),
+    Broken(
+        "health check file of a role",
+        {"rotation.file": "/var/lib/heat/{role}"},
+        "rotation.file",
+        "'/var/lib/heat/{role}'",
+        "only the template fields {host}",
+        "use one of them",
     ),
     Broken("settle of -1", {"rotation.settle": -1}, "rotation.settle", "-1", "seconds above 0", "write the seconds"),
     Broken(
