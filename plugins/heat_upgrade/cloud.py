@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,7 +18,7 @@ from pydantic import AfterValidator, ValidationError, model_validator
 
 from heat_upgrade import cloud_checks
 from heat_upgrade.cloud_errors import problems_of
-from heat_upgrade.cloud_fields import PROJECT_ROOT, CloudName, Wave, raise_if_any, rule
+from heat_upgrade.cloud_fields import PROJECT_ROOT, CloudName, Waves, raise_if_any
 from heat_upgrade.cloud_sections import (
     API_ROLES,
     ROLES,
@@ -91,9 +91,7 @@ class Cloud(Section):
     layout: Layout = Layout()
     services: Services = Services()
     rotation: Rotation
-    waves: Annotated[tuple[Wave, ...], rule(bool, "at least one wave", "write for example [1] or delete the key")] = (
-        1,
-    )
+    waves: Waves = (1,)
     drain: Drain = Drain()
     backup: Backup = Backup()
 
@@ -171,7 +169,7 @@ class Deployment:
     :param release: the release.
     """
 
-    cloud: Cloud
+    cloud: Cloud = field(repr=False)
     host: Host
     release: Release
 

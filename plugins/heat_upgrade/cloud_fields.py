@@ -265,3 +265,4 @@ def _wave(value: Any) -> int | str:
 
 
 Wave = Annotated[int | str, BeforeValidator(_wave)]
+Waves = Annotated[tuple[Wave, ...], rule(bool, "at least one wave", "write for example [1] or delete the key")]
