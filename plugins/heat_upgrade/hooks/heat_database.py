@@ -1,0 +1,135 @@
+"""Heat's database: which stacks are in progress, and which engines work on what. Nothing here writes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import MySQLdb  # type: ignore[import-untyped]
+from airflow.providers.mysql.hooks.mysql import MySqlHook
+from airflow.sdk.exceptions import AirflowException
+
+from heat_upgrade.drain import HeldRow, StackRow
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+# Seconds: a database that is gone must not hold a task for the hours that TCP would wait.
+_CONNECT_TIMEOUT = 5
+_READ_TIMEOUT = 10
+_NO_SUCH_TABLE = 1146
+
+# Heat writes times in UTC, whatever the server's time zone is.
+_STACK = """
+SELECT s.id, s.name, s.tenant, s.action, s.status, s.convergence, s.owner_id,
+       TIMESTAMPDIFF(SECOND, COALESCE(s.updated_at, s.created_at), UTC_TIMESTAMP()), s.current_traversal
+FROM stack s
+"""
+_IN_PROGRESS = """
+WHERE s.status = 'IN_PROGRESS' AND s.deleted_at IS NULL
+ORDER BY s.created_at, s.id
+"""
+_HELD_RESOURCES = """
+SELECT r.stack_id, COALESCE(s.name, '?'), COALESCE(s.tenant, '?'), COALESCE(r.name, '?'), r.engine_id
+FROM resource r LEFT JOIN stack s ON s.id = r.stack_id
+WHERE r.engine_id IS NOT NULL
+ORDER BY r.id
+"""
+_LOCKS = """
+SELECT l.stack_id, COALESCE(s.name, '?'), COALESCE(s.tenant, '?'), NULL, l.engine_id
+FROM stack_lock l LEFT JOIN stack s ON s.id = l.stack_id
+WHERE l.engine_id IS NOT NULL
+ORDER BY l.stack_id
+"""
+# The ids go in as one value: they are UUIDs, without commas. Times of a row that has changed never are NULL.
+_STRANDED = """
+WHERE (s.status = 'IN_PROGRESS' AND s.deleted_at IS NULL
+       OR EXISTS (SELECT 1 FROM resource r WHERE r.stack_id = s.id AND r.engine_id IS NOT NULL)
+       OR EXISTS (SELECT 1 FROM stack_lock l WHERE l.stack_id = s.id AND l.engine_id IS NOT NULL))
+  AND NOT EXISTS (SELECT 1 FROM resource r WHERE r.stack_id = s.id AND FIND_IN_SET(r.engine_id, %(live)s))
+  AND NOT EXISTS (SELECT 1 FROM stack_lock l WHERE l.stack_id = s.id AND FIND_IN_SET(l.engine_id, %(live)s))
+  AND COALESCE(s.updated_at, s.created_at) <= UTC_TIMESTAMP() - INTERVAL %(unchanged_for)s SECOND
+  AND NOT EXISTS (SELECT 1 FROM resource r WHERE r.stack_id = s.id AND
+                  COALESCE(r.updated_at, r.created_at) > UTC_TIMESTAMP() - INTERVAL %(unchanged_for)s SECOND)
+  AND NOT EXISTS (SELECT 1 FROM event e WHERE e.stack_id = s.id AND
+                  e.created_at > UTC_TIMESTAMP() - INTERVAL %(unchanged_for)s SECOND)
+ORDER BY s.created_at, s.id
+"""
+
+
+class HeatDatabaseError(AirflowException):
+    """Raised when Heat's database can't be read."""
+
+
+class HeatDatabaseHook(MySqlHook):
+    """
+    Read Heat's database, each time anew, through a connection that can't write.
+
+    :param mysql_conn_id: Airflow connection of type mysql: host, port, schema, login and password as in Heat's own
+        ``[database] connection``; an account that can only read is enough
+    """
+
+    def __init__(self, mysql_conn_id: str = MySqlHook.default_conn_name, **kwargs: Any) -> None:
+        super().__init__(mysql_conn_id=mysql_conn_id, init_command="SET SESSION TRANSACTION READ ONLY", **kwargs)
+
+    def revision(self) -> str | None:
+        """Return the schema's alembic revision; None for an empty database."""
+        try:
+            rows = self._read("SELECT version_num FROM alembic_version")
+        except HeatDatabaseError as error:
+            if isinstance(error.__cause__, MySQLdb.ProgrammingError) and error.__cause__.args[0] == _NO_SUCH_TABLE:
+                return None
+            raise
+        return str(rows[0][0]) if rows else None
+
+    def server_time(self) -> datetime:
+        """Return the database's time, in UTC."""
+        now: datetime = self._read("SELECT UTC_TIMESTAMP()")[0][0]
+        return now.replace(tzinfo=UTC)
+
+    def stacks_in_progress(self) -> list[StackRow]:
+        """Return the stacks in progress, nested ones too, oldest first."""
+        return [_stack(row) for row in self._read(_STACK + _IN_PROGRESS)]
+
+    def held_resources(self) -> list[HeldRow]:
+        """Return the resources that an engine works on, or has worked on when it died."""
+        return [HeldRow(*row) for row in self._read(_HELD_RESOURCES)]
+
+    def stack_locks(self) -> list[HeldRow]:
+        """Return the locks of stacks; convergence, Heat's default, takes none."""
+        return [HeldRow(*row) for row in self._read(_LOCKS)]
+
+    def stranded_stacks(self, live_engine_ids: Collection[str], unchanged_for: float) -> list[StackRow]:
+        """
+        Return the stacks whose work nobody does: in progress or held, by no live engine, and unchanged for long.
+
+        :param live_engine_ids: ids of the engines that listen, in the old vhost and in the new one
+        :param unchanged_for: seconds that neither the stack nor its resources and events have changed
+        """
+        values = {"live": ",".join(sorted(live_engine_ids)), "unchanged_for": unchanged_for}
+        return [_stack(row) for row in self._read(_STACK + _STRANDED, values)]
+
+    def _read(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        try:
+            # A connection each time: what was read before can't be seen again, and one that broke does not matter.
+            with closing(self.get_conn()) as connection, closing(connection.cursor()) as cursor:
+                cursor.execute(sql, dict(parameters or {}))
+                return list(cursor.fetchall())
+        except MySQLdb.Error as error:
+            connection = self.get_connection(self.get_conn_id())
+            raise HeatDatabaseError(
+                f"Heat's database {connection.schema!r} at {connection.host}:{connection.port or 3306} can't be read "
+                f"({type(error).__name__}: {', '.join(map(str, error.args))}): check that the server runs, and host, "
+                f"port, schema, login and password of Airflow connection {self.get_conn_id()!r}"
+            ) from error
+
+    def _get_conn_config_mysql_client(self, conn: Connection) -> dict[str, Any]:
+        timeouts = {"connect_timeout": _CONNECT_TIMEOUT, "read_timeout": _READ_TIMEOUT, "write_timeout": _READ_TIMEOUT}
+        return {**super()._get_conn_config_mysql_client(conn), **timeouts}
+
+
+def _stack(row: tuple[Any, ...]) -> StackRow:
+    id_, name, project, action, status, convergence, owner_id, age, traversal = row
+    return StackRow(id_, name, project, action, status, bool(convergence), owner_id, age, traversal)
