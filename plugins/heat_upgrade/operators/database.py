@@ -38,5 +38,5 @@ class SyncDatabaseOperator(CloudOperator):
 
         host = self.cloud.host(plan.hosts[0])
         target = self.cloud.deployment(host, self.cloud.release(plan.target))
-        revision = HeatDatabaseHook(self.cloud.connections.database).revision()
+        revision = HeatDatabaseHook(self.cloud.connections.database).revision() or "none"
         hosts.hook_for(self.cloud, host).run_step(steps.sync_database(target, revision), silence=DUMP_SILENCE)

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from heat_upgrade import hosts, steps
+from heat_upgrade.drain import WORK_TOPICS
 from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.operators.base import HostOperator, Plan
 
@@ -60,8 +61,8 @@ class RetireEngineOperator(HostOperator):
         rabbitmq = RabbitMQManagementHook(self.cloud.connections.rabbitmq)
         if not rabbitmq.vhost_exists(vhost):
             return
-        shared = [queue for queue in rabbitmq.queues(vhost) if queue.name in ("engine", "engine_worker")]
-        if left := [f"{queue.name}: {queue.ready + queue.unacknowledged}" for queue in shared if queue.ready]:
+        shared = [queue for queue in rabbitmq.queues(vhost) if queue.name in WORK_TOPICS]
+        if left := [str(queue) for queue in shared if queue.messages and not queue.consumers]:
             raise UpgradeError(
                 f"{self.host.name}: the old engine has ended and left messages in vhost {vhost} ({', '.join(left)}), "
                 "expected none: start an old engine again, let it work them off, clear wait_until_drained"

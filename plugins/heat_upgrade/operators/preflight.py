@@ -112,20 +112,14 @@ class PreflightOperator(CloudOperator):
 
         database = HeatDatabaseHook(self.cloud.connections.database)
         rabbitmq = RabbitMQManagementHook(self.cloud.connections.rabbitmq)
-        live = live_engine_ids(rabbitmq, [move.source.vhost, move.target.vhost])
+        vhosts = [release.vhost for release in (move.source, move.target) if rabbitmq.vhost_exists(release.vhost)]
+        live = set[str]().union(*map(rabbitmq.live_engine_ids, vhosts))
         names = []
         for stack in database.stranded_stacks(live, STRANDED_AFTER):
             stranded.append(stack.id)
-            names.append(f"{stack.name} ({stack.action}, project {stack.tenant})")
+            names.append(f"{stack.name} ({stack.action}, project {stack.project})")
         found = f"schema at {database.revision()}"
         return found + (f"; stranded before this run, not waited for: {', '.join(names)}" if names else "")
-
-
-def live_engine_ids(rabbitmq: RabbitMQManagementHook, vhosts: list[str]) -> set[str]:
-    """Return the ids of the engines that listen in any of the vhosts."""
-    prefix = "heat-engine-listener."
-    queues = [queue for vhost in vhosts if rabbitmq.vhost_exists(vhost) for queue in rabbitmq.consumers(vhost)]
-    return {queue.removeprefix(prefix) for queue in queues if queue.startswith(prefix)}
 
 
 def _reached(name: str, state: HostState | Exception) -> Check:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from heat_upgrade import hosts
+from heat_upgrade.drain import WORK_TOPICS
 from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.operators.api import check_release
 from heat_upgrade.operators.base import CloudOperator
-from heat_upgrade.operators.preflight import STRANDED_AFTER, live_engine_ids
+from heat_upgrade.operators.preflight import STRANDED_AFTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +26,13 @@ class VerifyCloudOperator(CloudOperator):
         from heat_upgrade.hooks.heat_api import HeatApiHook
 
         states = hosts.states_of(self.cloud, self.cloud.hosts)
-        if problems := [*self._services(plan, states), *self._engines(plan, states), *self._stranded(plan)]:
+        problems = [
+            *self._services(plan, states),
+            *self._engines(plan, states),
+            *self._left_behind(plan),
+            *self._stranded(plan),
+        ]
+        if problems:
             raise UpgradeError("the cloud isn't as it should be after the upgrade:\n" + "\n".join(problems))
         for host in self.cloud.hosts_with("api"):
             check_release(
@@ -56,16 +63,28 @@ class VerifyCloudOperator(CloudOperator):
                     "see the engine's log for its connection to RabbitMQ"
                 )
 
+    def _left_behind(self, plan: Plan) -> Iterator[str]:
+        from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+
+        rabbitmq = RabbitMQManagementHook(self.cloud.connections.rabbitmq)
+        vhost = self.cloud.release(plan.source).vhost
+        for queue in rabbitmq.queues(vhost) if rabbitmq.vhost_exists(vhost) else []:
+            if queue.name in WORK_TOPICS and queue.messages:
+                yield (
+                    f"{queue} in the old vhost {vhost} is not empty, expected no message: start an old engine again, "
+                    "let it work them off, then clear wait_until_drained"
+                )
+
     def _stranded(self, plan: Plan) -> Iterator[str]:
         from heat_upgrade.hooks.heat_database import HeatDatabaseHook
         from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
 
         rabbitmq = RabbitMQManagementHook(self.cloud.connections.rabbitmq)
-        live = live_engine_ids(rabbitmq, [self.cloud.release(plan.target).vhost])
+        live = rabbitmq.live_engine_ids(self.cloud.release(plan.target).vhost)
         database = HeatDatabaseHook(self.cloud.connections.database)
         for stack in database.stranded_stacks(live, STRANDED_AFTER):
             if stack.id not in plan.stranded:
                 yield (
-                    f"stack {stack.name} of project {stack.tenant} is IN_PROGRESS and nobody works on it, expected "
+                    f"stack {stack.name} of project {stack.project} is IN_PROGRESS and nobody works on it, expected "
                     "none: update the stack through the API, which takes it up again"
                 )

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.operators.base import CloudOperator
 
 if TYPE_CHECKING:
@@ -22,11 +21,8 @@ class CreateVhostOperator(CloudOperator):
 
         rabbitmq = RabbitMQManagementHook(self.cloud.connections.rabbitmq)
         source, target = self.cloud.release(plan.source).vhost, self.cloud.release(plan.target).vhost
-        if not rabbitmq.vhost_exists(source) and rabbitmq.vhost_exists(target):
-            self.log.info("Vhost %s is gone since an earlier run; %s is there", source, target)
-            return
-        for change in rabbitmq.create_vhost_like(source, target):
-            self.log.info("%s", change)
+        if not rabbitmq.create_vhost_like(source, target):
+            self.log.info("Vhost %s has all that it needs", target)
 
 
 class DeleteVhostOperator(CloudOperator):
@@ -40,12 +36,5 @@ class DeleteVhostOperator(CloudOperator):
             raise AirflowSkipException("delete_old_vhost is off: the old vhost stays")
         rabbitmq = RabbitMQManagementHook(self.cloud.connections.rabbitmq)
         vhost = self.cloud.release(plan.source).vhost
-        if not rabbitmq.vhost_exists(vhost):
-            self.log.info("Vhost %s is gone already", vhost)
-            return
-        if connected := rabbitmq.connections(vhost):
-            raise UpgradeError(
-                f"vhost {vhost} has {len(connected)} connections, expected none: "
-                "stop what uses it (RabbitMQ's management page lists it), then clear this task"
-            )
-        rabbitmq.delete_vhost(vhost)
+        gone = rabbitmq.delete_vhost(vhost)
+        self.log.info("Vhost %s %s", vhost, "is deleted" if gone else "was gone already")
