@@ -348,7 +348,9 @@ def _stacks(reading: Reading, snapshot: Snapshot) -> Verdict:
     if snapshot.time is None:
         queued = reading.broker.calls_queued if isinstance(reading.broker, Broker) else "an unknown number of"
         return Verdict(
-            blockers=(f"T0 is not taken yet: {queued} calls wait for an engine, two readings without any are needed",)
+            blockers=(
+                f"T0 is not taken yet: {queued} calls wait for an engine, two readings in a row without any are needed",
+            )
         )
     oldest_first = sorted(snapshot.waiting, key=lambda stack: -(stack.age or 0))
     return Verdict(

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import requests
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowException
+from requests.auth import HTTPBasicAuth
 
 from heat_upgrade.drain import (
     TOPICS,
@@ -307,7 +308,9 @@ class RabbitMQManagementHook(BaseHook):
         session = requests.Session()
         # Else a proxy, a .netrc or a CA bundle of Airflow's own environment would decide.
         session.trust_env = False
-        session.auth = (self._connection.login or "", self._connection.password or "")
+        # As bytes: requests would refuse what Latin-1 can't write.
+        login, password = ((text or "").encode() for text in (self._connection.login, self._connection.password))
+        session.auth = HTTPBasicAuth(login, password)
         session.verify = _verify(self._connection.extra_dejson)
         return session
 

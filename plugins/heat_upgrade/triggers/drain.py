@@ -1,0 +1,171 @@
+"""Read the old side again and again until its engines may stop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.sdk.exceptions import AirflowException
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from heat_upgrade.drain import Broker, Database, DrainWatch, Reading, Unread
+from heat_upgrade.drain_report import failure_message, reading_table, timeout_message
+
+if TYPE_CHECKING:
+    from heat_upgrade.hooks.heat_database import HeatDatabaseHook
+    from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+
+Part = TypeVar("Part")
+
+DRAINED, FAILED, TIMED_OUT = "drained", "failed", "timed out"
+# Seconds for each of a reading's two parts; the hooks bound their single calls by themselves.
+PATIENCE = 30.0
+
+
+def read_broker(hook: RabbitMQManagementHook, old_vhost: str, new_vhost: str) -> Broker:
+    """
+    Read RabbitMQ's part of a reading.
+
+    :param hook: the management API
+    :param old_vhost: vhost of the old engines
+    :param new_vhost: vhost of the new engines
+    """
+    exists = hook.vhost_exists(old_vhost)
+    return Broker(
+        vhost=old_vhost,
+        exists=exists,
+        queues=tuple(hook.queues(old_vhost)) if exists else (),
+        connections=tuple(hook.connections(old_vhost)) if exists else (),
+        expiring=tuple(hook.expiring_policies(old_vhost)) if exists else (),
+        new_engines=frozenset(hook.engine_ids(new_vhost)),
+    )
+
+
+def read_database(hook: HeatDatabaseHook) -> Database:
+    """
+    Read the database's part of a reading.
+
+    :param hook: Heat's database
+    """
+    return Database(stacks=tuple(hook.stacks_in_progress()), held=(*hook.held_resources(), *hook.stack_locks()))
+
+
+class OldEnginesDrainedTrigger(BaseTrigger):
+    """
+    Wait until the old engines may stop.
+
+    It fires once, with a dict: ``status`` is ``drained``, ``failed`` (waiting can't help) or ``timed out``, ``message``
+    says why, and ``table`` is the last reading.
+
+    :param old_vhost: vhost of the old engines
+    :param new_vhost: vhost of the new engines
+    :param rabbitmq_conn_id: Airflow connection to RabbitMQ's management API
+    :param database_conn_id: Airflow connection to Heat's database
+    :param interval: seconds from one reading to the next
+    :param readings: clean readings in a row that are needed
+    :param timeout: seconds of the whole wait, for the message
+    :param deadline: when the wait ends, in seconds since the epoch; a restart of the triggerer doesn't prolong it
+    :param stranded_stacks: ids of stacks that nobody worked on before the upgrade began
+    """
+
+    def __init__(
+        self,
+        *,
+        old_vhost: str,
+        new_vhost: str,
+        rabbitmq_conn_id: str,
+        database_conn_id: str,
+        interval: float,
+        readings: int,
+        timeout: float,
+        deadline: float,
+        stranded_stacks: list[str],
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.old_vhost = old_vhost
+        self.new_vhost = new_vhost
+        self.rabbitmq_conn_id = rabbitmq_conn_id
+        self.database_conn_id = database_conn_id
+        self.interval = interval
+        self.readings = readings
+        self.timeout = timeout
+        self.deadline = deadline
+        self.stranded_stacks = stranded_stacks
+        self._rabbitmq: RabbitMQManagementHook | None = None
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what makes this trigger anew."""
+        names = (
+            "old_vhost",
+            "new_vhost",
+            "rabbitmq_conn_id",
+            "database_conn_id",
+            "interval",
+            "readings",
+            "timeout",
+            "deadline",
+            "stranded_stacks",
+        )
+        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Read until the old side is drained, can't be drained by waiting, or the time is up."""
+        watch = DrainWatch(readings=self.readings, stranded=self.stranded_stacks)
+        while True:
+            next_reading = time.time() + self.interval
+            reading = await self.read()
+            watch.observe(reading)
+            table = reading_table(reading, watch)
+            self.log.info("Drain of the old engines\n%s", table)
+            if outcome := self._outcome(watch, next_reading):
+                status, message = outcome
+                yield TriggerEvent(  # type: ignore[no-untyped-call]
+                    {"status": status, "message": message, "table": table}
+                )
+                return
+            await asyncio.sleep(max(0.0, next_reading - time.time()))
+
+    async def read(self) -> Reading:
+        """Take one reading, its two parts at once."""
+        began, start = datetime.now(UTC), time.monotonic()
+        broker, database = await asyncio.gather(self._part(self._read_broker), self._part(self._read_database))
+        if isinstance(broker, Unread):
+            # Whoever mends the connection needn't start the wait anew.
+            self._rabbitmq = None
+        return Reading(began=began, seconds=time.monotonic() - start, broker=broker, database=database)
+
+    async def _part(self, read: Callable[[], Part]) -> Part | Unread:
+        """Read in a thread, as the triggerer's loop serves other triggers too; an error is a reading as well."""
+        try:
+            return await asyncio.wait_for(asyncio.to_thread(read), PATIENCE)
+        except TimeoutError:
+            return Unread(f"no answer within {PATIENCE:.0f} s")
+        except AirflowException as error:
+            return Unread(str(error))
+        except Exception as error:
+            # Not its text, which nobody has checked for secrets.
+            self.log.exception("A reading failed in a way that nobody has foreseen")
+            return Unread(f"{type(error).__name__}, see the log above this table")
+
+    def _outcome(self, watch: DrainWatch, next_reading: float) -> tuple[str, str] | None:
+        if watch.drained:
+            return DRAINED, "The old engines have nothing left to do."
+        if watch.verdict.errors:
+            return FAILED, failure_message(watch.verdict)
+        if next_reading > self.deadline:
+            return TIMED_OUT, timeout_message(watch.verdict, self.timeout)
+        return None
+
+    def _read_broker(self) -> Broker:
+        from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+
+        self._rabbitmq = self._rabbitmq or RabbitMQManagementHook(self.rabbitmq_conn_id)
+        return read_broker(self._rabbitmq, self.old_vhost, self.new_vhost)
+
+    def _read_database(self) -> Database:
+        from heat_upgrade.hooks.heat_database import HeatDatabaseHook
+
+        return read_database(HeatDatabaseHook(self.database_conn_id))
