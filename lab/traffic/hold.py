@@ -1,0 +1,31 @@
+"""One stack that keeps an engine busy for a known time, for tests of what waits for it."""
+
+import time
+
+from lab.traffic.client import HeatClient
+from lab.traffic.ledger import Ledger
+from lab.traffic.run import TrafficError
+from lab.traffic.shapes import test_resource
+
+
+def hold_old_side(endpoint: str, seconds: int, *, name: str = "held", timeout: float = 60.0) -> str:
+    """Create a stack with a single resource that takes its time; return its id once an engine is at it.
+
+    :param endpoint: Heat's API with the project.
+    :param seconds: how long the resource takes.
+    :param name: the stack's name.
+    :param timeout: how long to wait until an engine has begun, in seconds.
+    :raises TrafficError: if the stack is refused, or no engine begins.
+    """
+    ledger = Ledger()
+    client = HeatClient(endpoint, None, ledger)
+    resources = {"only": test_resource(seconds)}
+    stack_id = client.create(name, {"heat_template_version": "2021-04-16", "resources": resources})
+    if stack_id is None:
+        raise TrafficError(f"stack {name} was refused: {ledger.requests(0, 1).failures[0].error}")
+    deadline = time.monotonic() + timeout
+    while client.resource_status(name, stack_id, "only") != "CREATE_IN_PROGRESS":
+        if time.monotonic() >= deadline:
+            raise TrafficError(f"stack {name}: no engine began within {timeout:g} s; do the engines run?")
+        time.sleep(0.5)
+    return stack_id

@@ -1,0 +1,102 @@
+"""One run of the traffic, from its first request to its account."""
+
+import re
+import threading
+import time
+from dataclasses import dataclass, field
+
+from lab.traffic.account import Account, sum_up
+from lab.traffic.client import HeatClient
+from lab.traffic.database import HeatDatabase
+from lab.traffic.generator import Generator, Pace
+from lab.traffic.ledger import Ledger
+from lab.traffic.stuck import StuckWatch
+
+POLL = 3.0  # seconds between two looks at what is still in progress
+REPORT = 10.0  # seconds between two lines of progress
+
+
+class TrafficError(Exception):
+    """The traffic could not be sent or accounted for."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run is made of.
+
+    :param label: what it is called in the account, as `control`.
+    :param endpoint: Heat's API with the project.
+    :param cfn_endpoint: heat-api-cfn, or None.
+    :param database: SQLAlchemy URL of Heat's database.
+    :param seed: decides which stacks come.
+    :param settle: seconds to wait at the end until the stacks are done.
+    """
+
+    label: str
+    endpoint: str
+    cfn_endpoint: str | None
+    database: str
+    seed: int = 1
+    settle: float = 180.0
+    pace: Pace = field(default_factory=Pace)
+
+    def send(self, end: threading.Event) -> Account:
+        """Send traffic until the end, wait for its stacks, and sum it all up.
+
+        :param end: set when no more traffic is wanted.
+        """
+        began = time.time()
+        # the time keeps the stacks of two runs on one cloud apart
+        prefix = f"{re.sub(r'[^a-z0-9]+', '-', self.label.lower())}-{began:.0f}"
+        database = HeatDatabase(self.database, prefix)
+        database.reading()  # an account that can't be drawn up in the end would be a waste of the run
+        ledger = Ledger()
+        client = HeatClient(self.endpoint, self.cfn_endpoint, ledger)
+        generator = Generator(client, prefix=prefix, seed=self.seed, pace=self.pace)
+        reporter = threading.Thread(target=_report, args=(generator, ledger, end), daemon=True)
+        reporter.start()
+        generator.run(end)
+        ended = time.time()
+        return self._account(database, ledger, prefix, began, ended)
+
+    def _account(self, database: HeatDatabase, ledger: Ledger, prefix: str, began: float, ended: float) -> Account:
+        stuck, unsettled = settle(database, self.settle)
+        return Account(
+            label=self.label,
+            seed=self.seed,
+            began=began,
+            ended=ended,
+            settled_after=round(time.time() - ended, 1),
+            requests=ledger.requests(began, ended),
+            stacks=sum_up(database.stacks(), database.events(), prefix=prefix),
+            stuck=stuck,
+            unsettled=unsettled,
+            created_twice=database.created_twice(),
+            orphan_sync_points=database.orphan_sync_points(),
+            releases=ledger.releases,
+        )
+
+
+def settle(database: HeatDatabase, timeout: float) -> tuple[list[str], list[str]]:
+    """Wait until no stack is in progress any more but those that are stuck.
+
+    :param database: sees the run's stacks.
+    :param timeout: how long to wait, in seconds.
+    :return: the names of the stacks that are stuck, and of those that were still worked on.
+    """
+    watch = StuckWatch()
+    deadline = time.monotonic() + timeout
+    while True:
+        now = time.monotonic()
+        reading = database.reading()
+        stuck = {stack.name for stack in watch.observe(reading, now)}
+        moving = {stack.name for stack in reading.underway} - stuck
+        if not moving or now >= deadline:
+            return sorted(stuck), sorted(moving)
+        time.sleep(POLL)
+
+
+def _report(generator: Generator, ledger: Ledger, end: threading.Event) -> None:
+    began = time.monotonic()
+    while not end.wait(REPORT):
+        print(f"{time.monotonic() - began:4.0f} s  {len(generator.lives)} stacks, {ledger}", flush=True)
