@@ -11,12 +11,13 @@ from contextlib import contextmanager
 
 import requests
 
+from lab.airflow import stop_airflow
 from lab.cloud_file import write_cloud_file, write_connections
 from lab.cloud_lab import API_PORT, CFN_PORT, FIRST_RELEASE, RELEASES, Lab, LabHost
 from lab.haproxy import BACKENDS, server_states, start_haproxy
 from lab.host import install_first_release, make_login_key, start_services, start_sshd
 from lab.mariadb import empty_database, start_mariadb
-from lab.processes import run, wait_until
+from lab.processes import run, stop_marked, wait_until
 from lab.rabbitmq import management_get, start_rabbitmq
 
 # A heat-api under load may need this long to import itself.
@@ -72,6 +73,7 @@ def take_down(lab: Lab, *, wipe: bool = False) -> None:
     """
     # Services are killed, not drained: nobody needs the stacks of a lab that ends.
     stops: list[Callable[[], None]] = [
+        lambda: stop_airflow(lab),
         *(lambda host=host: host.supervisord.stop(grace=0) for host in lab.hosts),
         *(lambda host=host: host.sshd.stop(grace=0) for host in (*lab.hosts, lab.balancer)),
         lambda: lab.server("haproxy").stop(grace=1.0),
@@ -81,8 +83,9 @@ def take_down(lab: Lab, *, wipe: bool = False) -> None:
     ]
     for stop in stops:
         stop()
-    if wipe:
-        shutil.rmtree(lab.state, ignore_errors=True)
+    stop_marked(f"HEAT_LAB={lab.state}")  # what was started over SSH and detached
+    if wipe and lab.state.exists():
+        shutil.rmtree(lab.state)
 
 
 def build_info(host: LabHost) -> tuple[str, str] | None:

@@ -148,7 +148,7 @@ def _sshd_config(host: LabHost) -> str:
         for name, value in clean_environment().items()
         if name in names or name.startswith(("PIP_", "UV_")) or name.lower().endswith("_proxy")
     }
-    wanted |= {"HOME": str(home), "UV_CACHE_DIR": cache}
+    wanted |= {"HEAT_LAB": str(host.lab_state), "HOME": str(home), "UV_CACHE_DIR": cache}
     pairs = " ".join(f'"{name}={value}"' for name, value in sorted(wanted.items()))
     return _SSHD.format(
         address=host.address,

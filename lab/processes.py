@@ -199,6 +199,24 @@ class Server:
         return [] if stranger or older else members
 
 
+def stop_marked(marker: str) -> None:
+    """
+    Kill the processes that have a variable in their environment: the rest that no session leads to.
+
+    :param marker: the variable, as ``NAME=value``.
+    """
+    while pids := [stat.pid for stat in _all_processes() if marker.encode() in _environ(stat.pid)]:
+        _signal(pids, signal.SIGKILL)
+        time.sleep(_POLL)
+
+
+def _environ(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # gone, or somebody else's
+        return []
+
+
 def _signal(pids: Sequence[int], number: signal.Signals) -> None:
     for pid in pids:
         try:
