@@ -22,6 +22,19 @@ def print_status(lab: Lab) -> bool:
     return all(servers.values()) and hosts_run and not any("DOWN" in row for row in rows)
 
 
+def answering_releases(lab: Lab) -> dict[str, str]:
+    """
+    Return the release that the API of each host answers with.
+
+    An engine of another release that answers it is named as well; ``none`` stands for no answer.
+    """
+    found = {}
+    for host in lab.hosts_with("api"):
+        api, engine = build_info(host) or ("none", "none")
+        found[host.name] = api if api == engine else f"{api} (an engine of {engine} answers)"
+    return found
+
+
 def _host_row(host: LabHost, rotation: dict[str, str]) -> tuple[str, ...]:
     info = (build_info(host) or ("DOWN", "DOWN")) if "api" in host.roles else ("-", "-")
     cfn = "-"
