@@ -15,7 +15,7 @@ from lab.airflow_api import AirflowApi
 from lab.cloud_file import write_connections
 from lab.cloud_lab import Lab
 from lab.passwords import write_private
-from lab.processes import Server, clean_environment, run, wait_until
+from lab.processes import Server, clean_environment, exclusive, run, wait_until
 
 _CONFIG = """\
 [core]
@@ -124,6 +124,12 @@ def start_airflow(lab: Lab) -> AirflowApi:
     :raises LabError: if it does not come up.
     :return: a client that is logged in.
     """
+    with exclusive(lab.lock("airflow")):
+        _start(lab)
+    return airflow_client(lab)
+
+
+def _start(lab: Lab) -> None:
     home = lab.airflow_home
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_connections(lab)
@@ -132,12 +138,12 @@ def start_airflow(lab: Lab) -> AirflowApi:
     server = _server(lab)
     server.start([_tool("supervisord"), "-n", "-c", home / "supervisord.conf"], env=_environment(lab), cwd=home)
     wait_until(lambda: all_alive(lab), what="Airflow is alive", timeout=_START, given_up=server.failure)
-    return airflow_client(lab)
 
 
 def stop_airflow(lab: Lab) -> None:
     """Stop the lab's Airflow, with the tasks that it runs."""
-    _server(lab).stop(grace=20.0)
+    with exclusive(lab.lock("airflow")):
+        _server(lab).stop(grace=20.0)
 
 
 def airflow_url(lab: Lab) -> str:

@@ -17,7 +17,7 @@ from lab.cloud_lab import API_PORT, CFN_PORT, FIRST_RELEASE, RELEASES, Lab, LabH
 from lab.haproxy import BACKENDS, server_states, start_haproxy
 from lab.host import install_first_release, make_login_key, start_services, start_sshd
 from lab.mariadb import empty_database, start_mariadb
-from lab.processes import run, stop_marked, wait_until
+from lab.processes import exclusive, run, stop_marked, wait_until
 from lab.rabbitmq import management_get, start_rabbitmq
 
 # A heat-api under load may need this long to import itself.
@@ -31,6 +31,12 @@ def bring_up(lab: Lab) -> None:
     :raises LabError: if a part of it does not come up, with what it said.
     """
     begun = time.monotonic()
+    with exclusive(lab.lock("cloud")):
+        _bring_up(lab)
+    print(f"lab {lab.name} is up after {time.monotonic() - begun:.1f} s: {lab.endpoint}", flush=True)
+
+
+def _bring_up(lab: Lab) -> None:
     lab.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     (lab.state / "size").write_text(f"{lab.size}\n", encoding="utf-8")
     _ = lab.secrets  # made once, before the threads that read them
@@ -61,7 +67,6 @@ def bring_up(lab: Lab) -> None:
         _wait_for_rotation(lab)
     write_cloud_file(lab)
     write_connections(lab)
-    print(f"lab {lab.name} is up after {time.monotonic() - begun:.1f} s: {lab.endpoint}", flush=True)
 
 
 def take_down(lab: Lab, *, wipe: bool = False) -> None:
@@ -71,9 +76,14 @@ def take_down(lab: Lab, *, wipe: bool = False) -> None:
     :param lab: the lab.
     :param wipe: remove its state as well, so that it starts anew with the first release.
     """
+    stop_airflow(lab)
+    with exclusive(lab.lock("cloud")):
+        _take_down(lab, wipe=wipe)
+
+
+def _take_down(lab: Lab, *, wipe: bool) -> None:
     # Services are killed, not drained: nobody needs the stacks of a lab that ends.
     stops: list[Callable[[], None]] = [
-        lambda: stop_airflow(lab),
         *(lambda host=host: host.supervisord.stop(grace=0) for host in lab.hosts),
         *(lambda host=host: host.sshd.stop(grace=0) for host in (*lab.hosts, lab.balancer)),
         lambda: lab.server("haproxy").stop(grace=1.0),

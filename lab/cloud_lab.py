@@ -185,6 +185,10 @@ class Lab:
         """Return a port on 127.0.0.1 that only this lab uses."""
         return _FIRST_OWN_PORT + 10 * self.block + _OWN_PORTS[purpose]
 
+    def lock(self, purpose: str) -> Path:
+        """Return a lock's file; outside of the state, which can be removed while it is held."""
+        return self.state.with_name(f"{self.name}.{purpose}.lock")
+
     @property
     def server_address(self) -> str:
         """Where MariaDB and RabbitMQ listen."""

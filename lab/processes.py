@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,8 @@ _POLL = 0.1
 _KEPT = {"PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"}
 _KEPT_PREFIXES = ("PIP_", "UV_")
 _KEPT_SUFFIXES = ("_proxy", "_PROXY")
+
+_held_locks: list[int] = []
 
 
 class LabError(Exception):
@@ -56,6 +60,25 @@ def wait_until(
         time.sleep(_POLL)
 
 
+@contextmanager
+def exclusive(file: Path) -> Iterator[None]:
+    """
+    Hold a lock, after waiting for whoever has it.
+
+    The commands that are run meanwhile hold it as well: one that outlives an aborted run is waited for by the next.
+
+    :param file: the lock's file.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _held_locks.append(lock.fileno())
+        try:
+            yield
+        finally:
+            _held_locks.remove(lock.fileno())
+
+
 def run(argv: Sequence[str | Path], *, what: str, env: Mapping[str, str] | None = None) -> str:
     """
     Run a command to its end and return its standard output.
@@ -71,6 +94,7 @@ def run(argv: Sequence[str | Path], *, what: str, env: Mapping[str, str] | None 
         text=True,
         env=dict(env or clean_environment()),
         stdin=subprocess.DEVNULL,
+        pass_fds=_held_locks,
         check=False,
     )
     if done.returncode:
