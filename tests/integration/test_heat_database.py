@@ -1,0 +1,236 @@
+"""The database hook on a real MariaDB with Heat's real schema."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from heat_upgrade.drain import HeldRow
+from heat_upgrade.hooks import heat_database as module
+from heat_upgrade.hooks.heat_database import HeatDatabaseError, HeatDatabaseHook
+from tests.integration.conftest import HEAD, HeatDatabase
+
+LIVE, DEAD = "61f3c624-32d0-439d-82a0-dbb6884d780c", "11111111-1111-4111-8111-111111111111"
+
+
+@pytest.fixture
+def hook(connections: Callable[..., None]) -> HeatDatabaseHook:
+    return HeatDatabaseHook("database")
+
+
+def test_the_revision_is_that_of_the_release(hook):
+    assert hook.revision() == HEAD
+
+
+def test_an_empty_database_has_no_revision(hook, database, connections):
+    database.execute("CREATE DATABASE nothing_in_it", root=True)
+    database.execute("GRANT ALL ON nothing_in_it.* TO heat@'%%'", root=True)
+    connections("database", schema="nothing_in_it")
+    assert HeatDatabaseHook("database").revision() is None
+    database.execute("DROP DATABASE nothing_in_it", root=True)
+
+
+@pytest.fixture(params=["SYSTEM", "+05:30", "-08:00"])
+def time_zone(request: pytest.FixtureRequest, database: HeatDatabase) -> Iterator[str]:
+    """New connections to the server are in this time zone."""
+    database.execute("SET GLOBAL time_zone = %s", request.param, root=True)
+    yield request.param
+    database.execute("SET GLOBAL time_zone = 'SYSTEM'", root=True)
+
+
+def test_times_are_utc_whatever_the_server_thinks(hook, database, time_zone):
+    assert abs((hook.server_time() - datetime.now(UTC)).total_seconds()) < 5
+    stack_id = database.add_stack(age=120)
+    assert 120 <= hook.stacks_in_progress()[0].age < 125
+    database.execute("UPDATE stack SET updated_at = UTC_TIMESTAMP() - INTERVAL 30 SECOND WHERE id = %s", stack_id)
+    assert 30 <= hook.stacks_in_progress()[0].age < 35
+    assert hook.stranded_stacks([], 60) == []
+
+
+def test_stacks_in_progress_are_read_whole_and_oldest_first(hook, database):
+    parent = database.add_stack("parent", age=50)
+    child = database.add_stack("parent-group-abc", age=40, owner_id=parent, convergence=0, action="UPDATE")
+    database.add_stack("done", status="COMPLETE")
+    database.add_stack("failed", status="FAILED")
+    database.add_stack("deleted", deleted_at=datetime(2026, 1, 1))
+    first, second = hook.stacks_in_progress()
+    assert (first.id, first.name, first.project, first.action, first.status, first.convergence, first.owner_id) == (
+        parent,
+        "parent",
+        "project-1",
+        "CREATE",
+        "IN_PROGRESS",
+        True,
+        None,
+    )
+    assert (second.id, second.owner_id, second.convergence, second.traversal) == (child, parent, False, "t1")
+
+
+def test_what_engines_hold_is_read(hook, database):
+    stack_id = database.add_stack("s", status="COMPLETE")
+    database.add_resource(stack_id, LIVE, name="a")
+    database.add_resource(stack_id, None, name="b")
+    database.add_lock(stack_id, DEAD)
+    assert hook.held_resources() == [HeldRow(stack_id, "s", "project-1", "a", LIVE)]
+    assert hook.stack_locks() == [HeldRow(stack_id, "s", "project-1", None, DEAD)]
+
+
+def test_every_reading_is_a_new_one(hook, database):
+    stack_id = database.add_stack()
+    assert len(hook.stacks_in_progress()) == 1
+    database.set_status(stack_id, "COMPLETE")
+    assert hook.stacks_in_progress() == []
+
+
+def stack(database: HeatDatabase, **columns: object) -> str:
+    return database.add_stack(**{"age": 300, **columns})
+
+
+def in_progress(database: HeatDatabase) -> str:
+    return stack(database)
+
+
+def held_by_the_dead(database: HeatDatabase) -> str:
+    stack_id = stack(database)
+    database.add_resource(stack_id, DEAD, age=300)
+    return stack_id
+
+
+def locked_by_the_dead(database: HeatDatabase) -> str:
+    stack_id = stack(database, convergence=0)
+    database.add_lock(stack_id, DEAD)
+    return stack_id
+
+
+def failed_but_held_by_the_dead(database: HeatDatabase) -> str:
+    stack_id = stack(database, status="FAILED")
+    database.add_resource(stack_id, DEAD, age=300)
+    return stack_id
+
+
+def quiet_for_exactly_that_long(database: HeatDatabase) -> str:
+    stack_id = stack(database, age=60)
+    database.add_event(stack_id, age=60)
+    return stack_id
+
+
+def held_by_the_living(database: HeatDatabase) -> None:
+    stack_id = stack(database)
+    database.add_resource(stack_id, DEAD, name="a", age=300)
+    database.add_resource(stack_id, LIVE, name="b", age=300)
+
+
+def locked_by_the_living(database: HeatDatabase) -> None:
+    database.add_lock(stack(database), LIVE)
+
+
+def young(database: HeatDatabase) -> None:
+    stack(database, age=30)
+
+
+def a_resource_has_changed(database: HeatDatabase) -> None:
+    database.add_resource(stack(database), None, age=30)
+
+
+def an_event_has_come(database: HeatDatabase) -> None:
+    database.add_event(stack(database), age=30)
+
+
+def complete(database: HeatDatabase) -> None:
+    database.add_resource(stack(database, status="COMPLETE"), None, age=300)
+
+
+def deleted(database: HeatDatabase) -> None:
+    stack(database, deleted_at=datetime(2026, 1, 1))
+
+
+STRANDED = [
+    in_progress,
+    held_by_the_dead,
+    locked_by_the_dead,
+    failed_but_held_by_the_dead,
+    quiet_for_exactly_that_long,
+]
+NOT_STRANDED = [
+    held_by_the_living,
+    locked_by_the_living,
+    young,
+    a_resource_has_changed,
+    an_event_has_come,
+    complete,
+    deleted,
+]
+
+
+@pytest.mark.parametrize("arrange", STRANDED, ids=lambda arrange: arrange.__name__)
+def test_what_nobody_works_on_is_stranded(hook, database, arrange):
+    stack_id = arrange(database)
+    complete(database)
+    assert [row.id for row in hook.stranded_stacks({LIVE}, 60)] == [stack_id]
+
+
+@pytest.mark.parametrize("arrange", NOT_STRANDED, ids=lambda arrange: arrange.__name__)
+def test_anything_else_is_not(hook, database, arrange):
+    arrange(database)
+    assert hook.stranded_stacks({LIVE, "another"}, 60) == []
+
+
+def test_without_a_live_engine_everything_held_is_stranded(hook, database):
+    held_by_the_living(database)
+    assert len(hook.stranded_stacks(set(), 60)) == 1
+
+
+def test_an_engine_id_is_a_value_and_no_sql(hook, database):
+    in_progress(database)
+    assert len(hook.stranded_stacks({"x') OR 1=1 -- "}, 60)) == 1
+
+
+def test_nothing_can_be_written_through_the_hook(hook, database):
+    stack_id = database.add_stack()
+    with pytest.raises(HeatDatabaseError, match="READ ONLY"):
+        hook._read("DELETE FROM stack WHERE id = %(id)s", {"id": stack_id})
+    assert len(hook.stacks_in_progress()) == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"password": "wr@ng/pass"}, "Access denied"),
+        ({"login": "nobody"}, "Access denied"),
+        ({"port": 1}, "Can't connect"),
+        ({"schema": "elsewhere"}, "denied"),
+    ],
+)
+def test_a_database_out_of_reach_is_an_error_with_the_next_step(connections, servers, changed, reason):
+    connections("database", **changed)
+    with pytest.raises(HeatDatabaseError, match=reason) as caught:
+        HeatDatabaseHook("database").stacks_in_progress()
+    message = str(caught.value)
+    assert "of Airflow connection 'database'" in message
+    assert servers.server_address in message
+    assert servers.database().password not in message
+    assert "wr@ng/pass" not in message
+
+
+def test_a_server_that_accepts_and_says_nothing_does_not_hang_us(connections, monkeypatch):
+    monkeypatch.setattr(module, "_CONNECT_TIMEOUT", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        connections("database", host="127.0.0.1", port=silent.getsockname()[1])
+        begun = time.monotonic()
+        with pytest.raises(HeatDatabaseError, match="handshake"):
+            HeatDatabaseHook("database").stacks_in_progress()
+        assert time.monotonic() - begun < 4
+
+
+def test_a_query_that_hangs_does_not_hang_us(hook, database, monkeypatch):
+    monkeypatch.setattr(module, "_READ_TIMEOUT", 1)
+    with database.connected() as cursor:
+        cursor.execute("LOCK TABLES stack WRITE")
+        begun = time.monotonic()
+        with pytest.raises(HeatDatabaseError, match="during query"):
+            hook.stacks_in_progress()
+        assert time.monotonic() - begun < 4
