@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowException
@@ -12,7 +13,8 @@ from airflow.sdk.exceptions import AirflowException
 from heat_upgrade.exceptions import UpgradeError
 
 if TYPE_CHECKING:
-    from openstack.connection import Connection
+    from keystoneauth1.adapter import Adapter
+    from keystoneauth1.plugin import BaseAuthPlugin
 
 SMOKE_TEMPLATE = {
     "heat_template_version": "2018-08-31",
@@ -33,8 +35,9 @@ class HeatApiHook(BaseHook):
 
     :param conn_id: Airflow connection of type generic. With the extra ``auth_type`` ``none``: host is Heat's endpoint
         including the project (``http://heat.example:8004/v1/admin``). Else host is Keystone's URL, login and password
-        are the user's, and the other extras are openstacksdk's (``project_name``, ``user_domain_name``,
-        ``region_name``, ...).
+        are the user's, and the extras are those of keystoneauth's password plugin (``project_name``,
+        ``user_domain_name``, ``project_domain_name``), ``region_name``, ``interface`` and ``verify`` (a CA
+        certificate's path, or false)
     """
 
     conn_name_attr = "conn_id"
@@ -46,29 +49,30 @@ class HeatApiHook(BaseHook):
         self.conn_id = conn_id
 
     @cached_property
-    def cloud(self) -> Connection:
-        """Return openstacksdk's connection to the cloud."""
-        import openstack  # takes half a second: not while a DAG file is parsed
+    def heat(self) -> Adapter:
+        """Return a client of Heat, by the catalogue or at the endpoint that the connection names."""
+        from keystoneauth1 import adapter, loading, session
 
         connection = self.get_connection(self.conn_id)
-        extra = dict(connection.extra_dejson)
-        if extra.pop("auth_type", "password") == "none":
-            return openstack.connect(
-                load_yaml_config=False,
-                load_envvars=False,
-                auth_type="none",
-                auth={"endpoint": connection.host},
-                orchestration_endpoint_override=connection.host,
-            )
-        # Names that openstacksdk takes as options of the cloud, not of the login.
-        options = {key: extra.pop(key) for key in ("region_name", "interface", "verify", "cacert") if key in extra}
-        auth = {"auth_url": connection.host, "username": connection.login, "password": connection.password, **extra}
-        return openstack.connect(load_yaml_config=False, load_envvars=False, auth=auth, **options)
+        options: dict[str, Any] = dict(connection.extra_dejson)
+        where = {key: options.pop(key) for key in ("region_name", "interface") if key in options}
+        verify = options.pop("verify", True)
+        kind = options.pop("auth_type", "password")
+        if kind == "none":
+            options["endpoint"] = connection.host
+        else:
+            options |= {
+                "auth_url": connection.host,
+                "username": connection.login,
+                "password": connection.password,
+            }
+        plugin: BaseAuthPlugin = loading.get_plugin_loader(kind).load_from_options(**options)
+        return adapter.Adapter(session.Session(auth=plugin, verify=verify), service_type="orchestration", **where)
 
     @property
     def project(self) -> str:
         """Return the id of the project that calls are made for."""
-        return self.cloud.session.get_project_id() or str(self.cloud.orchestration.get_endpoint()).rpartition("/")[2]
+        return self.heat.get_project_id() or str(self.heat.get_endpoint()).rpartition("/")[2]
 
     def build_info(self, url: str) -> BuildInfo:
         """
@@ -81,7 +85,7 @@ class HeatApiHook(BaseHook):
 
         try:
             # Relative to an endpoint of our own: the catalogue would lead through the load balancer.
-            answer = self.cloud.session.get(f"{url}/v1/{self.project}/build_info", timeout=90).json()
+            answer = self.heat.session.get(f"{url}/v1/{self.project}/build_info", timeout=90).json()
             return BuildInfo(answer["api"]["revision"], answer["engine"]["revision"])
         except (ClientException, ValueError, KeyError) as error:
             raise AirflowException(
@@ -89,7 +93,7 @@ class HeatApiHook(BaseHook):
                 f"release: check the Airflow connection {self.conn_id!r} and the API's log, then clear this task"
             ) from error
 
-    def run_smoke_stack(self, timeout: int = 120) -> str:
+    def run_smoke_stack(self, timeout: float = 120) -> str:
         """
         Create a stack of one small resource through the load balancer, see it complete and delete it.
 
@@ -97,18 +101,33 @@ class HeatApiHook(BaseHook):
         :return: the stack's name
         :raises UpgradeError: when it doesn't complete
         """
-        from openstack.exceptions import ResourceFailure, ResourceTimeout, SDKException
+        from keystoneauth1.exceptions import ClientException
 
-        heat = self.cloud.orchestration
         name = f"heat-upgrade-smoke-{uuid.uuid4().hex[:8]}"
         try:
-            stack = heat.create_stack(name=name, template=SMOKE_TEMPLATE, timeout_mins=5)
-            heat.wait_for_status(stack, "CREATE_COMPLETE", ["CREATE_FAILED"], interval=1, wait=timeout)
-            heat.delete_stack(stack)
-            heat.wait_for_delete(stack, interval=1, wait=timeout)
-        except (ResourceFailure, ResourceTimeout, SDKException) as error:
+            body = {"stack_name": name, "template": SMOKE_TEMPLATE, "timeout_mins": 5}
+            path = f"/stacks/{name}/{self.heat.post('/stacks', json=body).json()['stack']['id']}"
+            self._wait_for(path, "CREATE_COMPLETE", timeout)
+            self.heat.delete(path)
+            self._wait_for(path, "DELETE_COMPLETE", timeout)
+        except (ClientException, TimeoutError) as error:
             raise UpgradeError(
                 f"the smoke stack {name} failed ({error}), expected CREATE_COMPLETE and then its deletion within "
-                f"{timeout} s each: see the stack's events and the new engines' logs, delete the stack, clear this task"
+                f"{timeout:.0f} s each: see the stack's events and the new engines' logs, delete it, clear this task"
             ) from error
         return name
+
+    def _wait_for(self, path: str, expected: str, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while (status := self._status(path)) != expected:
+            if status.endswith("_FAILED") or time.monotonic() > deadline:
+                raise TimeoutError(f"it is {status}")
+            time.sleep(0.5)
+
+    def _status(self, path: str) -> str:
+        from keystoneauth1.exceptions import NotFound
+
+        try:
+            return str(self.heat.get(path).json()["stack"]["stack_status"])
+        except NotFound:
+            return "DELETE_COMPLETE"

@@ -1,0 +1,108 @@
+"""`make demo`: a real rolling upgrade of a real cloud under traffic, and the verdict on it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from lab.airflow import airflow_client, airflow_login, airflow_url, start_airflow
+from lab.bring_up import bring_up, take_down
+from lab.cloud_lab import Lab
+from lab.dag_run import DagRun, failed_logs, run_upgrade
+from lab.status import answering_releases, print_status
+from lab.traffic import Account, Traffic, table, verdict
+
+NAME = "demo"
+TARGET = "26.0.2"
+# Long enough for each kind of failure that this traffic provokes on one release alone to show.
+CONTROL_SECONDS = 90
+# Stacks of every shape are under way before the upgrade begins, and after it has ended.
+BEFORE_SECONDS = 20
+AFTER_SECONDS = 15
+
+
+def main() -> int:
+    """Run the demo; return 0 only if its verdict holds."""
+    begun = time.monotonic()
+    take_down(Lab(NAME), wipe=True)
+    lab = Lab(NAME, "full")
+    with phase("a cloud of Heat 25.0.2 on four hosts"):
+        bring_up(lab)
+    with ThreadPoolExecutor(1) as pool:
+        airflow = pool.submit(start_airflow, lab)
+        with phase(f"control run: {CONTROL_SECONDS} s of traffic without an upgrade"):
+            control = traffic_for(lab, "control", CONTROL_SECONDS)
+        airflow.result()
+    with phase(f"the upgrade to {TARGET}, under the same traffic"):
+        run, upgrade = upgrade_under_traffic(lab)
+    return judge(lab, run, control, upgrade, time.monotonic() - begun)
+
+
+def traffic_for(lab: Lab, label: str, seconds: float) -> Account:
+    """Send traffic for some seconds and return its account."""
+    traffic = traffic_on(lab, label)
+    traffic.start()
+    threading.Event().wait(seconds)
+    return traffic.stop()
+
+
+def traffic_on(lab: Lab, label: str) -> Traffic:
+    """Return traffic for a lab, not started yet."""
+    return Traffic(
+        endpoint=lab.endpoint,
+        cfn_endpoint=lab.cfn_endpoint,
+        database=lab.database_url(),
+        out=lab.state / f"traffic-{label}.json",
+        label=label,
+    )
+
+
+def upgrade_under_traffic(lab: Lab) -> tuple[DagRun, Account]:
+    """Send traffic from before the DAG run until after it."""
+    traffic = traffic_on(lab, "upgrade")
+    traffic.start()
+    threading.Event().wait(BEFORE_SECONDS)
+    try:
+        run = run_upgrade(lab, {"target_release": TARGET})
+        threading.Event().wait(AFTER_SECONDS)
+    finally:
+        account = traffic.stop()
+    return run, account
+
+
+def judge(lab: Lab, run: DagRun, control: Account, upgrade: Account, seconds: float) -> int:
+    """Print what happened and the verdict; return the exit status."""
+    print(f"\n{table(control, upgrade)}\n")
+    print_status(lab)
+    releases = answering_releases(lab)
+    against = verdict(upgrade, control)
+    if run.state != "success":
+        against.append(f"the DAG run ended as {run.state}\n{failed_logs(airflow_client(lab), run)}")
+    against += [
+        f"{host} answers with {found}, expected {TARGET}" for host, found in releases.items() if found != TARGET
+    ]
+    print(f"\nDAG run {run.seconds:.0f} s, {run.drain_seconds:.0f} s of it waiting for the drain; demo {seconds:.0f} s")
+    print("VERDICT:", "it holds" if not against else "it does NOT hold")
+    for reason in against:
+        print(f"  - {reason}")
+    login, password = airflow_login(lab)
+    print(f"\nAirflow: {airflow_url(lab)}/dags/{run.dag_id}/runs/{run.run_id}   login {login}   password {password}")
+    print(f"Heat:    {lab.endpoint}   (no login)\n`make stop` ends everything.")
+    return 1 if against else 0
+
+
+@contextmanager
+def phase(title: str) -> Iterator[None]:
+    """Print a phase's title, and its time when it is over."""
+    begun = time.monotonic()
+    print(f"== {title}", flush=True)
+    yield
+    print(f"== done in {time.monotonic() - begun:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
