@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_address
@@ -264,7 +263,7 @@ class RabbitMQManagementHook(BaseHook):
         if like is None:
             return []
         return [
-            *self._vhost_itself(target, like, made),
+            *(self._creation(target, like) if made is None else ()),
             *(change for copied in _COPIED for change in self._missing(copied, source, target, made is not None)),
         ]
 
@@ -400,19 +399,16 @@ class RabbitMQManagementHook(BaseHook):
                 return None
             raise
 
-    def _vhost_itself(self, vhost: str, like: Row, made: Row | None) -> Iterator[VhostChange]:
-        wanted = _default_queue_type(like)
-        # RabbitMQ up to 3.11.11 knows the second name only.
-        body = {"default_queue_type": wanted, "defaultqueuetype": wanted} if wanted else {}
-        path = f"vhosts/{_quoted(vhost)}"
-        if made is None:
-            yield VhostChange("created", "PUT", path, body)
+    def _creation(self, vhost: str, like: Row) -> list[VhostChange]:
+        kind = like.get("default_queue_type")
+        # RabbitMQ up to 3.11.11 knows the second name only, and none lets the type be changed later.
+        body = {} if kind in (None, "", "undefined") else {"default_queue_type": kind, "defaultqueuetype": kind}
+        own = _quoted(self._connection.login or "")
+        return [
+            VhostChange("created", "PUT", f"vhosts/{_quoted(vhost)}", body),
             # RabbitMQ gives its creator all permissions: only those of the other vhost are to be.
-            own = _quoted(self._connection.login or "")
-            yield VhostChange("its creator's permissions taken back", "DELETE", f"permissions/{_quoted(vhost)}/{own}")
-        elif wanted and _default_queue_type(made) != wanted:
-            kept = {"description": made.get("description", ""), "tags": ",".join(made.get("tags", []))}
-            yield VhostChange(f"default queue type {wanted}", "PUT", path, {**kept, **body})
+            VhostChange("its creator's permissions taken back", "DELETE", f"permissions/{_quoted(vhost)}/{own}"),
+        ]
 
     def _missing(self, copied: _Copied, source: str, target: str, exists: bool) -> list[VhostChange]:
         there = self._copies(copied, target) if exists else []
@@ -462,11 +458,6 @@ def _client(name: str, details: Row) -> ClientConnection:
     if match := re.fullmatch(r"(.+):(\d+):[0-9a-f-]+", said):
         return ClientConnection(match[1], int(match[2]), peer)
     return ClientConnection(said or None, None, peer)
-
-
-def _default_queue_type(vhost: Row) -> str | None:
-    kind = vhost.get("default_queue_type")
-    return None if kind in (None, "", "undefined") else str(kind)
 
 
 def _settings(definition: Row, names: tuple[str, ...]) -> str:

@@ -23,6 +23,6 @@ with kombu.Connection(url) as connection:
         except TimeoutError:
             continue
     for message in kept:
-        message.ack()
+        queue.channel.basic_ack(message.delivery_tag)
     print("acked", flush=True)
     sys.stdin.read()
