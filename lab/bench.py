@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 
 from lab.airflow import start_airflow
-from lab.bring_up import bring_up, take_down
 from lab.cloud_lab import Lab
+from lab.compare import on_fresh_lab
 from lab.dag_run import run_upgrade
 from lab.plain_script import PlainScript
 
@@ -17,24 +16,13 @@ BOUND = 1.5
 
 def main() -> int:
     """Measure both on a fresh lab without traffic; return 0 if the DAG run is within the bound."""
-    script = _on_fresh_lab(lambda lab: PlainScript(lab).run())
-    dag = _on_fresh_lab(_dag_seconds)
+    script = on_fresh_lab(NAME, "full", lambda lab: PlainScript(lab).run())
+    dag = on_fresh_lab(NAME, "full", _dag_seconds)
     ratio = dag / script
     print(f"plain script over ssh   {script:7.1f} s")
     print(f"DAG run, drain apart    {dag:7.1f} s")
     print(f"ratio                   {ratio:7.2f}   at most {BOUND}")
     return 0 if ratio <= BOUND else 1
-
-
-def _on_fresh_lab(measure: Callable[[Lab], float]) -> float:
-    lab = Lab(NAME)
-    take_down(lab, wipe=True)
-    lab = Lab(NAME, "full")
-    try:
-        bring_up(lab)
-        return measure(lab)
-    finally:
-        take_down(lab, wipe=True)
 
 
 def _dag_seconds(lab: Lab) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,15 +13,13 @@ from lab.bring_up import bring_up, take_down
 from lab.cloud_lab import Lab
 from lab.dag_run import DagRun, failed_logs, run_upgrade
 from lab.status import answering_releases, print_status
-from lab.traffic import Account, Traffic, table, verdict
+from lab.traffic import Account, table, verdict
+from lab.under_traffic import control_run, under_traffic
 
 NAME = "demo"
 TARGET = "26.0.2"
 # Long enough for each kind of failure that this traffic provokes on one release alone to show.
 CONTROL_SECONDS = 90
-# Stacks of every shape are under way before the upgrade begins, and after it has ended.
-BEFORE_SECONDS = 20
-AFTER_SECONDS = 15
 
 
 def main() -> int:
@@ -35,43 +32,11 @@ def main() -> int:
     with ThreadPoolExecutor(1) as pool:
         airflow = pool.submit(start_airflow, lab)
         with phase(f"control run: {CONTROL_SECONDS} s of traffic without an upgrade"):
-            control = traffic_for(lab, "control", CONTROL_SECONDS)
+            control = control_run(lab, CONTROL_SECONDS)
         airflow.result()
     with phase(f"the upgrade to {TARGET}, under the same traffic"):
-        run, upgrade = upgrade_under_traffic(lab)
+        run, upgrade = under_traffic(lab, "upgrade", lambda: run_upgrade(lab, {"target_release": TARGET}))
     return judge(lab, run, control, upgrade, time.monotonic() - begun)
-
-
-def traffic_for(lab: Lab, label: str, seconds: float) -> Account:
-    """Send traffic for some seconds and return its account."""
-    traffic = traffic_on(lab, label)
-    traffic.start()
-    threading.Event().wait(seconds)
-    return traffic.stop()
-
-
-def traffic_on(lab: Lab, label: str) -> Traffic:
-    """Return traffic for a lab, not started yet."""
-    return Traffic(
-        endpoint=lab.endpoint,
-        cfn_endpoint=lab.cfn_endpoint,
-        database=lab.database_url(),
-        out=lab.state / f"traffic-{label}.json",
-        label=label,
-    )
-
-
-def upgrade_under_traffic(lab: Lab) -> tuple[DagRun, Account]:
-    """Send traffic from before the DAG run until after it."""
-    traffic = traffic_on(lab, "upgrade")
-    traffic.start()
-    threading.Event().wait(BEFORE_SECONDS)
-    try:
-        run = run_upgrade(lab, {"target_release": TARGET})
-        threading.Event().wait(AFTER_SECONDS)
-    finally:
-        account = traffic.stop()
-    return run, account
 
 
 def judge(lab: Lab, run: DagRun, control: Account, upgrade: Account, seconds: float) -> int:

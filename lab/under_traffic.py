@@ -1,0 +1,64 @@
+"""Something done to a lab while its users keep creating stacks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from lab.cloud_lab import Lab
+from lab.traffic import Account, Traffic
+
+Result = TypeVar("Result")
+
+# Stacks of every shape are under way before the work begins, and still after it has ended.
+BEFORE_SECONDS = 20
+AFTER_SECONDS = 15
+
+
+def under_traffic(lab: Lab, label: str, work: Callable[[], Result]) -> tuple[Result, Account]:
+    """
+    Send traffic from before some work until after it.
+
+    :param lab: the lab; Heat runs there.
+    :param label: what the account is called.
+    :param work: the work.
+    :return: what the work returned, and the traffic's account.
+    """
+    traffic = _traffic_on(lab, label)
+    traffic.start()
+    try:
+        _let_pass(BEFORE_SECONDS)
+        result = work()
+        _let_pass(AFTER_SECONDS)
+    finally:
+        account = traffic.stop()
+    return result, account
+
+
+def control_run(lab: Lab, seconds: float) -> Account:
+    """
+    Send the same traffic without any work, and return its account.
+
+    :param lab: the lab; Heat runs there.
+    :param seconds: how long to send.
+    """
+    traffic = _traffic_on(lab, "control")
+    traffic.start()
+    _let_pass(seconds)
+    return traffic.stop()
+
+
+def _traffic_on(lab: Lab, label: str) -> Traffic:
+    return Traffic(
+        endpoint=lab.endpoint,
+        cfn_endpoint=lab.cfn_endpoint,
+        database=lab.database_url(),
+        out=lab.state / f"traffic-{label.replace(' ', '-')}.json",
+        label=label,
+    )
+
+
+def _let_pass(seconds: float) -> None:
+    """Let traffic run for its length: the time itself is what is asked for here."""
+    threading.Event().wait(seconds)
