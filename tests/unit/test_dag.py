@@ -1,0 +1,318 @@
+"""The DAG of every cloud: Airflow loads it, its order is the design's, and the UI can sort and draw it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from airflow.api_fastapi.core_api.services.ui.task_group import task_group_to_dict, task_group_to_dict_grid
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG, TriggerRule
+from airflow.serialization.serialized_objects import DagSerialization
+
+from heat_upgrade.cloud_checks import TASKS_OF_THE_DAG
+from tests.unit.clouds.broken import GOOD
+
+PROJECT = Path(__file__).parents[2]
+DAG_FILE = PROJECT / "dags" / "heat_rolling_upgrade.py"
+BOTH = ["engine", "api"]
+LoadDags = Callable[..., DagBag]
+
+
+def cloud_file(roles: list[list[str]], waves: list[Any] | None = None, **edits: Any) -> dict[str, Any]:
+    """Return a cloud file with a host for each list of roles."""
+    hosts = [
+        {"name": f"controller-{number}", "address": f"10.1.{number // 200}.{number % 200 + 1}", "roles": list(host)}
+        for number, host in enumerate(roles, start=1)
+    ]
+    return {**GOOD, "hosts": hosts, "waves": waves or [1], "backup": {}, **edits}
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LoadDags:
+    """Load the DAG file as Airflow does, for some cloud files."""
+
+    def load_dags(**clouds: Mapping[str, Any] | str) -> DagBag:
+        monkeypatch.setenv("HEAT_UPGRADE_CLOUDS", str(tmp_path))
+        for name, content in clouds.items():
+            text = content if isinstance(content, str) else yaml.safe_dump(content)
+            (tmp_path / f"{name}.yaml").write_text(text)
+        return DagBag(dag_folder=DAG_FILE)
+
+    return load_dags
+
+
+def dag_of(bag: DagBag, cloud: str) -> DAG:
+    assert bag.import_errors == {}
+    return bag.dags[f"heat_rolling_upgrade__{cloud}"]
+
+
+def before(dag: DAG, task_id: str) -> set[str]:
+    """Return every task that has to end before this one starts."""
+    return dag.task_dict[task_id].get_flat_relative_ids(upstream=True)
+
+
+def test_every_cloud_file_gives_a_dag(load: LoadDags) -> None:
+    bag = load(north=cloud_file([BOTH]), south=cloud_file([BOTH, BOTH]), east=cloud_file([["engine"], ["api"]]))
+    assert bag.import_errors == {}
+    assert set(bag.dags) == {f"heat_rolling_upgrade__{name}" for name in ("north", "south", "east")}
+    for name in ("north", "south", "east"):
+        dag = dag_of(bag, name)
+        assert {dag.get_task(task_id).cloud.name for task_id in dag.task_ids} == {name}
+        assert dag.max_active_runs == 1
+        assert dag.schedule is None
+        assert not dag.fail_fast
+        assert dag.dagrun_timeout is None  # would cut tasks off in mid-upgrade
+        assert dag.doc_md
+
+
+def test_the_structure_of_a_small_cloud(load: LoadDags) -> None:
+    dag = dag_of(load(small=cloud_file([BOTH, ["engine"], ["api", "api-cfn"]])), "small")
+    prepare = {"prepare.controller_1", "prepare.controller_2", "prepare.controller_3"}
+    engines = {"start_new_engines.controller_1", "start_new_engines.controller_2"}
+    assert {task_id: task.downstream_task_ids for task_id, task in dag.task_dict.items()} == {
+        "preflight": prepare,
+        **{task_id: {"back_up_database"} for task_id in prepare},
+        "back_up_database": {"create_vhost"},
+        "create_vhost": {"sync_database"},
+        "sync_database": engines,
+        **{task_id: {"may_switch"} for task_id in engines},
+        "may_switch": {"controller_1.leave_rotation"},
+        "controller_1.leave_rotation": {"controller_1.switch_api"},
+        "controller_1.switch_api": {"controller_1.rejoin_rotation"},
+        "controller_1.rejoin_rotation": {"controller_3.leave_rotation"},
+        "controller_3.leave_rotation": {"controller_3.switch_api"},
+        "controller_3.switch_api": {"controller_3.rejoin_rotation"},
+        "controller_3.rejoin_rotation": {"wait_until_drained"},
+        "wait_until_drained": {"retire.controller_1"},
+        "retire.controller_1": {"retire.controller_2"},
+        "retire.controller_2": {"verify_cloud"},
+        "verify_cloud": {"delete_old_vhost"},
+        "delete_old_vhost": set(),
+    }
+
+
+def test_the_reserved_names_are_the_dags_own(load: LoadDags) -> None:
+    dag = dag_of(load(lab=cloud_file([BOTH])), "lab")
+    assert set(dag.task_group.children) - {"controller_1"} == TASKS_OF_THE_DAG
+
+
+class Shape(NamedTuple):
+    """A cloud's hosts and waves, and how many hosts each wave then has."""
+
+    name: str
+    roles: list[list[str]]
+    waves: list[Any]
+    sizes: list[int]
+
+
+SHAPES = [
+    Shape("one-host", [BOTH], [1], [1]),
+    Shape("engine-only-host", [["engine"], ["api"], BOTH], [1], [1, 1]),
+    Shape("api-only-hosts", [BOTH, ["api"], ["api-cfn", "api"]], [2], [2, 1]),
+    Shape("api-cfn-only-host", [BOTH, ["api-cfn"], ["engine", "api-cfn", "api"]], [1], [1, 1, 1]),
+    Shape("engines-and-apis-apart", [["engine"], ["engine"], ["api"], ["api"], ["api"]], [1, 2], [1, 2]),
+    Shape("4-hosts-one-by-one", [BOTH] * 4, [1], [1, 1, 1, 1]),
+    Shape("4-hosts-in-waves", [BOTH] * 4, [1, 2, "50%"], [1, 2, 1]),
+    Shape("11-hosts-in-waves", [BOTH] * 11, [1, 2, "50%"], [1, 2, 6, 2]),
+    Shape("all-at-once", [BOTH] * 4, ["100%"], [4]),
+    Shape("200-hosts-one-by-one", [BOTH] * 200, [1], [1] * 200),
+    Shape("200-hosts-in-waves", [BOTH] * 200, [1, 2, "50%"], [1, 2, 100, 97]),
+]
+
+
+@pytest.fixture(params=SHAPES, ids=lambda shape: shape.name)
+def shape(request: pytest.FixtureRequest) -> Shape:
+    return request.param
+
+
+def with_role(shape: Shape, *roles: str) -> list[str]:
+    """Return the task ids of the hosts with one of the roles, in the order of the file."""
+    return [f"controller_{n}" for n, host in enumerate(shape.roles, start=1) if set(roles) & set(host)]
+
+
+def waves_of(shape: Shape) -> Iterator[list[str]]:
+    hosts = with_role(shape, "api", "api-cfn")
+    for size in shape.sizes:
+        yield hosts[:size]
+        hosts = hosts[size:]
+    assert hosts == []
+
+
+def test_the_order_holds_for_every_shape(shape: Shape, load: LoadDags) -> None:
+    dag = dag_of(load(lab=cloud_file(shape.roles, shape.waves)), "lab")
+    engines = {f"start_new_engines.{host}" for host in with_role(shape, "engine")}
+    prepared = {f"prepare.controller_{number}" for number in range(1, len(shape.roles) + 1)}
+    switches = [f"{host}.rejoin_rotation" for host in with_role(shape, "api", "api-cfn")]
+    earlier: set[str] = set()
+    for wave in waves_of(shape):
+        for host in wave:
+            first = before(dag, f"{host}.leave_rotation")
+            assert engines | prepared | earlier | {"preflight", "sync_database", "may_switch"} <= first
+            assert not first & {f"{other}.leave_rotation" for other in wave}, "the hosts of a wave move side by side"
+        earlier |= {f"{host}.rejoin_rotation" for host in wave}
+    assert earlier == set(switches)
+
+    drained = before(dag, "wait_until_drained")
+    assert set(switches) <= drained
+    retire = [f"retire.{host}" for host in with_role(shape, "engine")]
+    assert not drained & set(retire)
+    for number, task_id in enumerate(retire):
+        assert "wait_until_drained" in before(dag, task_id)
+        assert dag.get_task(task_id).upstream_task_ids == ({retire[number - 1]} if number else {"wait_until_drained"})
+    assert before(dag, "delete_old_vhost") == set(dag.task_ids) - {"delete_old_vhost"}
+
+
+def test_the_ui_can_sort_and_draw_every_shape(shape: Shape, load: LoadDags) -> None:
+    """The grid and the graph sort groups, not tasks: groups that wait for one another make both fail."""
+    dag = dag_of(load(lab=cloud_file(shape.roles, shape.waves)), "lab")
+    stored = json.loads(json.dumps(DagSerialization.to_dict(dag)))
+    root = DagSerialization.from_dict(stored).task_group
+    groups = root.get_task_group_dict()
+    sorted_ids = [child.node_id for child in root.topological_sort(group_dict=groups)]
+    places = {node: place for place, node in enumerate(sorted_ids)}
+    order = ["preflight", "prepare", "back_up_database", "create_vhost", "sync_database", "start_new_engines"]
+    order += ["may_switch", "wait_until_drained", "retire", "verify_cloud", "delete_old_vhost"]
+    assert [places[node] for node in order] == sorted(places[node] for node in order)
+    for host in with_role(shape, "api", "api-cfn"):
+        assert places["may_switch"] < places[host] < places["wait_until_drained"]
+    for draw in (task_group_to_dict, task_group_to_dict_grid):
+        drawn = draw(root, group_dict=groups)
+        assert {node["id"] for node in drawn["children"]} >= set(sorted_ids)
+
+
+def test_a_host_that_is_left_out_holds_nobody_up_and_a_failed_one_does(load: LoadDags) -> None:
+    dag = dag_of(load(lab=cloud_file([BOTH] * 3)), "lab")
+    rules = {task_id: task.trigger_rule for task_id, task in dag.task_dict.items()}
+    # A skip reaches the rest of the host's own group, and passes on to the next host there.
+    for number in (1, 2, 3):
+        assert rules[f"prepare.controller_{number}"] == TriggerRule.NONE_FAILED
+        assert rules[f"start_new_engines.controller_{number}"] == TriggerRule.NONE_FAILED
+        assert rules[f"controller_{number}.leave_rotation"] == TriggerRule.NONE_FAILED
+        assert rules[f"controller_{number}.switch_api"] == TriggerRule.ALL_SUCCESS
+        assert rules[f"controller_{number}.rejoin_rotation"] == TriggerRule.ALL_SUCCESS
+    for task_id in ("back_up_database", "create_vhost", "sync_database", "may_switch", "wait_until_drained"):
+        assert rules[task_id] == TriggerRule.NONE_FAILED
+    # The sensor skips while APIs are left to move: nothing after it may run then.
+    for task_id in ("retire.controller_1", "retire.controller_2", "retire.controller_3", "verify_cloud"):
+        assert rules[task_id] == TriggerRule.ALL_SUCCESS
+    assert rules["delete_old_vhost"] == TriggerRule.ALL_SUCCESS
+    # No rule lets a task run after a failure.
+    assert set(rules.values()) == {TriggerRule.NONE_FAILED, TriggerRule.ALL_SUCCESS}
+
+
+def test_the_trigger_form(load: LoadDags) -> None:
+    dag = dag_of(load(lab=cloud_file([BOTH] * 3)), "lab")
+    stored = DagSerialization.from_dict(json.loads(json.dumps(DagSerialization.to_dict(dag))))
+    assert stored.params.dump() == {
+        "target_release": "26.0.2",
+        "hosts": ["controller-1", "controller-2", "controller-3"],
+        "delete_old_vhost": False,
+    }
+    target, hosts, delete = (stored.params.get_param(name) for name in stored.params)
+    assert target.schema["enum"] == ["26.0.2", "27.0.1"]
+    assert target.schema["type"] == "string"
+    assert hosts.schema["examples"] == ["controller-1", "controller-2", "controller-3"]
+    assert hosts.schema["type"] == "array"
+    assert delete.schema["type"] == "boolean"
+    for param in (target, hosts, delete):
+        assert param.schema["title"]
+        assert param.description
+
+
+def test_the_form_stands_once_in_a_large_dag(load: LoadDags) -> None:
+    """A copy of the form in each task made the stored DAG of 200 hosts 10 MB."""
+    dag = dag_of(load(lab=cloud_file([BOTH] * 200)), "lab")
+    assert len(json.dumps(DagSerialization.to_dict(dag))) < 2_000_000
+
+
+def test_a_broken_cloud_file_shows_its_problems_and_leaves_the_others_alone(load: LoadDags) -> None:
+    bad = cloud_file([BOTH, []], ["200%"])
+    bag = load(good=cloud_file([BOTH]), bad=bad, worse="hosts: [", **{"odd name": cloud_file([BOTH])})
+    assert bag.import_errors == {}
+    assert set(bag.dags) == {f"heat_rolling_upgrade__{name}" for name in ("good", "bad", "worse", "odd_name")}
+    assert len(dag_of(bag, "good").tasks) > 10
+    dag = dag_of(bag, "bad")
+    (preflight,) = dag.tasks
+    assert preflight.task_id == "preflight"
+    with pytest.raises(Exception, match=r"the cloud file can't be used, nothing was touched") as caught:
+        preflight.execute({})
+    for problem in ("hosts[1].roles: got an empty list", "waves[0]: got '200%'"):
+        assert problem in str(caught.value)
+        assert problem in (dag.doc_md or "")
+    for name in ("worse", "odd_name"):
+        (preflight,) = dag_of(bag, name).tasks
+        with pytest.raises(Exception, match="nothing was touched"):
+            preflight.execute({})
+
+
+# One process imports Airflow; each measurement is a copy of it that has not loaded the DAG file yet.
+IMPORT = """
+import importlib.util, json, os, sys, time
+import airflow.dag_processing.dagbag
+from airflow.sdk import BaseOperator, BaseSensorOperator, DAG, Param, TaskGroup, TriggerRule, chain
+
+def load():
+    before = set(sys.modules)
+    began = time.process_time()
+    spec = importlib.util.spec_from_file_location("dag_file", sys.argv[1])
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    seconds = time.process_time() - began
+    dag = vars(module)['heat_rolling_upgrade__lab']
+    packages = sorted({name.split(".")[0] for name in set(sys.modules) - before})
+    print(json.dumps({"cloud": clouds, "seconds": seconds, "tasks": len(dag.tasks), "packages": packages}), flush=True)
+
+for clouds in sys.argv[2:] * 3:
+    os.environ["HEAT_UPGRADE_CLOUDS"] = clouds
+    child = os.fork()
+    if not child:
+        try:
+            load()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+"""
+CLOUDS = {"4": (4, [1]), "200": (200, [1]), "200-in-waves": (200, [1, "50%"])}
+
+
+@pytest.fixture(scope="module")
+def imports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    """Load the DAG file three times for each of some clouds, and return what each time took."""
+    directory = tmp_path_factory.mktemp("imports")
+    for name, (count, waves) in CLOUDS.items():
+        (directory / name).mkdir()
+        (directory / name / "lab.yaml").write_text(yaml.safe_dump(cloud_file([BOTH] * count, waves)))
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT, DAG_FILE, *(directory / name for name in CLOUDS)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT / "plugins"), str(PROJECT)])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    results = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert len(results) == 3 * len(CLOUDS), done.stderr
+    return {name: [r for r in results if Path(r["cloud"]).name == name] for name in CLOUDS}
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_the_file_loads_in_less_than_a_second_beyond_airflow(
+    cloud: str, imports: dict[str, list[dict[str, Any]]]
+) -> None:
+    """Measured in processor time, so that a busy machine doesn't count: nothing here waits."""
+    assert min(result["tasks"] for result in imports[cloud]) >= 6 * CLOUDS[cloud][0] + 8
+    assert median(result["seconds"] for result in imports[cloud]) < 1.0
+
+
+def test_clients_of_servers_are_not_imported_with_the_dag_file(imports: dict[str, list[dict[str, Any]]]) -> None:
+    packages = set(imports["4"][0]["packages"])
+    assert "heat_upgrade" in packages
+    assert not packages & {"MySQLdb", "openstack", "keystoneauth1", "requests", "paramiko"}
