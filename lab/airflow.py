@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import requests
@@ -14,6 +15,7 @@ import requests
 from lab.airflow_api import AirflowApi
 from lab.cloud_file import write_connections
 from lab.cloud_lab import Lab
+from lab.http import local_session
 from lab.passwords import write_private
 from lab.processes import Server, clean_environment, exclusive, run, wait_until
 
@@ -66,15 +68,18 @@ min_file_process_interval = 10
 enabled = False
 """
 # Imported by Airflow when it starts. The executor's workers and their tasks are forks of the scheduler, so what it has
-# in memory no task needs to import: up to a second each. Not the project's own code: edits should take effect.
+# in memory no task needs to import. Not the project's own code: edits should take effect.
 _LOCAL_SETTINGS = """\
 import sys
 
 if "scheduler" in sys.argv:
     import airflow.providers.mysql.hooks.mysql
     import airflow.providers.ssh.hooks.ssh
-    import openstack.connection
-    import openstack.orchestration.v1._proxy
+    import keystoneauth1.adapter
+    import keystoneauth1.loading
+    import keystoneauth1.session
+    import MySQLdb
+    import requests
 """
 _SUPERVISORD = """\
 [supervisord]
@@ -114,6 +119,7 @@ _COMPONENTS = {
     "dag-processor": "",
     "triggerer": "--skip-serve-logs",
 }
+_BEATING = ("scheduler", "triggerer", "dag_processor")
 _START = 180.0
 
 
@@ -162,15 +168,22 @@ def airflow_client(lab: Lab) -> AirflowApi:
 
 
 def all_alive(lab: Lab) -> bool:
-    """Tell whether every component of the lab's Airflow has sent a heartbeat of late."""
+    """Tell whether every component of the lab's Airflow has sent a heartbeat since it was started."""
     try:
-        health = requests.get(f"{airflow_url(lab)}/api/v2/monitor/health", timeout=5)
+        health = local_session().get(f"{airflow_url(lab)}/api/v2/monitor/health", timeout=5)
         health.raise_for_status()
     except requests.RequestException:
         return False
     parts = health.json()
-    names = ("metadatabase", "scheduler", "triggerer", "dag_processor")
-    return all((parts.get(name) or {}).get("status") == "healthy" for name in names)
+    return all(_alive(parts.get(name) or {}, name, _server(lab).started()) for name in _BEATING)
+
+
+def _alive(part: dict[str, str | None], name: str, since: float) -> bool:
+    """Heartbeats of a process that was killed count as healthy for half a minute, so look at their time as well."""
+    heartbeat = part.get(f"latest_{name}_heartbeat")
+    if part.get("status") != "healthy" or not heartbeat:
+        return False
+    return datetime.fromisoformat(heartbeat).timestamp() > since
 
 
 def _server(lab: Lab) -> Server:
@@ -182,12 +195,14 @@ def _tool(name: str) -> Path:
 
 
 def _environment(lab: Lab) -> dict[str, str]:
-    return clean_environment(
+    environment = clean_environment(
         PATH=f"{_tool('airflow').parent}:{os.environ['PATH']}",
         AIRFLOW_HOME=str(lab.airflow_home),
         PYTHONPATH=f"{lab.root}:{lab.root / 'plugins'}",
         HEAT_UPGRADE_CLOUDS=str(lab.clouds_directory),
     )
+    # All that it talks to is on this machine, where no proxy gets.
+    return {name: value for name, value in environment.items() if not name.lower().endswith("_proxy")}
 
 
 def _write_config(lab: Lab, home: Path) -> None:

@@ -9,9 +9,11 @@ from urllib.parse import quote
 
 import requests
 
+from lab.http import local_session
+
 TaskStates = dict[str, str]
 FINAL_STATES = frozenset({"success", "failed"})
-_POLL = 0.5
+_POLL = 1.0
 
 
 class AirflowApiError(Exception):
@@ -30,7 +32,7 @@ class AirflowApi:
     def __init__(self, url: str, login: str, password: str) -> None:
         self.url = url.rstrip("/")
         self._credentials = {"username": login, "password": password}
-        self._session = requests.Session()
+        self._session = local_session()
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None, *, run_id: str | None = None) -> str:
         """

@@ -16,6 +16,7 @@ from lab.cloud_file import write_cloud_file, write_connections
 from lab.cloud_lab import API_PORT, CFN_PORT, FIRST_RELEASE, RELEASES, Lab, LabHost
 from lab.haproxy import BACKENDS, server_states, start_haproxy
 from lab.host import install_first_release, make_login_key, start_services, start_sshd
+from lab.http import local_session
 from lab.mariadb import empty_database, start_mariadb
 from lab.processes import exclusive, run, stop_marked, wait_until
 from lab.rabbitmq import management_get, start_rabbitmq
@@ -105,7 +106,7 @@ def build_info(host: LabHost) -> tuple[str, str] | None:
     :param host: a host with an API.
     """
     try:
-        answer = requests.get(f"http://{host.address}:{API_PORT}/v1/admin/build_info", timeout=5)
+        answer = local_session().get(f"http://{host.address}:{API_PORT}/v1/admin/build_info", timeout=5)
         answer.raise_for_status()
     except requests.RequestException:
         return None
@@ -116,7 +117,7 @@ def build_info(host: LabHost) -> tuple[str, str] | None:
 def cfn_answers(host: LabHost) -> bool:
     """Tell whether the CloudFormation API of a host answers, with what an engine told it."""
     try:
-        answer = requests.get(f"http://{host.address}:{CFN_PORT}/v1/?Action=ListStacks", timeout=5)
+        answer = local_session().get(f"http://{host.address}:{CFN_PORT}/v1/?Action=ListStacks", timeout=5)
     except requests.RequestException:
         return False
     return answer.ok

@@ -114,6 +114,11 @@ class LabHost:
         return self.root / "etc/supervisord.conf"
 
     @property
+    def supervisor_socket(self) -> Path:
+        """Where its supervisord takes commands. Short, for the limit of such paths."""
+        return self.root / "run/sv.sock"
+
+    @property
     def supervisor_log(self) -> Path:
         """The log of its supervisord."""
         return self.root / "var/log/supervisord.log"
@@ -167,10 +172,10 @@ class Lab:
         return "small" if (wanted or known) == "small" else "full"
 
     def _check_paths(self) -> None:
-        longest = max(
-            (self.admin_socket, *(host.root / "run/supervisor.sock.00000" for host in self.hosts)),
-            key=lambda path: len(str(path)),
-        )
+        # Both servers make their sockets under a longer name first, with their pid in it.
+        sockets = [self.admin_socket.with_suffix(".sock.0000000.tmp")]
+        sockets += [host.supervisor_socket.with_suffix(".sock.0000000") for host in self.hosts]
+        longest = max(sockets, key=lambda path: len(str(path)))
         if len(str(longest)) > _UNIX_SOCKET_LIMIT:
             raise LabError(
                 f"{longest} is longer than a Unix socket's path may be ({_UNIX_SOCKET_LIMIT} characters): "

@@ -43,14 +43,14 @@ silent = true
 minfds = 1024
 
 [unix_http_server]
-file = {root}/run/supervisor.sock
+file = {socket}
 chmod = 0700
 
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 
 [supervisorctl]
-serverurl = unix://{root}/run/supervisor.sock
+serverurl = unix://{socket}
 
 [include]
 files = {root}/etc/supervisor.d/*.conf
@@ -114,10 +114,12 @@ def start_services(host: LabHost) -> None:
     """
     for directory in ("run", "var/log", "var/lib/heat", "etc/supervisor.d"):
         (host.root / directory).mkdir(parents=True, exist_ok=True)
-    host.supervisor_conf.write_text(_SUPERVISORD.format(root=host.root), encoding="utf-8")
+    host.supervisor_conf.write_text(
+        _SUPERVISORD.format(root=host.root, socket=host.supervisor_socket), encoding="utf-8"
+    )
     host.supervisord.start([_TOOLS / "supervisord", "-n", "-c", host.supervisor_conf], env=clean_environment())
     wait_until(
-        (host.root / "run/supervisor.sock").exists,
+        lambda: _takes_commands(host),
         what=f"supervisord of {host.name} answers",
         given_up=host.supervisord.failure,
     )
@@ -148,7 +150,8 @@ def _sshd_config(host: LabHost) -> str:
         for name, value in clean_environment().items()
         if name in names or name.startswith(("PIP_", "UV_")) or name.lower().endswith("_proxy")
     }
-    wanted |= {"HEAT_LAB": str(host.lab_state), "HOME": str(home), "UV_CACHE_DIR": cache}
+    no_proxy = ",".join(filter(None, (wanted.get("no_proxy"), host.address)))
+    wanted |= {"HEAT_LAB": str(host.lab_state), "HOME": str(home), "UV_CACHE_DIR": cache, "no_proxy": no_proxy}
     pairs = " ".join(f'"{name}={value}"' for name, value in sorted(wanted.items()))
     return _SSHD.format(
         address=host.address,
@@ -166,6 +169,12 @@ def _greets(host: LabHost) -> bool:
             return connection.recv(4) == b"SSH-"
     except OSError:
         return False
+
+
+def _takes_commands(host: LabHost) -> bool:
+    """Connect: the socket of one that was killed is still there."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(str(host.supervisor_socket)) == 0
 
 
 def login_name() -> str:

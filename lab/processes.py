@@ -71,7 +71,11 @@ def exclusive(file: Path) -> Iterator[None]:
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another run, which holds {file}", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         _held_locks.append(lock.fileno())
         try:
             yield
@@ -176,6 +180,10 @@ class Server:
         """Tell whether the process that was started is alive."""
         recorded = self._recorded()
         return recorded is not None and any(stat.pid == recorded[0] for stat in self._members())
+
+    def started(self) -> float:
+        """Return when it was started, in seconds since the epoch; 0 if it never was."""
+        return self.record.stat().st_mtime if self.record.exists() else 0.0
 
     def failure(self) -> str | None:
         """Return why the server is gone, with the end of its log; None while it runs."""

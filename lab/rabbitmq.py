@@ -13,6 +13,7 @@ from typing import Any
 import requests
 
 from lab.cloud_lab import AMQP_PORT, FIRST_RELEASE, MANAGEMENT_PORT, RELEASES, Lab
+from lab.http import local_session
 from lab.passwords import write_private
 from lab.processes import LabError, clean_environment, run, wait_until
 
@@ -53,7 +54,7 @@ def management_get(lab: Lab, path: str) -> Any:
     :param path: what follows ``/api/``.
     """
     account = lab.management()
-    answer = requests.get(
+    answer = local_session().get(
         f"http://{account.host}:{account.port}/api/{path}", auth=(account.login, account.password), timeout=10
     )
     answer.raise_for_status()
