@@ -37,8 +37,12 @@ class HeatClient:
             self._ledger.release(service, build["revision"])
 
     def probe_cfn(self) -> None:
-        """List the stacks through heat-api-cfn, which takes an engine too."""
-        self._send("cfn", "GET", f"{self.cfn_endpoint}/?Action=ListStacks&Version=2010-05-15", 200)
+        """Ask heat-api-cfn for a stack that doesn't exist, which takes an engine to say and costs little.
+
+        Listing the stacks would take it seconds: it knows no paging.
+        """
+        query = "Action=GetTemplate&StackName=no-such-stack&Version=2010-05-15"
+        self._send("cfn", "GET", f"{self.cfn_endpoint}/?{query}", 400, telling="could not be found")
 
     def in_progress(self) -> set[str] | None:
         """List the names of the stacks in progress, or None where that failed."""
@@ -83,7 +87,15 @@ class HeatClient:
         return None if answer is None else str(answer.json()["resource"]["resource_status"])
 
     def _send(
-        self, kind: str, method: str, path: str, expected: int, body: Any = None, *, probe: bool = False
+        self,
+        kind: str,
+        method: str,
+        path: str,
+        expected: int,
+        body: Any = None,
+        *,
+        telling: str = "",
+        probe: bool = False,
     ) -> requests.Response | None:
         url = path if path.startswith("http") else self.endpoint + path
         began = time.monotonic()
@@ -93,7 +105,7 @@ class HeatClient:
             self._ledger.failed(kind, type(error).__name__ + f": {error}"[:200], time.monotonic() - began)
             return None
         seconds = time.monotonic() - began
-        if answer.status_code != expected:
+        if answer.status_code != expected or telling not in answer.text:
             self._ledger.failed(kind, f"{answer.status_code} {answer.text[:200]}", seconds)
             return None
         self._ledger.answered(kind, seconds, probe=probe)

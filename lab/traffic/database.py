@@ -33,11 +33,8 @@ _CREATED_TWICE = """
     SELECT DISTINCT s.name, e.resource_name FROM event e JOIN stack s ON s.id = e.stack_id
     WHERE s.name LIKE :prefix AND e.resource_status_reason LIKE '%Worker went down%'
     ORDER BY s.name, e.resource_name"""
-# a traversal that is over leaves none behind
-_ORPHANS = """
-    SELECT COUNT(*) AS orphans FROM sync_point p LEFT JOIN stack s ON s.id = p.stack_id
-    WHERE s.name LIKE :prefix AND (s.deleted_at IS NOT NULL OR s.status <> 'IN_PROGRESS'
-    OR p.traversal_id <> s.current_traversal)"""
+_SYNC_POINTS = """
+    SELECT COUNT(*) FROM sync_point p JOIN stack s ON s.id = p.stack_id WHERE s.name LIKE :prefix"""
 
 
 class HeatDatabase:
@@ -80,10 +77,10 @@ class HeatDatabase:
             rows = connection.execute(text(_CREATED_TWICE), self._names)
             return [f"{row.name}/{row.resource_name}" for row in rows]
 
-    def orphan_sync_points(self) -> int:
-        """Return how many sync points no traversal waits for."""
+    def sync_points(self) -> int:
+        """Return how many sync points there are; once no stack is worked on any more, all are orphans."""
         with self._connect() as connection:
-            return int(connection.execute(text(_ORPHANS), self._names).scalar_one())
+            return int(connection.execute(text(_SYNC_POINTS), self._names).scalar_one())
 
     @contextmanager
     def _connect(self) -> Iterator[Connection]:

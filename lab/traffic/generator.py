@@ -83,8 +83,8 @@ class Generator:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="traffic")
         self._listed = (0.0, set[str]())
 
-    def run(self, end: threading.Event) -> None:
-        """Send traffic.
+    def run(self, end: threading.Event) -> float:
+        """Send traffic; return when the last of it was sent, in seconds since the epoch.
 
         :param end: set when no more is wanted; requests under way are then waited for.
         """
@@ -92,7 +92,9 @@ class Generator:
         while not end.wait(TICK):
             for beat in beats:
                 beat.tick()
+        ended = time.time()
         self._pool.shutdown(wait=True)
+        return ended
 
     def _beats(self) -> list[Beat]:
         pace = self._pace

@@ -4,8 +4,8 @@ import re
 
 _DATABASE_ERROR = re.compile(r"\(pymysql\.err\.(\w+)\) \((\d+), (.*)", re.DOTALL)
 _CONSTRAINT = re.compile(r"CONSTRAINT `(\w+)`")
-# "Resource UPDATE failed: resources.outer: resources[0]: " and "NotFound: resources.x: "
-_WRAPPERS = re.compile(r"^(?:Resource \w+ failed: |(?:\w+: )?resources(?:\.[\w.-]+|\[[^\]]+\]): )+")
+# where it broke: "Resource UPDATE failed: resources.outer: NotFound: resources.inner.resources[0]: "
+_WRAPPERS = re.compile(r"^(?:Resource \w+ failed: |(?:\w+: )?resources[.\[][^\s:]*: )+")
 _REPLACEMENTS = (
     (re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}"), "<id>"),
     (re.compile(r"\breq-<id>"), "<request>"),

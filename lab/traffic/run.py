@@ -55,8 +55,7 @@ class Run:
         generator = Generator(client, prefix=prefix, seed=self.seed, pace=self.pace)
         reporter = threading.Thread(target=_report, args=(generator, ledger, end), daemon=True)
         reporter.start()
-        generator.run(end)
-        ended = time.time()
+        ended = generator.run(end)
         return self._account(database, ledger, prefix, began, ended)
 
     def _account(self, database: HeatDatabase, ledger: Ledger, prefix: str, began: float, ended: float) -> Account:
@@ -72,7 +71,7 @@ class Run:
             stuck=stuck,
             unsettled=unsettled,
             created_twice=database.created_twice(),
-            orphan_sync_points=database.orphan_sync_points(),
+            orphan_sync_points=database.sync_points(),
             releases=ledger.releases,
         )
 

@@ -23,6 +23,7 @@ def test_the_place_in_a_tree_of_stacks_makes_no_kind_of_its_own() -> None:
         "resources[3]: Stack UPDATE cancelled",
         "Resource UPDATE failed: resources.outer: Stack UPDATE cancelled",
         "Resource UPDATE failed: resources.outer: Resource UPDATE failed: resources[1]: Stack UPDATE cancelled",
+        "Resource UPDATE failed: Error: resources.outer.resources[1].resources.leaf: Stack UPDATE cancelled",
     ]
     assert {kind("UPDATE", reason) for reason in reasons} == {"UPDATE: Stack UPDATE cancelled"}
 
