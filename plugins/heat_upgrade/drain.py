@@ -319,12 +319,13 @@ def _missing_topics(broker: Broker) -> Iterator[str]:
 
 
 def _filled(queue: QueueReading, broker: Broker) -> Verdict:
-    if queue.consumers:
+    # RabbitMQ shows a consumer up to 5 s late, but what waits for its acknowledgement has been given to one.
+    if queue.consumers or queue.unacknowledged:
         return Verdict(blockers=(f"{queue} is not empty",))
     if queue.name not in WORK_TOPICS:
         return Verdict(notes=(f"{queue} is nobody's any more: what it holds stays unread",))
     if broker.engine_connected:
-        # RabbitMQ shows a consumer up to 5 s late, and an engine that stops closes its consumers first.
+        # Its consumer may not show yet, and an engine that stops closes its consumers first.
         return Verdict(blockers=(f"{queue} is not empty, and no engine is seen to read it",))
     return Verdict(
         errors=(
@@ -412,6 +413,7 @@ class DrainWatch:
         self.verdict = Verdict(blockers=("nothing was read yet",))
         self.taken = 0
         self.clean = 0
+        self._broker_read = False
         self._retired = False
 
     @property
@@ -426,8 +428,8 @@ class DrainWatch:
         :param reading: the reading; some seconds after the one before
         """
         self.taken += 1
-        if self.taken == 1 and isinstance(reading.broker, Broker) and reading.broker.deserted:
-            # The old engines were stopped in an earlier run: who is in progress now isn't theirs.
+        if self._finds_it_retired(reading):
+            # Who is in progress now isn't theirs.
             self._retired = True
             self.snapshot = replace(self.snapshot, time=reading.began)
         else:
@@ -435,3 +437,10 @@ class DrainWatch:
         self.verdict = assess(reading, self.snapshot)
         self.clean = self.clean + 1 if self.verdict.clean else 0
         return self.verdict
+
+    def _finds_it_retired(self, reading: Reading) -> bool:
+        """Tell whether the old engines were stopped in an earlier run, as the first look at RabbitMQ shows."""
+        if self._broker_read or isinstance(reading.broker, Unread):
+            return False
+        self._broker_read = True
+        return reading.broker.deserted

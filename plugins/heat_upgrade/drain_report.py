@@ -50,13 +50,13 @@ def _held_summary(reading: Reading) -> str:
         return "unknown"
     rows = reading.held_by_old
     locks = sum(row.resource is None for row in rows)
-    return f"by old engines: {len(rows) - locks} resources, {locks} stack locks"
+    return f"by old engines: resources {len(rows) - locks}, stack locks {locks}"
 
 
 def _flight_summary(snapshot: Snapshot) -> str:
     if snapshot.time is None:
-        return f"{len(snapshot.waiting)} stacks, T0 not taken yet"
-    return f"{len(snapshot.waiting)} stacks of T0 ({snapshot.time:%H:%M:%S} UTC)"
+        return f"stacks {len(snapshot.waiting)}, T0 not taken yet"
+    return f"stacks {len(snapshot.waiting)} of those at T0 ({snapshot.time:%H:%M:%S} UTC)"
 
 
 def _listed(label: str, texts: tuple[str, ...], limit: int = _LINES) -> Iterator[tuple[str, str]]:

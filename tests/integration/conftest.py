@@ -10,7 +10,7 @@ import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -254,23 +254,34 @@ def database(servers: Lab) -> HeatDatabase:
     return database
 
 
-@pytest.fixture
-def vhost(rabbitmq: RabbitMQ) -> Iterator[str]:
-    """A vhost of this test's own."""
+@contextmanager
+def new_vhost(rabbitmq: RabbitMQ) -> Iterator[str]:
+    """Make a vhost, and delete it in the end unless the test has."""
     name = f"heat-{uuid.uuid4().hex[:8]}"
     rabbitmq.make_vhost(name)
     yield name
-    rabbitmq.call("DELETE", "vhosts", name)
+    with suppress(requests.HTTPError):
+        rabbitmq.call("DELETE", "vhosts", name)
 
 
 @pytest.fixture
-def client(heat_venv: Path) -> Iterator[Callable[..., Client]]:
-    """Start one of the scripts with Heat's interpreter, and wait until it is ready."""
+def vhost(rabbitmq: RabbitMQ) -> Iterator[str]:
+    """A vhost of this test's own."""
+    with new_vhost(rabbitmq) as name:
+        yield name
+
+
+Start = Callable[..., Client]
+
+
+@contextmanager
+def clients(venv: Path) -> Iterator[Start]:
+    """Give a function that starts one of the scripts with Heat's interpreter and waits until it is ready."""
     started: list[Client] = []
 
     def start(script: str, *arguments: str) -> Client:
         process = subprocess.Popen(
-            [heat_venv / "bin/python", SCRIPTS / script, *arguments],
+            [venv / "bin/python", SCRIPTS / script, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -280,29 +291,34 @@ def client(heat_venv: Path) -> Iterator[Callable[..., Client]]:
         assert process.stdout and process.stdout.readline() == "ready\n"
         return started[-1]
 
-    yield start
-    for one in started:
-        one.kill()
+    try:
+        yield start
+    finally:
+        for one in started:
+            one.kill()
 
 
 @pytest.fixture
-def engine(rabbitmq: RabbitMQ, client: Callable[..., Client]) -> Callable[..., Client]:
-    """Start what looks like an engine to RabbitMQ, or like another program on an engine's queues."""
-
-    def start(vhost: str, engine_id: str, program: str = "heat-engine") -> Client:
-        one = client("engine.py", rabbitmq.transport_url(vhost), engine_id, program)
-        wait_until(
-            lambda: program_of_every_connection(rabbitmq, vhost) >= {program}, what=f"RabbitMQ tells of {program}"
-        )
-        return one
-
-    return start
+def client(heat_venv: Path) -> Iterator[Start]:
+    """Start one of the scripts with Heat's interpreter."""
+    with clients(heat_venv) as start:
+        yield start
 
 
-def program_of_every_connection(rabbitmq: RabbitMQ, vhost: str) -> set[str]:
-    """Return the programs that RabbitMQ knows of, which takes it up to 5 s."""
-    names = [row["client_properties"]["connection_name"] for row in rabbitmq.rows("vhosts", vhost, "connections")]
-    return {name.split(":")[0] for name in names}
+@pytest.fixture
+def engine(rabbitmq: RabbitMQ, client: Start) -> Callable[..., Client]:
+    """Start what looks like an engine to RabbitMQ."""
+    return lambda vhost, engine_id: start_engine(rabbitmq, client, vhost, engine_id)
+
+
+def start_engine(rabbitmq: RabbitMQ, start: Start, vhost: str, engine_id: str) -> Client:
+    """Start what looks like an engine, and wait until RabbitMQ tells its program and consumers: up to 5 s."""
+    one = start("engine.py", rabbitmq.transport_url(vhost), engine_id)
+    wait_until(
+        lambda: len(rabbitmq.rows("vhosts", vhost, "connections")) >= 3 and len(rabbitmq.rows("consumers", vhost)) >= 9,
+        what=f"RabbitMQ shows {engine_id}",
+    )
+    return one
 
 
 @pytest.fixture

@@ -104,6 +104,10 @@ BLOCKED = {
         reading(queues=swap(queue("engine", unacknowledged=2))),
         ["'engine'", "2 unacknowledged"],
     ),
+    "rule 2: a message in the hands of a consumer that doesn't show yet": (
+        reading(queues=swap(queue(f"engine_worker.{DEAD}", unacknowledged=1, consumers=0))),
+        [f"engine_worker.{DEAD}", "1 unacknowledged"],
+    ),
     "rule 2: an engine's own queue": (
         reading(queues=swap(queue(f"engine_worker.{OLD}", ready=1))),
         [f"engine_worker.{OLD}"],
@@ -358,6 +362,12 @@ def test_but_only_if_the_database_agrees(deserted, database):
     assert not watch.drained
     watch.observe(deserted)
     assert watch.drained
+
+
+@pytest.mark.parametrize("deserted", DESERTED.values(), ids=DESERTED.keys())
+def test_the_first_look_at_rabbitmq_counts_not_the_first_try(deserted):
+    assert watched(replace(deserted, broker=Unread("down")), deserted).drained
+    assert not watched(READING, deserted).drained
 
 
 def test_engines_that_vanish_while_we_wait_open_nothing():

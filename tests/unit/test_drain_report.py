@@ -28,8 +28,8 @@ def test_a_table_tells_what_was_read_and_what_it_waits_for():
         "old vhost  'heat'",
         "queues     2 ready, 1 unacknowledged in 8 queues, 7 of them with a consumer",
         "engines    old: 1 listening; new: 1 known",
-        "held       by old engines: 1 resources, 1 stack locks",
-        "in flight  2 stacks of T0 (03:13:23 UTC)",
+        "held       by old engines: resources 1, stack locks 1",
+        "in flight  stacks 2 of those at T0 (03:13:23 UTC)",
         "waits for  queue 'engine_worker' (2 ready, 1 unacknowledged) is not empty",
         f"           resource a and its lock of stack 'name-s1' (s1, project admin): held by old engine {OLD}",
         "           stack 'name-s2' (s2, project admin, CREATE, age 1:00:00) has been in progress since T0",
@@ -39,7 +39,7 @@ def test_a_table_tells_what_was_read_and_what_it_waits_for():
 
 def test_before_t0_the_table_says_so():
     lines = table(reading(stacks=(stack(),)))
-    assert "in flight  1 stacks, T0 not taken yet" in lines
+    assert "in flight  stacks 1, T0 not taken yet" in lines
     assert any(line.startswith("waits for  T0 is not taken yet: 0 calls wait") for line in lines)
 
 
