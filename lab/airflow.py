@@ -120,7 +120,7 @@ _COMPONENTS = {
     "triggerer": "--skip-serve-logs",
 }
 _BEATING = ("scheduler", "triggerer", "dag_processor")
-_START = 180.0
+_START = 300.0
 
 
 def start_airflow(lab: Lab) -> AirflowApi:

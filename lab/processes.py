@@ -40,7 +40,7 @@ def clean_environment(**extra: str) -> dict[str, str]:
 
 
 def wait_until(
-    ready: Callable[[], bool], *, what: str, timeout: float = 60.0, given_up: Callable[[], str | None] | None = None
+    ready: Callable[[], bool], *, what: str, timeout: float = 120.0, given_up: Callable[[], str | None] | None = None
 ) -> None:
     """
     Poll until ``ready`` says so.
