@@ -24,7 +24,7 @@ from lab.bring_up import take_down
 from lab.cloud_lab import AMQP_PORT, PROJECT_ROOT, Lab
 from lab.mariadb import start_mariadb
 from lab.passwords import write_private
-from lab.processes import run, wait_until
+from lab.processes import LabError, run, wait_until
 from lab.rabbitmq import start_rabbitmq
 
 RELEASE = "26.0.2"
@@ -220,13 +220,20 @@ def servers(heat_venv: Path) -> Iterator[Lab]:
     _ = lab.secrets  # made once, before the threads that read them
     try:
         with ThreadPoolExecutor() as pool:
-            for started in [pool.submit(start_mariadb, lab), pool.submit(start_rabbitmq, lab)]:
+            for started in [pool.submit(start_mariadb, lab), pool.submit(_start_rabbitmq, lab)]:
                 started.result()
         conf = write_heat_conf(lab, heat_venv, "unused", lab.state / "sync.conf")
         run([heat_venv / "bin/heat-manage", "--config-file", conf, "db_sync"], what="make Heat's schema")
         yield lab
     finally:
         take_down(lab, wipe=True)
+
+
+def _start_rabbitmq(lab: Lab) -> None:
+    try:
+        start_rabbitmq(lab)
+    except LabError:  # asked too early, Erlang's port mapper refuses; what is wrong for good is so again
+        start_rabbitmq(lab)
 
 
 def write_heat_conf(lab: Lab, venv: Path, vhost: str, path: Path) -> Path:

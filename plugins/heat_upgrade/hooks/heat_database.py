@@ -118,7 +118,7 @@ class HeatDatabaseHook(MySqlHook):
                 cursor.execute(sql, dict(parameters or {}))
                 return list(cursor.fetchall())
         except MySQLdb.Error as error:
-            connection = self.get_connection(self.get_conn_id())
+            connection = self.connection
             raise HeatDatabaseError(
                 f"Heat's database {connection.schema!r} at {connection.host}:{connection.port or 3306} can't be read "
                 f"({type(error).__name__}: {', '.join(map(str, error.args))}): check that the server runs, and host, "
