@@ -1,6 +1,7 @@
 # Shared by every step: errors, results, privileges, the lock on the host, waiting.
 # shellcheck shell=bash
 set -euo pipefail
+shopt -s inherit_errexit # an error inside of $(...) ends the step too
 umask 077
 
 here=${BASH_SOURCE[0]%/*}
@@ -28,12 +29,22 @@ as_service_user() {
     if [[ ${BECOME:-none} == sudo && -n ${SERVICE_USER-} ]]; then sudo -n -u "$SERVICE_USER" -- "$@"; else "$@"; fi
 }
 
+# lock NAME: wait until nobody else has it. What a step starts and waits for holds it too, and goes on to hold it if
+# only the step is killed.
+lock() {
+    need STATE
+    exec 9>"$STATE/$1"
+    flock -n 9 && return
+    echo "another step runs on this host: waiting until it ends"
+    flock -w "${LOCK_TIMEOUT:-600}" 9 ||
+        fail "another step has held $STATE/$1 for ${LOCK_TIMEOUT:-600} s: wait until it ends (see 'fuser -v $STATE/$1'), then clear this task"
+}
+
 # One step at a time on a host: a retry waits here for the attempt that it replaces.
 lock_host() {
-    need STATE
-    exec 9>"$STATE/lock"
-    flock -w "${LOCK_TIMEOUT:-120}" 9 ||
-        fail "another step has held $STATE/lock for ${LOCK_TIMEOUT:-120} s: wait until it ends (see 'fuser $STATE/lock'), then retry"
+    lock lock
+    # What a step that was cut off has left here may hold passwords.
+    rm -f "$STATE"/install.?????? "$STATE"/mysql.??????
 }
 
 # wait_until SECONDS COMMAND...: poll until the command succeeds; 1 when the time is up.
@@ -69,8 +80,9 @@ install_file() {
     echo "wrote $target"
 }
 
-# Hide what stands between :// and @ in text that goes to a log.
-mask_urls() { sed -E 's#(://[^:/@ ]*:)[^@ ]*@#\1***@#g'; }
+# Hide passwords in text that goes to a log: from the first user's to the last @ of a line, since a URL may name several
+# brokers and a password may hold anything.
+mask_urls() { sed -E 's#(://[^:/@ ]*:).*@#\1***@#'; }
 
 case ${SERVICE_MANAGER:-} in
 systemd | supervisor)
@@ -93,29 +105,35 @@ service_state() {
     echo "${line#* }"
 }
 
-service_is() { [[ $(service_state "$1") == "$2" ]]; }
+service_settled() { [[ $(service_state "$1") =~ ^(active|failed)$ ]]; }
 
 service_ended() { [[ $(service_state "$1") =~ ^(inactive|failed|absent)$ ]]; }
 
 # Start a service and see it run; its last lines of log explain a failure.
 start_and_check() {
-    local unit=$1
-    if service_is "$unit" active; then
+    local unit=$1 state
+    state=$(service_state "$unit")
+    if [[ $state == active ]]; then
         echo "$unit runs already"
         return
     fi
     service_start "$unit"
-    wait_until "${START_TIMEOUT:-60}" service_is "$unit" active && return
+    wait_until "${START_TIMEOUT:-60}" service_settled "$unit" || true
+    state=$(service_state "$unit")
+    [[ $state != active ]] || return 0
     service_log "$unit" 15 2>&1 | mask_urls >&2
-    fail "$unit is '$(service_state "$unit")' ${START_TIMEOUT:-60} s after its start, expected active: the lines above are the end of its log; mend the cause, then clear this task"
+    fail "$unit is '$state' after its start, expected active: the lines above are the end of its log; mend the cause, then clear this task"
 }
 
 # Stop a service and see it gone; the service manager's own time-out bounds the wait.
 stop_and_check() {
-    local unit=$1
-    if service_is "$unit" absent; then return; fi
+    local unit=$1 state
+    state=$(service_state "$unit")
+    [[ $state != absent ]] || return 0
     service_stop "$unit"
-    service_ended "$unit" || fail "$unit is '$(service_state "$unit")' after it was stopped, expected inactive: look at its log, then clear this task"
+    # Already over, unless somebody else had begun to stop it: then the service manager doesn't wait.
+    wait_until "${STOP_TIMEOUT:-100}" service_ended "$unit" ||
+        fail "$unit is '$(service_state "$unit")' after it was stopped, expected inactive: look at its log, then clear this task"
 }
 
 # The name under which Heat knows the engine that this configuration is for.
