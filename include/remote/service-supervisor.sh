@@ -16,27 +16,30 @@ service_states() {
         unit=${unit%:}
         case $word in
         RUNNING) echo "$unit active" ;;
-        STARTING) echo "$unit starting" ;;
+        STARTING | BACKOFF) echo "$unit starting" ;;
         STOPPING) echo "$unit stopping" ;;
         STOPPED) echo "$unit inactive" ;;
-        FATAL | BACKOFF | EXITED) echo "$unit failed" ;;
+        FATAL | EXITED) echo "$unit failed" ;;
         ERROR) if [[ -e $(service_file "$unit") ]]; then echo "$unit inactive"; else echo "$unit absent"; fi ;; # no such process
         *) fail "supervisorctl says '$status', expected the state of $*: is supervisord running on this host?" ;;
         esac
     done <<<"$status"
 }
 
-service_pid() { supervisorctl pid "$1"; }
-
 service_file() { echo "$UNIT_DIR/$1.conf"; }
 
-# autostart is what `systemctl enable` is elsewhere: it decides what comes back after a reboot.
-service_enable() { as_root sed -i "s/^autostart=.*/autostart=$2/" "$(service_file "$1")"; }
+# autostart is what `systemctl enable` is elsewhere: it decides what comes back after a reboot. Without it all do.
+service_enable() {
+    local file
+    file=$(service_file "$1")
+    as_root test -w "$file" || fail "$1 has no file $file, expected its [program:$1] there and nothing else: move it there, or correct service_manager.conf_dir or layout.unit in the cloud file"
+    as_root sed -i -e '/^autostart *=/d' -e "/^\[program:/a autostart=$2" "$file"
+}
 
 service_start() {
     service_enable "$1" true
     supervisorctl update "$1" >/dev/null # takes the file as it is now; starts the program if it is new
-    [[ $(service_state "$1") == active ]] || supervisorctl start "$1" || true
+    supervisorctl start "$1" >/dev/null || true # it may run already; the caller looks
 }
 
 # Blocks until the service has ended, at the longest the program's stopwaitsecs.
