@@ -1,6 +1,14 @@
 # Services under systemd. States: active, starting, stopping, inactive, failed, absent.
 # shellcheck shell=bash
 
+# systemd calls a service active as soon as it is forked; one with a broken configuration ends a moment later.
+SETTLED_AFTER=2
+has_settled() {
+    local since
+    since=$(systemctl show -p ActiveEnterTimestampMonotonic --value "$1.service")
+    python3 -c 'import sys, time; sys.exit(time.monotonic() < int(sys.argv[1]) / 1e6 + int(sys.argv[2]))' "$since" "$SETTLED_AFTER"
+}
+
 # Print "unit state" of each.
 service_states() {
     local unit load active
@@ -9,7 +17,8 @@ service_states() {
         active=$(systemctl show -p ActiveState --value "$unit.service")
         case $load/$active in
         not-found/*) echo "$unit absent" ;;
-        */active | */inactive | */failed) echo "$unit $active" ;;
+        */active) if has_settled "$unit"; then echo "$unit active"; else echo "$unit starting"; fi ;;
+        */inactive | */failed) echo "$unit $active" ;;
         */activating | */reloading) echo "$unit starting" ;;
         */deactivating) echo "$unit stopping" ;;
         *) fail "systemd says that $unit is '$active', which is no state that this step knows: look at 'systemctl status $unit'" ;;
@@ -17,15 +26,13 @@ service_states() {
     done
 }
 
-service_pid() { systemctl show -p MainPID --value "$1.service"; }
-
 service_file() { echo "$UNIT_DIR/$1.service"; }
 
 service_start() {
     as_root systemctl daemon-reload
     as_root systemctl reset-failed "$1.service" 2>/dev/null || true
     as_root systemctl enable --quiet "$1.service"
-    as_root systemctl start "$1.service"
+    as_root systemctl start "$1.service" || true # the caller looks, and shows the log
 }
 
 # Blocks until the service has ended, at the longest the unit's TimeoutStopSec.
