@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
-from itertools import pairwise, product
+from itertools import pairwise
 from pathlib import Path
 
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, TaskGroup, TriggerRule, chain
 
 from heat_upgrade.cloud import Cloud, CloudFileError, Host, clouds_directory, load_clouds
@@ -40,7 +41,6 @@ def rolling_upgrade(cloud: Cloud) -> DAG:
         schedule=None,
         max_active_runs=1,
         catchup=False,
-        params=run_parameters(cloud),
         # A host that isn't part of a run is skipped, and a skip doesn't hold up the next host; a failure does.
         default_args={
             "cloud": cloud,
@@ -69,9 +69,7 @@ def rolling_upgrade(cloud: Cloud) -> DAG:
             MaySwitchOperator(task_id="may_switch"),
             waves[0],
         )
-        for wave, next_wave in pairwise(waves):
-            for host, next_host in product(wave, next_wave):
-                host >> next_host
+        one_after_the_other(waves)
         chain(
             waves[-1],
             wait_until_drained,
@@ -79,6 +77,8 @@ def rolling_upgrade(cloud: Cloud) -> DAG:
             VerifyCloudOperator(task_id="verify_cloud", trigger_rule=TriggerRule.ALL_SUCCESS),
             DeleteVhostOperator(task_id="delete_old_vhost", trigger_rule=TriggerRule.ALL_SUCCESS),
         )
+    # Not earlier: each task would get a copy of the form, with all hosts in it.
+    dag.params.update(run_parameters(cloud))
     return dag
 
 
@@ -101,6 +101,16 @@ def switch_api(host: Host) -> TaskGroup:
     return group
 
 
+def one_after_the_other(waves: list[list[TaskGroup]]) -> None:
+    """Let each wave begin when all of the wave before has been verified."""
+    for number, (wave, next_wave) in enumerate(pairwise(waves), start=1):
+        if len(wave) == len(next_wave) == 1:
+            chain(wave, next_wave)
+        else:
+            # One task between them: waves of a hundred hosts would draw ten thousand arrows. A host's id has no dash.
+            chain(wave, EmptyOperator(task_id=f"after-wave-{number}"), next_wave)
+
+
 def retire_old_engines(cloud: Cloud) -> TaskGroup:
     """Build the group that stops the old engines, host after host, once the sensor has opened."""
     with TaskGroup("retire") as group:
@@ -115,15 +125,16 @@ def retire_old_engines(cloud: Cloud) -> TaskGroup:
 
 def run_parameters(cloud: Cloud) -> dict[str, Param]:
     """Build the trigger form."""
-    targets = [release.version for release in cloud.releases[1:]]
+    releases = [release.version for release in cloud.releases]
     names = [host.name for host in cloud.hosts]
     return {
         "target_release": Param(
-            targets[0],
+            # Not an older one: a form that is sent off as it is must never go back.
+            releases[-1],
             type="string",
-            enum=targets,
+            enum=releases,
             title="Target release",
-            description="The release to go to: the one after that which runs. Anything else is refused by preflight.",
+            description="The release after the one that runs, or the one before it to go back. A jump is refused.",
         ),
         "hosts": Param(
             names,

@@ -60,14 +60,9 @@ def _unknown(params: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _wrong_target(target: Any, versions: list[str]) -> Iterator[Problem]:
-    later = versions[1:]
-    expected = f"one of {', '.join(later)}"
-    if target == versions[0]:
-        expected = f"a release after the cloud file's first ({', '.join(later)})"
-        yield Problem("target_release", show(target), expected, f"choose {later[0]}; going back is not supported yet")
-    elif target not in later:
+    if target not in versions:
         todo = "choose one of them or add the release to the cloud file"
-        yield Problem("target_release", show(target), expected, todo)
+        yield Problem("target_release", show(target), f"one of {', '.join(versions)}", todo)
 
 
 def _wrong_hosts(hosts: Any, known: list[str]) -> Iterator[Problem]:

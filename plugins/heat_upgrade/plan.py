@@ -18,14 +18,16 @@ class MoveError(ProblemsError):
 
 @dataclass(frozen=True)
 class Move:
-    """A move from one release to the next one.
+    """A move from one release to the next one, or back to the one before.
 
-    :param source: the release that the upgrade retires.
+    :param source: the release that the move retires.
     :param target: the release that it brings.
+    :param going_back: whether the target is the older one.
     """
 
     source: Release
     target: Release
+    going_back: bool = False
 
 
 def plan_move(cloud: Cloud, target: str, running: Mapping[str, Set[str]]) -> Move:
@@ -34,19 +36,18 @@ def plan_move(cloud: Cloud, target: str, running: Mapping[str, Set[str]]) -> Mov
     :param cloud: the cloud.
     :param target: the release to go to, one of the cloud's.
     :param running: for each host the releases of which a service runs there; none, one, or two in mid-upgrade.
-    :raises MoveError: if it isn't a move to the next release.
+    :raises MoveError: if it isn't a move to the next release, or back to the one before.
     """
     goal = cloud.release(target)
     others = _others(cloud, target, running)
     if not others:
-        return Move(_before(cloud, goal), goal)
+        return _nothing_left(cloud, goal)
     _refuse_unknown(cloud, others)
     _refuse_several(cloud, goal, others)
     source = cloud.release(next(iter(others)))
-    todo = _what_to_choose(cloud, source, goal, mixed=any(target in releases for releases in running.values()))
-    _refuse_going_back(cloud, source, goal, todo)
+    todo = _what_to_choose(cloud, source, mixed=any(target in releases for releases in running.values()))
     _refuse_jump(cloud, source, goal, todo)
-    return Move(source, goal)
+    return Move(source, goal, going_back=_is_next(cloud, goal, source))
 
 
 def _others(cloud: Cloud, target: str, running: Mapping[str, Set[str]]) -> dict[str, list[str]]:
@@ -57,13 +58,12 @@ def _others(cloud: Cloud, target: str, running: Mapping[str, Set[str]]) -> dict[
     return {v: [host for host, releases in running.items() if v in releases] for v in known_first}
 
 
-def _before(cloud: Cloud, goal: Release) -> Release:
+def _nothing_left(cloud: Cloud, goal: Release) -> Move:
+    """Return the move that has brought the hosts to where they are; the first release is come to by going back."""
     position = cloud.releases.index(goal)
     if position == 0:
-        raise _refused(
-            cloud, goal.version, "a release with one before it", f"choose {cloud.releases[1].version} or a later one"
-        )
-    return cloud.releases[position - 1]
+        return Move(cloud.releases[1], goal, going_back=True)
+    return Move(cloud.releases[position - 1], goal)
 
 
 def _refuse_unknown(cloud: Cloud, others: Mapping[str, list[str]]) -> None:
@@ -88,13 +88,6 @@ def _refuse_several(cloud: Cloud, goal: Release, others: Mapping[str, list[str]]
     raise MoveError(f"upgrade of {cloud.name}", [Problem("running releases", found, expected, todo)])
 
 
-def _refuse_going_back(cloud: Cloud, source: Release, goal: Release, todo: str) -> None:
-    """Refuse the way back; without this rule it is a move like any other that `_refuse_jump` lets pass."""
-    if _is_next(cloud, goal, source):
-        expected = f"a release after {source.version}, which runs: going back is not supported yet"
-        raise _refused(cloud, goal.version, expected, todo)
-
-
 def _refuse_jump(cloud: Cloud, source: Release, goal: Release, todo: str) -> None:
     if not (_is_next(cloud, source, goal) or _is_next(cloud, goal, source)):
         expected = f"the release next to {source.version}, which runs ({_SEQUENTIAL})"
@@ -105,10 +98,8 @@ def _is_next(cloud: Cloud, release: Release, following: Release) -> bool:
     return cloud.releases.index(following) == cloud.releases.index(release) + 1
 
 
-def _what_to_choose(cloud: Cloud, source: Release, goal: Release, *, mixed: bool) -> str:
-    """Say what to do instead of going from the source to the goal, of which the cloud may already be a mix."""
-    if mixed and _is_next(cloud, goal, source):
-        return f"choose {source.version} to finish the upgrade to it"
+def _what_to_choose(cloud: Cloud, source: Release, *, mixed: bool) -> str:
+    """Say what to do instead of a move that the source can't make; a mix with the target has to end first."""
     if mixed:
         return _STOP_THE_REST
     later = cloud.releases[cloud.releases.index(source) + 1 :]

@@ -27,8 +27,14 @@ def look(cloud: Cloud, host: Host) -> Step:
     return _step("look", deployments[0], settings)
 
 
-def prepare(source: Deployment, target: Deployment) -> Step:
-    """Build the step that installs and configures the target release beside the source."""
+def prepare(source: Deployment, target: Deployment, *, keep_config: bool = False) -> Step:
+    """
+    Build the step that installs and configures the target release beside the source.
+
+    :param source: the release that runs, whose configuration is carried over
+    :param target: the release to put beside it
+    :param keep_config: leave a configuration of the target's alone, with which it has served before
+    """
     requirements = target.release.requirements
     files = {"requirements.txt": requirements.read_bytes()} if requirements else {}
     installer = target.cloud.installer
@@ -40,6 +46,7 @@ def prepare(source: Deployment, target: Deployment) -> Step:
         "SOURCE_VENV": source.venv,
         "SOURCE_CONFIG": source.config,
         "REQUIREMENTS": "requirements.txt" if files else "",
+        "KEEP_CONFIG": "yes" if keep_config else "",
         "INSTALLER": installer.kind,
         "PYTHON": installer.python,
         "UV": installer.command if isinstance(installer, Uv) else "",
@@ -75,7 +82,9 @@ def start_engine(target: Deployment) -> Step:
 
 def stop_engine(source: Deployment) -> Step:
     """Build the step that stops the source's engine."""
-    return _step("stop_engine", source, {"UNIT": source.unit("engine")})
+    patience = str(source.cloud.services.stop_timeout)
+    settings = {"UNIT": source.unit("engine"), "STOP_TIMEOUT": patience, "LOCK_TIMEOUT": patience}
+    return _step("stop_engine", source, settings)
 
 
 def switch_api(source: Deployment, target: Deployment) -> Step:
@@ -107,7 +116,7 @@ def rejoin_rotation(target: Deployment, role: Role) -> Step:
 
 def _rotation(target: Deployment, role: Role) -> dict[str, str]:
     rotation = target.rotation(role)
-    settings: dict[str, str] = {"ROTATION": rotation.kind}
+    settings: dict[str, str] = {"ROTATION": rotation.kind, "LOCK": f"rotation-{target.host.name}-{role}"}
     if isinstance(rotation, HAProxy):
         settings |= {"SOCKET": rotation.socket, "SERVERS": f"{rotation.backend(role)}/{rotation.server}"}
     if isinstance(rotation, Healthcheck):
@@ -122,14 +131,31 @@ def _healthcheck_file(target: Deployment) -> str:
 
 def _url(deployment: Deployment, role: Role) -> str:
     listen = deployment.listen(role)
-    address = "127.0.0.1" if listen.address == "0.0.0.0" else listen.address  # noqa: S104
-    return f"http://{address}:{listen.port}"
+    return f"http://{bracketed(reachable(listen.address))}:{listen.port}"
+
+
+def reachable(address: str) -> str:
+    """
+    Return where a service of a host is reached from that host.
+
+    :param address: where it listens; 0.0.0.0 and :: stand for all addresses
+    """
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104
+
+
+def bracketed(address: str) -> str:
+    """
+    Return an address as it stands before a port.
+
+    :param address: an IP address or a name
+    """
+    return f"[{address}]" if ":" in address else address
 
 
 def _listen(prefix: str, deployment: Deployment, role: Role) -> dict[str, str]:
     listen = deployment.listen(role)
     return {
-        f"{prefix}_ADDRESS": listen.address,
+        f"{prefix}_ADDRESS": bracketed(listen.address),
         f"{prefix}_PORT": str(listen.port),
         f"{prefix}_PROCESSES": str(listen.processes),
         f"{prefix}_THREADS": str(listen.threads),

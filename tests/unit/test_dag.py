@@ -213,12 +213,12 @@ def test_the_trigger_form(load: LoadDags) -> None:
     dag = dag_of(load(lab=cloud_file([BOTH] * 3)), "lab")
     stored = DagSerialization.from_dict(json.loads(json.dumps(DagSerialization.to_dict(dag))))
     assert stored.params.dump() == {
-        "target_release": "26.0.2",
+        "target_release": "27.0.1",
         "hosts": ["controller-1", "controller-2", "controller-3"],
         "delete_old_vhost": False,
     }
     target, hosts, delete = (stored.params.get_param(name) for name in stored.params)
-    assert target.schema["enum"] == ["26.0.2", "27.0.1"]
+    assert target.schema["enum"] == ["25.0.2", "26.0.2", "27.0.1"]
     assert target.schema["type"] == "string"
     assert hosts.schema["examples"] == ["controller-1", "controller-2", "controller-3"]
     assert hosts.schema["type"] == "array"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import paramiko
@@ -12,6 +12,7 @@ from airflow.providers.ssh.hooks.ssh import SSHHook
 
 from heat_upgrade import remote
 from heat_upgrade.exceptions import HostUnreachable, RemoteStepError
+from heat_upgrade.steps import reachable
 
 if TYPE_CHECKING:
     from heat_upgrade.remote import Step
@@ -37,6 +38,8 @@ class HeatHostHook(SSHHook):
         if host_key:
             kind, encoded = host_key.split()[:2]
             self.host_key = self._host_key_mappings[kind](data=b64decode(encoded))
+            # A key in the cloud file is checked, whatever the connection says of other hosts.
+            self.no_host_key_check = self.allow_host_key_change = False
 
     def run_step(self, step: Step, *, silence: float = 900) -> dict[str, str]:
         """
@@ -67,8 +70,10 @@ class HeatHostHook(SSHHook):
     def _run(self, step: Step, silence: float) -> tuple[int, list[str], list[str]]:
         with self.get_conn() as client:
             stdin, stdout, stderr = client.exec_command(step.command, timeout=silence)
-            stdin.write(step.bundle)
-            stdin.channel.shutdown_write()
+            # A step that has ended by now leaves it unread; its status says why, or that the connection broke.
+            with suppress(OSError):
+                stdin.write(step.bundle)
+                stdin.channel.shutdown_write()
             lines = list(self._logged(stdout))
             complaints = stderr.read().decode("utf-8", "replace").splitlines()
             for complaint in complaints:
@@ -90,6 +95,5 @@ class HeatHostHook(SSHHook):
         :param address: address that the service listens on, as the host sees it
         :param port: its port
         """
-        reachable = "127.0.0.1" if address == "0.0.0.0" else address  # noqa: S104
-        with self.get_tunnel(remote_port=port, remote_host=reachable) as tunnel:
+        with self.get_tunnel(remote_port=port, remote_host=reachable(address)) as tunnel:
             yield f"http://127.0.0.1:{tunnel.local_bind_port}"

@@ -11,8 +11,7 @@ from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.operators.base import CloudOperator, HostOperator, Plan
 
 if TYPE_CHECKING:
-    from heat_upgrade.cloud import Deployment
-    from heat_upgrade.hooks.host import HeatHostHook
+    from heat_upgrade.cloud import Cloud, Host
 
 
 class MaySwitchOperator(CloudOperator):
@@ -51,11 +50,10 @@ class SwitchApiOperator(HostOperator):
 
     def upgrade(self, plan: Plan) -> None:
         """Run the step and ask the API, past the load balancer, which release answers."""
-        target = self.target(plan)
-        hook = hosts.hook_for(self.cloud, self.host)
-        hook.run_step(steps.switch_api(self.source(plan), target))
+        step = steps.switch_api(self.source(plan), self.target(plan))
+        hosts.hook_for(self.cloud, self.host).run_step(step)
         if "api" in self.host.api_roles:
-            check_release(hook, target)
+            check_release(self.cloud, self.host, plan)
 
 
 class RejoinRotationOperator(HostOperator):
@@ -68,27 +66,30 @@ class RejoinRotationOperator(HostOperator):
             hosts.rotation_hook(target, role).run_step(steps.rejoin_rotation(target, role))
 
 
-def check_release(hook: HeatHostHook, target: Deployment) -> None:
+def check_release(cloud: Cloud, host: Host, plan: Plan) -> None:
     """
-    Ask a host's heat-api which release it is and which release's engine answers it.
+    Ask a host's heat-api, past the load balancer, which release it is and which release's engine answers it.
 
-    :param hook: SSH to the host
-    :param target: the release that is expected
-    :raises UpgradeError: when another release answers
+    :param cloud: the cloud
+    :param host: one of its hosts with a heat-api
+    :param plan: the run's plan
+    :raises UpgradeError: when another release than the plan's target answers
     :raises AirflowException: when nothing answers; may pass by itself
     """
     from heat_upgrade.hooks.heat_api import HeatApiHook
 
-    listen = target.listen("api")
+    target = cloud.deployment(host, cloud.release(plan.target))
+    listen, hook = target.listen("api"), hosts.hook_for(cloud, host)
     with hook.local_url(listen.address, listen.port) as url:
         try:
-            found = HeatApiHook(target.cloud.connections.api).build_info(url)
+            found = HeatApiHook(cloud.connections.api).build_info(url)
         except AirflowException as error:
-            raise AirflowException(f"{target.host.name}: {error}") from error
-    expected = target.release.version
-    if found != (expected, expected):
+            raise AirflowException(f"{host.name}: {error}") from error
+    # A release that somebody else configured may not tell its name; the upgrade's own configuration always does.
+    nameless = plan.going_back and found == ("unknown", "unknown")
+    if found != (plan.target, plan.target) and not nameless:
         raise UpgradeError(
-            f"{target.host.name}: build_info names API {found.api} and engine {found.engine}, expected {expected} for "
+            f"{host.name}: build_info names API {found.api} and engine {found.engine}, expected {plan.target} for "
             f"both: check [revision] heat_revision and transport_url in {target.config}, then clear this task"
         )
-    hook.log.info("%s: API and engine answer with %s", target.host.name, expected)
+    hook.log.info("%s: API and engine answer with %s", host.name, found.api)

@@ -26,6 +26,7 @@ class Plan:
     :param hosts: names of the hosts that this run upgrades
     :param stranded: ids of stacks that were IN_PROGRESS with nobody working on them before the run
     :param delete_old_vhost: whether the source's vhost is deleted at the end
+    :param going_back: whether the target is the older release, which has served here before
     """
 
     source: str
@@ -33,6 +34,7 @@ class Plan:
     hosts: tuple[str, ...]
     stranded: tuple[str, ...] = ()
     delete_old_vhost: bool = False
+    going_back: bool = False
 
     @classmethod
     def of(cls, context: Context) -> Plan:

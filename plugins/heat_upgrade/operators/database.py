@@ -19,14 +19,17 @@ class BackUpDatabaseOperator(CloudOperator):
 
     def upgrade(self, plan: Plan) -> dict[str, Any] | None:
         """Run the step; return where the backup lies."""
-        states = hosts.states_of(self.cloud, self.cloud.hosts)
-        if not any(plan.source in state.running for state in states.values()):
-            self.log.info("Nothing runs on %s any more: no migration is ahead, so no backup is taken", plan.source)
+        if plan.going_back or not self._runs(plan.source):
+            self.log.info("No migration is ahead, so no backup is taken")
             return None
         host = self.cloud.backup_host
         source = self.cloud.deployment(host, self.cloud.release(plan.source))
         step = steps.back_up_database(source, plan.target, self.cloud.backup.directory)
         return {"host": host.name, **hosts.hook_for(self.cloud, host).run_step(step, silence=DUMP_SILENCE)}
+
+    def _runs(self, release: str) -> bool:
+        states = hosts.states_of(self.cloud, self.cloud.hosts)
+        return any(release in state.running for state in states.values())
 
 
 class SyncDatabaseOperator(CloudOperator):

@@ -71,7 +71,12 @@ class PreflightOperator(CloudOperator):
         except ProblemsError as wrong:
             raise AirflowFailException(str(wrong)) from None
         checks, plan = self._check(parameters)
-        self.log.info("Preflight of %s\n%s", self.cloud.name, "\n".join(map(str, checks)))
+        course = "GOING BACK" if plan.going_back else "upgrade"
+        self.log.info(
+            "Preflight of %s: %s from %s to %s on %s\n%s",
+            *(self.cloud.name, course, plan.source, plan.target, ", ".join(plan.hosts)),
+            "\n".join(map(str, checks)),
+        )
         if failed := [f"{check.name}: {check.finding}" for check in checks if not check.passed]:
             raise AirflowFailException("preflight failed, nothing was touched:\n" + "\n".join(failed))
         return plan.as_xcom()
@@ -93,6 +98,7 @@ class PreflightOperator(CloudOperator):
             hosts=parameters.hosts,
             stranded=tuple(stranded),
             delete_old_vhost=parameters.delete_old_vhost,
+            going_back=move.going_back,
         )
 
     def _rabbitmq(self, move: Move, states: dict[str, HostState]) -> str:

@@ -16,4 +16,5 @@ class PrepareHostOperator(HostOperator):
 
     def upgrade(self, plan: Plan) -> None:
         """Run the step; what is there already is left as it is."""
-        hosts.hook_for(self.cloud, self.host).run_step(steps.prepare(self.source(plan), self.target(plan)))
+        step = steps.prepare(self.source(plan), self.target(plan), keep_config=plan.going_back)
+        hosts.hook_for(self.cloud, self.host).run_step(step)

@@ -35,9 +35,7 @@ class VerifyCloudOperator(CloudOperator):
         if problems:
             raise UpgradeError("the cloud isn't as it should be after the upgrade:\n" + "\n".join(problems))
         for host in self.cloud.hosts_with("api"):
-            check_release(
-                hosts.hook_for(self.cloud, host), self.cloud.deployment(host, self.cloud.release(plan.target))
-            )
+            check_release(self.cloud, host, plan)
         name = HeatApiHook(self.cloud.connections.api).run_smoke_stack()
         self.log.info("%s: every service on %s; the smoke stack %s was complete", self.cloud.name, plan.target, name)
 
