@@ -152,7 +152,7 @@ def table(*accounts: Account) -> str:
 _ROWS: dict[str, Callable[[Account], object]] = {
     "seconds of traffic": lambda a: f"{a.ended - a.began:.0f}",
     "requests sent": lambda a: a.requests.sent,
-    "requests failed": lambda a: a.requests.failed,
+    "requests failed": lambda a: _with_kinds(a.requests),
     "probes a second, slowest 10 s": lambda a: (
         f"{a.requests.probes_per_second}, {a.requests.slowest_probes_per_second}"
     ),
@@ -170,6 +170,11 @@ _ROWS: dict[str, Callable[[Account], object]] = {
     "orphan sync points": lambda a: a.orphan_sync_points,
     "stacks failed": lambda a: a.stacks.failed,
 }
+
+
+def _with_kinds(requests: Requests) -> str:
+    kinds = ", ".join(f"{kind} {count}" for kind, count in requests.failed_by_kind.items())
+    return f"{requests.failed} ({kinds})" if kinds else str(requests.failed)
 
 
 def _releases(account: Account, service: str) -> str:

@@ -122,7 +122,7 @@ class Generator:
         if len(in_progress) >= self._pace.most_in_progress or len(self.lives) >= self._pace.most_stacks:
             return
         number, card = len(self.lives), next(self._cards)
-        life = Life(f"{self._prefix}-{number:03}-{card.shape}", number, card)
+        life = Life(f"{self._prefix}-{number:03}-{card.shape.replace(' ', '-')}", number, card)
         self.lives.append(life)
         self._submit(self._create, life)
 

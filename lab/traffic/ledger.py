@@ -33,6 +33,7 @@ class Requests(BaseModel):
     sent: int = 0
     failed: int = 0
     by_kind: dict[str, int] = {}
+    failed_by_kind: dict[str, int] = {}
     failures: list[Failure] = []
     probes_per_second: float = 0.0
     slowest_probes_per_second: float = 0.0
@@ -102,6 +103,7 @@ class Ledger:
                 sent=self._kinds.total(),
                 failed=len(self._failures),
                 by_kind=dict(sorted(self._kinds.items())),
+                failed_by_kind=dict(Counter(failure.kind for failure in self._failures)),
                 failures=self._failures[:DETAILS],
                 probes_per_second=round(len(self._probes) / max(ended - began, 1.0), 1),
                 slowest_probes_per_second=slowest_pace([at for at, _ in self._probes], began, ended),

@@ -33,20 +33,31 @@ DELETE_LATE = Step("delete", "at rest")
 
 # Every kind of stack with every fate, shuffled and dealt again and again. A deck instead of a die: each
 # round of cards holds each kind once, so a short control run sees whatever a long upgrade can see.
+#
+# Heat breaks some stacks that are touched in progress, now and then and without any upgrade: when a resource
+# finishes just as the next traversal arrives, it is worked on twice, and the second time trips over the first
+# ("MySQL 1451, constraint resource_ibfk_1"). Changing a wide stack in progress broke 10 of 34 on release 25.0.2
+# alone, deleting one 1 of 200, changing a group in progress ("Stack UPDATE cancelled") one of four to three of
+# four. A kind of failure that comes that seldom can't be told from the upgrade's by a control run of minutes.
+# So what is in progress is touched where that race can't be lost: an update in progress only adds a resource,
+# which makes the second time a matter of no change (0 of 167 broke), and what is deleted in progress has
+# resources that are far from done. Groups are changed at rest only.
 DECK = (
     Card("chain"),
     Card("chain", (GROW_EARLY,)),
     Card("chain", (CHANGE_LATE, DELETE_LATE)),
-    Card("chain", (DELETE_EARLY,)),
     Card("wide"),
     Card("wide", (GROW_EARLY,)),
     Card("wide", (CHANGE_LATE,)),
-    Card("wide", (DELETE_EARLY,)),
+    Card("wide", (DELETE_LATE,)),
     Card("nested"),
     Card("nested", (CHANGE_LATE,)),
-    Card("nested", (DELETE_EARLY,)),
-    Card("long"),
-    Card("long", (GROW_EARLY,)),
+    Card("nested", (DELETE_LATE,)),
+    Card("slow chain"),
+    Card("slow chain", (GROW_EARLY,)),
+    Card("slow chain", (DELETE_EARLY,)),
+    Card("slow wide", (DELETE_EARLY,)),
+    Card("slow nested", (DELETE_EARLY,)),
     Card("strings", (CHANGE_LATE, DELETE_LATE)),
     Card("strings", (DELETE_LATE,)),
 )
@@ -101,18 +112,25 @@ def _chain(dice: random.Random, version: int) -> Template:
     return links
 
 
+def _slow_chain(dice: random.Random, version: int) -> Template:
+    first = test_resource(dice.randint(15, 30), version)
+    return {"link-0": first, "link-1": test_resource(2, version, after="link-0")}
+
+
 def _wide(dice: random.Random, version: int) -> Template:
     return {f"part-{number}": test_resource(dice.randint(2, 10), version) for number in range(6)}
 
 
+def _slow_wide(dice: random.Random, version: int) -> Template:
+    return {f"part-{number}": test_resource(dice.randint(20, 30), version) for number in range(6)}
+
+
 def _nested(dice: random.Random, version: int) -> Template:
-    inner = group(2, test_resource(dice.randint(3, 8), version))
-    return {"outer": group(2, inner)}
+    return {"outer": group(2, group(2, test_resource(dice.randint(3, 8), version)))}
 
 
-def _long(dice: random.Random, version: int) -> Template:
-    first = test_resource(dice.randint(15, 30), version)
-    return {"first": first, "second": test_resource(2, version, after="first")}
+def _slow_nested(dice: random.Random, version: int) -> Template:
+    return {"outer": group(2, group(2, test_resource(dice.randint(20, 30), version)))}
 
 
 def _strings(dice: random.Random, version: int) -> Template:
@@ -131,4 +149,12 @@ def group(count: int, member: Template) -> Template:
     return {"type": "OS::Heat::ResourceGroup", "properties": {"count": count, "resource_def": member}}
 
 
-_SHAPES = {"chain": _chain, "wide": _wide, "nested": _nested, "long": _long, "strings": _strings}
+_SHAPES = {
+    "chain": _chain,
+    "slow chain": _slow_chain,
+    "wide": _wide,
+    "slow wide": _slow_wide,
+    "nested": _nested,
+    "slow nested": _slow_nested,
+    "strings": _strings,
+}

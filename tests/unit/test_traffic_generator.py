@@ -2,7 +2,8 @@
 
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 
@@ -52,8 +53,12 @@ class Heat(BaseHTTPRequestHandler):
     """Enough of an API to send traffic to: every stack is at rest at once; `broken` paths answer 500."""
 
     broken: str | None = None
-    connections: set[tuple[str, int]]
+    connections: list[object]
     protocol_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        self.connections.append(self.client_address)
+        super().setup()
 
     def do_GET(self) -> None:
         if self.path.endswith("/build_info"):
@@ -75,12 +80,12 @@ class Heat(BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers["Content-Length"]))
 
     def _answer(self, status: int, body: object) -> None:
-        self.connections.add(self.client_address)
         if self.broken and self.broken in f"{self.command} {self.path}":
             status, body = 500, {"error": "MessagingTimeout"}
         content = b"" if body is None else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
+        self.send_header("Connection", self.headers["Connection"])
         self.end_headers()
         self.wfile.write(content)
 
@@ -90,7 +95,7 @@ class Heat(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def api(request: pytest.FixtureRequest) -> Iterator[tuple[str, type[Heat]]]:
-    handler = type("Handler", (Heat,), {"broken": getattr(request, "param", None), "connections": set()})
+    handler = type("Handler", (Heat,), {"broken": getattr(request, "param", None), "connections": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -100,41 +105,55 @@ def api(request: pytest.FixtureRequest) -> Iterator[tuple[str, type[Heat]]]:
     server.server_close()
 
 
-def send(endpoint: str, seconds: float, pace: Pace) -> tuple[Generator, Ledger]:
+def send(endpoint: str, pace: Pace, enough: Callable[[Generator, Ledger], bool]) -> tuple[Generator, Ledger]:
+    """Send traffic until there was enough of it, but not for ever."""
     ledger = Ledger()
     generator = Generator(HeatClient(endpoint, None, ledger), prefix="t", seed=1, pace=pace)
     end = threading.Event()
-    timer = threading.Timer(seconds, end.set)
-    timer.start()
-    generator.run(end)
+    thread = threading.Thread(target=generator.run, args=(end,))
+    thread.start()
+    deadline = time.monotonic() + 30
+    while not enough(generator, ledger) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    end.set()
+    thread.join()
     return generator, ledger
+
+
+def all_lived(generator: Generator, _: Ledger) -> bool:
+    lives = generator.lives
+    return len(lives) == len(DECK) and all(life.stack_id and not life.busy and not life.next_step for life in lives)
+
+
+def answers(count: int) -> Callable[[Generator, Ledger], bool]:
+    return lambda _, ledger: ledger.requests(0.0, 1.0).sent >= count
 
 
 def test_stacks_live_through_their_cards_on_fresh_connections(api: tuple[str, type[Heat]]) -> None:
     endpoint, handler = api
     pace = Pace(probe_every=0.05, list_every=0.1, create_every=0.05, most_stacks=len(DECK))
-    generator, ledger = send(endpoint, 5.0, pace)
-    requests = ledger.requests(0.0, 5.0)
+    generator, ledger = send(endpoint, pace, all_lived)
+    requests = ledger.requests(0.0, 1.0)
     assert requests.failed == 0
     assert requests.by_kind["create"] == len(DECK)  # and no more: that is the bound
     steps = [step.action for card in DECK for step in card.steps]
     assert requests.by_kind["update"] == len(steps) - steps.count("delete")
     assert requests.by_kind["delete"] == steps.count("delete")
-    assert all(life.next_step is None for life in generator.lives)
+    assert all_lived(generator, ledger)
     assert len(handler.connections) == requests.sent
     assert ledger.releases["api"]["25.0.2"].answers == requests.by_kind["build_info"]
 
 
 @pytest.mark.parametrize("api", ["POST", "build_info"], indirect=True)
 def test_an_answer_that_is_not_the_expected_one_is_a_failure(api: tuple[str, type[Heat]]) -> None:
-    _, ledger = send(api[0], 0.3, Pace(probe_every=0.1, create_every=0.1))
-    requests = ledger.requests(0.0, 0.3)
+    _, ledger = send(api[0], Pace(probe_every=0.1, create_every=0.1), answers(8))
+    requests = ledger.requests(0.0, 1.0)
     assert 0 < requests.failed < requests.sent
     assert requests.failures[0].error.startswith("500 ")
 
 
 def test_a_connection_that_is_refused_is_a_failure() -> None:
-    _, ledger = send("http://127.0.0.1:9/v1/admin", 0.2, Pace(probe_every=0.1))
-    requests = ledger.requests(0.0, 0.2)
+    _, ledger = send("http://127.0.0.1:9/v1/admin", Pace(probe_every=0.1), answers(3))
+    requests = ledger.requests(0.0, 1.0)
     assert requests.sent == requests.failed > 0
     assert "ConnectionError" in requests.failures[0].error
