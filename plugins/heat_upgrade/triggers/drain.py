@@ -113,6 +113,7 @@ class OldEnginesDrainedTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Read until the old side is drained, can't be drained by waiting, or the time is up."""
+        await asyncio.to_thread(_load_hooks)
         watch = DrainWatch(readings=self.readings, stranded=self.stranded_stacks)
         while True:
             next_reading = time.time() + self.interval
@@ -169,3 +170,8 @@ class OldEnginesDrainedTrigger(BaseTrigger):
         from heat_upgrade.hooks.heat_database import HeatDatabaseHook
 
         return read_database(HeatDatabaseHook(self.database_conn_id))
+
+
+def _load_hooks() -> None:
+    """Import what reads: seconds on a busy machine, which shall hold up neither the loop nor a reading."""
+    from heat_upgrade.hooks import heat_database, rabbitmq  # noqa: F401
