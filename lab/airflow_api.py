@@ -59,6 +59,10 @@ class AirflowApi:
         run: dict[str, Any] = self._call("GET", f"dags/{_id(dag_id)}/dagRuns/{_id(run_id)}")
         return run
 
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        """Return all that Airflow says about each run of a DAG, the latest one last."""
+        return list(self._pages(f"dags/{_id(dag_id)}/dagRuns?order_by=run_after", "dag_runs"))
+
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Return all that Airflow says about each task of a run."""
         return list(self._pages(f"dags/{_id(dag_id)}/dagRuns/{_id(run_id)}/taskInstances", "task_instances"))
