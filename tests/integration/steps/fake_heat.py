@@ -1,0 +1,95 @@
+"""
+Stands in for openstack-heat where a test is about the steps and not about Heat: its programs start, answer and end.
+
+It becomes ``heat.fake`` in a wheel, see ``wheel.py``. What a program does is said in [fake] of its heat.conf:
+
+dies_with     write this to standard error and end with status 1
+is_silent     listen nowhere
+is_healthy    answer the health check with 200, whether the file that disables it exists or not
+ends_with     after SIGTERM, end once this file exists
+slow_until    answer /slow once this file exists
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+import time
+from configparser import ConfigParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+
+def wait_for(path: str | None) -> None:
+    while path and not Path(path).exists():
+        time.sleep(0.05)
+
+
+class Conf:
+    """A heat.conf as the fakes need it."""
+
+    def __init__(self, path: str) -> None:
+        self.parser = ConfigParser(interpolation=None, strict=False)
+        self.parser.read(path)
+
+    def get(self, section: str, key: str) -> str | None:
+        return self.parser.get(section, key, fallback=None)
+
+    def start(self) -> None:
+        if words := self.get("fake", "dies_with"):
+            print(words, file=sys.stderr)
+            sys.exit(1)
+
+    @property
+    def is_disabled(self) -> bool:
+        backends = self.get("healthcheck", "backends") or ""
+        file = self.get("healthcheck", "disable_by_file_path")
+        return (
+            not self.get("fake", "is_healthy") and "disable_by_file" in backends and bool(file and Path(file).exists())
+        )
+
+
+def until_terminated(conf: Conf) -> None:
+    terminated = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: terminated.set())
+    while not terminated.wait(0.1):
+        pass
+    wait_for(conf.get("fake", "ends_with"))
+
+
+def engine() -> None:
+    """Run as heat-engine does: until SIGTERM, and on until the work is done."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--config-file", required=True)
+    conf = Conf(parser.parse_args().config_file)
+    conf.start()
+    until_terminated(conf)
+
+
+def uwsgi() -> None:
+    """Serve an API as uWSGI does heat-api, with its release in every answer."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--http-socket", required=True)
+    parser.add_argument("--pyargv", required=True)
+    arguments, _ = parser.parse_known_args()
+    conf = Conf(arguments.pyargv.split()[1])
+    conf.start()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/slow":
+                wait_for(conf.get("fake", "slow_until"))
+            health = 503 if conf.is_disabled else 200
+            body = (conf.get("revision", "heat_revision") or "").encode()
+            self.send_response({"/": 300, "/healthcheck": health}.get(self.path, 200))
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    if not conf.get("fake", "is_silent"):
+        address, _, port = arguments.http_socket.rpartition(":")
+        server = ThreadingHTTPServer((address, int(port)), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    until_terminated(conf)
