@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from heat_upgrade.hosts import HostState
     from heat_upgrade.plan import Move
 
+# Topics, engines' own queues, fanouts and replies; what others read from Heat are its notifications.
+HEAT_QUEUE = re.compile(r"(engine|engine_worker|heat-engine-listener)(\.|_fanout_|$)|reply_|notifications\.|amq\.")
 # A stack that nobody has worked on for this long, in seconds, is stranded.
 STRANDED_AFTER = 60
 
@@ -70,29 +73,28 @@ class PreflightOperator(CloudOperator):
             parameters = RunParameters.parse(dict(context["params"]), self.cloud)
         except ProblemsError as wrong:
             raise AirflowFailException(str(wrong)) from None
-        checks, plan = self._check(parameters)
-        course = "GOING BACK" if plan.going_back else "upgrade"
-        self.log.info(
-            "Preflight of %s: %s from %s to %s on %s\n%s",
-            *(self.cloud.name, course, plan.source, plan.target, ", ".join(plan.hosts)),
-            "\n".join(map(str, checks)),
-        )
-        if failed := [f"{check.name}: {check.finding}" for check in checks if not check.passed]:
-            raise AirflowFailException("preflight failed, nothing was touched:\n" + "\n".join(failed))
-        return plan.as_xcom()
-
-    def _check(self, parameters: RunParameters) -> tuple[list[Check], Plan]:
         found = hosts.look_at(self.cloud, self.cloud.hosts)
         states = {name: state for name, state in found.items() if not isinstance(state, Exception)}
         checks = [_reached(name, state) for name, state in found.items()]
+        plan = None
         try:
             move = plan_move(self.cloud, parameters.target_release, {n: s.running for n, s in states.items()})
         except ProblemsError as wrong:
-            raise AirflowFailException(str(wrong)) from None
+            checks.append(Check("move", False, str(wrong)))
+        else:
+            plan = self._plan(move, parameters, states, checks)
+        return self._conclude(checks, plan)
+
+    def _plan(self, move: Move, parameters: RunParameters, states: dict[str, HostState], checks: list[Check]) -> Plan:
         stranded: list[str] = []
-        checks.append(_attempt("RabbitMQ", lambda: self._rabbitmq(move, states)))
-        checks.append(_attempt("database", lambda: self._database(move, stranded)))
-        return checks, Plan(
+        course = "GOING BACK" if move.going_back else "upgrade"
+        hosts_of_run = ", ".join(parameters.hosts)
+        checks += [
+            Check("move", True, f"{course} from {move.source.version} to {move.target.version} on {hosts_of_run}"),
+            _attempt("RabbitMQ", lambda: self._rabbitmq(move, states)),
+            _attempt("database", lambda: self._database(move, stranded)),
+        ]
+        return Plan(
             source=move.source.version,
             target=move.target.version,
             hosts=parameters.hosts,
@@ -100,6 +102,13 @@ class PreflightOperator(CloudOperator):
             delete_old_vhost=parameters.delete_old_vhost,
             going_back=move.going_back,
         )
+
+    def _conclude(self, checks: list[Check], plan: Plan | None) -> dict[str, Any]:
+        self.log.info("Preflight of %s\n%s", self.cloud.name, "\n".join(map(str, checks)))
+        failed = [f"{check.name}: {check.finding}" for check in checks if not check.passed]
+        if failed or plan is None:
+            raise AirflowFailException("preflight failed, nothing was touched:\n" + "\n".join(failed))
+        return plan.as_xcom()
 
     def _rabbitmq(self, move: Move, states: dict[str, HostState]) -> str:
         from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
@@ -110,6 +119,7 @@ class PreflightOperator(CloudOperator):
             running = [s for s in states.values() if release.version in s.releases("engine")]
             if running:
                 engines += _engines_listen(rabbitmq, release.vhost, running)
+        _refuse_shared_vhost(rabbitmq, move.source.vhost)
         return f"{engines} engines listen where the cloud file says"
 
     def _database(self, move: Move, stranded: list[str]) -> str:
@@ -149,6 +159,17 @@ def _engines_listen(rabbitmq: RabbitMQManagementHook, vhost: str, states: list[H
             "release: correct the release's `vhost` (transport_url in heat.conf has it), or see to those engines"
         )
     return len(states)
+
+
+def _refuse_shared_vhost(rabbitmq: RabbitMQManagementHook, vhost: str) -> None:
+    """The drain can't tell Heat's clients from others', so it would never open in a vhost that Heat shares."""
+    if not rabbitmq.vhost_exists(vhost):
+        return
+    if others := sorted(queue for queue in rabbitmq.consumers(vhost) if not HEAT_QUEUE.match(queue)):
+        raise AirflowFailException(
+            f"vhost {vhost!r} is used by others than Heat (queues {', '.join(others[:5])}), expected a vhost of Heat's "
+            "own: move Heat to one first, by [DEFAULT] transport_url and a restart of all its services"
+        )
 
 
 def _attempt(name: str, check: Callable[[], str]) -> Check:

@@ -83,6 +83,6 @@ class VerifyCloudOperator(CloudOperator):
         for stack in database.stranded_stacks(live, STRANDED_AFTER):
             if stack.id not in plan.stranded:
                 yield (
-                    f"stack {stack.name} of project {stack.project} is IN_PROGRESS and nobody works on it, expected "
-                    "none: update the stack through the API, which takes it up again"
+                    f"{stack} is stranded: nobody works on it and it isn't done, expected none: update it through the "
+                    "API, which takes it up again"
                 )
