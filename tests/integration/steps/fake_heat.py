@@ -5,7 +5,7 @@ It becomes ``heat.fake`` in a wheel, see ``wheel.py``. What a program does is sa
 
 dies_with     write this to standard error and end with status 1
 is_silent     listen nowhere
-is_healthy    answer the health check with 200, whether the file that disables it exists or not
+health        answer the health check with this status, whether the file that disables it exists or not
 ends_with     after SIGTERM, end once this file exists
 slow_until    answer /slow once this file exists
 """
@@ -43,12 +43,12 @@ class Conf:
             sys.exit(1)
 
     @property
-    def is_disabled(self) -> bool:
-        backends = self.get("healthcheck", "backends") or ""
+    def health(self) -> int:
+        if status := self.get("fake", "health"):
+            return int(status)
+        follows = "disable_by_file" in (self.get("healthcheck", "backends") or "")
         file = self.get("healthcheck", "disable_by_file_path")
-        return (
-            not self.get("fake", "is_healthy") and "disable_by_file" in backends and bool(file and Path(file).exists())
-        )
+        return 503 if follows and file and Path(file).exists() else 200
 
 
 def until_terminated(conf: Conf) -> None:
@@ -81,9 +81,8 @@ def uwsgi() -> None:
         def do_GET(self) -> None:
             if self.path == "/slow":
                 wait_for(conf.get("fake", "slow_until"))
-            health = 503 if conf.is_disabled else 200
             body = (conf.get("revision", "heat_revision") or "").encode()
-            self.send_response({"/": 300, "/healthcheck": health}.get(self.path, 200))
+            self.send_response({"/": 300, "/healthcheck": conf.health}.get(self.path, 200))
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
