@@ -58,7 +58,7 @@ jwt_secret = {jwt_secret}
 
 [scheduler]
 # Two cores: look often enough that a task follows the one before it at once, seldom enough to leave it the CPU.
-scheduler_idle_sleep_time = 0.1
+scheduler_idle_sleep_time = 0.2
 
 [dag_processor]
 refresh_interval = 5

@@ -44,26 +44,23 @@ def _bring_up(lab: Lab) -> None:
     make_login_key(lab)
     _all_at_once(
         [
-            ("MariaDB", lambda: start_mariadb(lab)),
+            ("MariaDB with Heat's schema", lambda: _start_database(lab)),
             ("RabbitMQ", lambda: start_rabbitmq(lab)),
             ("HAProxy", lambda: start_haproxy(lab)),
             ("sshd of every host", lambda: _start_sshds(lab)),
             *(
                 (f"Heat {FIRST_RELEASE} on {host.name}", lambda host=host: install_first_release(lab, host))
-                for host in lab.hosts
+                for host in lab.hosts[1:]
             ),
         ]
     )
-    with _phase("database schema"):
-        _create_schema(lab)
     with _phase("Heat's services"):
         for host in lab.hosts:
             start_services(host)
     with _phase("engines listen on the message bus"):
         _wait_for_engines(lab)
-    with _phase("every API answers"):
-        for host in lab.hosts:
-            _wait_for_apis(host)
+    with _phase("every API answers"), ThreadPoolExecutor() as pool:
+        list(pool.map(_wait_for_apis, lab.hosts))
     with _phase("every API is in rotation"):
         _wait_for_rotation(lab)
     write_cloud_file(lab)
@@ -157,13 +154,21 @@ def _start_sshds(lab: Lab) -> None:
         start_sshd(host)
 
 
+def _start_database(lab: Lab) -> None:
+    """Start MariaDB and let the first host make Heat's schema, while RabbitMQ boots."""
+    with _phase(f"Heat {FIRST_RELEASE} on {lab.hosts[0].name}"):
+        install_first_release(lab, lab.hosts[0])
+    start_mariadb(lab)
+    _create_schema(lab)
+
+
 def _create_schema(lab: Lab) -> None:
     """Let the first release make its schema; one that was cut off half-way is made anew."""
     done = lab.state / "schema-made"
     if done.exists():
         return
     empty_database(lab)
-    host = lab.hosts_with("engine")[0]
+    host = lab.hosts[0]
     run(
         [host.venv(FIRST_RELEASE) / "bin/heat-manage", "--config-file", host.config(FIRST_RELEASE), "db_sync"],
         what="make Heat's database schema",

@@ -22,6 +22,8 @@ defaults
     log global
     option httplog
     option redispatch
+    # uWSGI closes a connection after each answer without saying so: never send a second request on one.
+    option http-server-close
     option httpchk GET /healthcheck
     http-check expect status 200
     retries 3

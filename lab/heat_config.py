@@ -80,6 +80,8 @@ processes = {processes}
 threads = 8
 lazy-apps = true
 need-app = true
+# It does not keep connections open, and says so by itself to nobody.
+add-header = Connection: close
 die-on-term = true
 # SIGTERM lets the requests in progress finish.
 hook-master-start = unix_signal:15 gracefully_kill_them_all

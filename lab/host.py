@@ -8,6 +8,10 @@ import shutil
 import socket
 import sys
 from pathlib import Path
+from typing import Any
+from xmlrpc.client import ServerProxy
+
+from supervisor.xmlrpc import SupervisorTransport  # type: ignore[import-untyped]
 
 from lab.cloud_lab import FIRST_RELEASE, PROJECT_ROOT, SSH_PORT, Lab, LabHost
 from lab.heat_config import write_configuration, write_services
@@ -169,6 +173,16 @@ def _greets(host: LabHost) -> bool:
             return connection.recv(4) == b"SSH-"
     except OSError:
         return False
+
+
+def programs(host: LabHost) -> dict[str, str]:
+    """Return the state of each program of the host's supervisord, such as RUNNING; empty if it is down."""
+    transport = SupervisorTransport(None, None, f"unix://{host.supervisor_socket}")
+    supervisor: Any = ServerProxy("http://127.0.0.1", transport=transport).supervisor
+    try:
+        return {program["name"]: program["statename"] for program in supervisor.getAllProcessInfo()}
+    except OSError:
+        return {}
 
 
 def _takes_commands(host: LabHost) -> bool:

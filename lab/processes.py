@@ -92,15 +92,20 @@ def run(argv: Sequence[str | Path], *, what: str, env: Mapping[str, str] | None 
     :param env: its whole environment; the clean one of the lab by default.
     :raises LabError: if it fails, with the end of what it said.
     """
-    done = subprocess.run(
-        argv,
-        capture_output=True,
-        text=True,
-        env=dict(env or clean_environment()),
-        stdin=subprocess.DEVNULL,
-        pass_fds=_held_locks,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            argv,
+            capture_output=True,
+            text=True,
+            env=dict(env or clean_environment()),
+            stdin=subprocess.DEVNULL,
+            pass_fds=_held_locks,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise LabError(
+            f"{what}: {argv[0]} is not installed: see the README for the packages that the lab needs"
+        ) from error
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip())[-2000:]
         raise LabError(f"{what}: {argv[0]} exited {done.returncode}\n{said}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from lab.airflow import airflow_url
 from lab.bring_up import build_info, cfn_answers
 from lab.cloud_lab import Lab, LabHost
 from lab.haproxy import BACKENDS, server_states
+from lab.host import programs
 
 SERVERS = ("mariadb", "epmd", "rabbitmq", "haproxy")
 
@@ -12,14 +14,15 @@ SERVERS = ("mariadb", "epmd", "rabbitmq", "haproxy")
 def print_status(lab: Lab) -> bool:
     """Print a table of the servers and the hosts; tell whether all of it runs."""
     servers = {name: lab.server(name).running() for name in SERVERS}
+    airflow = airflow_url(lab) if lab.server("airflow").running() else "not started"
     rotation = server_states(lab)
     rows = [_host_row(host, rotation) for host in lab.hosts]
     print(f"lab {lab.name} ({lab.size}), {lab.endpoint}")
     print("  servers: " + ", ".join(f"{name} {'up' if up else 'DOWN'}" for name, up in servers.items()))
-    header = ("host", "address", "sshd", "supervisord", "api", "engine that answered", "cfn", "rotation")
+    print(f"  Airflow: {airflow}")
+    header = ("host", "address", "sshd", "api", "engine that answered", "cfn", "rotation", "services")
     _print_table([header, *rows])
-    hosts_run = all(host.sshd.running() and host.supervisord.running() for host in lab.hosts)
-    return all(servers.values()) and hosts_run and not any("DOWN" in row for row in rows)
+    return all(servers.values()) and not any("DOWN" in row for row in rows)
 
 
 def answering_releases(lab: Lab) -> dict[str, str]:
@@ -46,11 +49,18 @@ def _host_row(host: LabHost, rotation: dict[str, str]) -> tuple[str, ...]:
         host.name,
         host.address,
         up[host.sshd.running()],
-        up[host.supervisord.running()],
         *info,
         cfn,
         " ".join(states),
+        _services(host),
     )
+
+
+def _services(host: LabHost) -> str:
+    states = programs(host)
+    if not states:
+        return "DOWN"
+    return ", ".join(name if state == "RUNNING" else f"{name} {state}" for name, state in sorted(states.items()))
 
 
 def _print_table(rows: list[tuple[str, ...]]) -> None:
