@@ -18,9 +18,14 @@ STEPS_DIRECTORY = Path(__file__).parents[2] / "include" / "remote"
 # A folder of steps appears under its name only when it is whole, so that two steps may unpack at once.
 BOOTSTRAP = """\
 umask 077
-[ -d {state} ] || mkdir -p {state} 2>/dev/null || sudo -n install -d -m 700 -o "$(id -un)" {state} || exit 1
+unusable() {{
+  printf "error: %s can't be made or written by %s: check layout.state in the cloud file, the user's sudo rights\
+ and the space there, then clear this task\n" {state} "$(id -un)" >&2
+  exit 1
+}}
+[ -d {state} ] || mkdir -p {state} 2>/dev/null || sudo -n install -d -m 700 -o "$(id -un)" {state} || unusable
 if [ ! -d {state}/steps/{digest} ]; then
-  mkdir -p {state}/steps && fresh=$(mktemp -d {state}/steps/new.XXXXXX) && tar -xzf - -C "$fresh" || exit 1
+  mkdir -p {state}/steps && fresh=$(mktemp -d {state}/steps/new.XXXXXX) && tar -xzf - -C "$fresh" || unusable
   mv -T "$fresh" {state}/steps/{digest} 2>/dev/null || rm -rf "$fresh"
 fi
 exec env {settings} bash {state}/steps/{digest}/{name} </dev/null

@@ -74,7 +74,13 @@ class HeatHostHook(SSHHook):
             with suppress(OSError):
                 stdin.write(step.bundle)
                 stdin.channel.shutdown_write()
-            lines = list(self._logged(stdout))
+            try:
+                lines = list(self._logged(stdout))
+            except TimeoutError:
+                raise HostUnreachable(
+                    f"{self.name}: step {step.name} has written nothing for {silence:g} s, expected its end or a line: "
+                    "look for it on the host, where it may still go on and the next try waits for it; clear this task"
+                ) from None
             complaints = stderr.read().decode("utf-8", "replace").splitlines()
             for complaint in complaints:
                 self.log.warning("%s: %s", self.name, complaint)

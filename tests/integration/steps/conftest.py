@@ -179,6 +179,11 @@ class Machine:
     def await_state(self, role: Role, release: str, state: str) -> None:
         wait_until(lambda: self.service(role, release) == state, what=f"{role} {release} is {state}", timeout=30)
 
+    def cut_connections(self) -> None:
+        """Kill the processes that serve the host's SSH connections; what runs there goes on."""
+        listener = self.lab_host.sshd.record.read_text().split()[0]
+        subprocess.run(["pkill", "-KILL", "-P", listener, "-x", "sshd"], check=True)
+
     def clear(self) -> None:
         """Bring the host back to what it was before any test: the old release's venv, nothing that runs."""
         for pid in self.ctl("pid", "all").split():
