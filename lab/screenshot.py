@@ -77,6 +77,14 @@ class AirflowUi:
         self._driver.quit()
         self._profile.cleanup()
 
+    def open_page(self, path: str) -> None:
+        """
+        Open any page.
+
+        :param path: what follows Airflow's address.
+        """
+        self._driver.get(f"{self._url}/{path}")
+
     def open_run(self, dag: str, run_id: str, tasks: Iterable[str]) -> None:
         """
         Open a run with all its groups expanded.
@@ -85,7 +93,7 @@ class AirflowUi:
         :param run_id: the run's id.
         :param tasks: the ids of its tasks, which the grid has to show.
         """
-        self._driver.get(f"{self._url}/dags/{dag}/runs/{quote(run_id, safe='')}")
+        self.open_page(f"dags/{dag}/runs/{quote(run_id, safe='')}")
         self._click("[data-testid=expand-all-button]")
         self._see(tasks, lambda: self.grid(run_id), what="the grid")
 
@@ -117,7 +125,7 @@ class AirflowUi:
         :param dag: the DAG's id.
         :param parameters: the names to wait for.
         """
-        self._driver.get(f"{self._url}/dags/{dag}")
+        self.open_page(f"dags/{dag}")
         self._click("[data-testid=trigger-dag-button]")
         self._see(parameters, self._fields, what="the trigger form")
         return self._fields()
@@ -138,7 +146,7 @@ class AirflowUi:
         self._driver.save_screenshot(str(file))
 
     def _log_in(self) -> None:
-        self._driver.get(f"{self._url}/auth/login")
+        self.open_page("auth/login")
         user, password, submit = self._elements(_LOG_IN, at_least=3)[:3]
         user.send_keys(self._login[0])
         password.send_keys(self._login[1])
