@@ -15,7 +15,7 @@ from lab.airflow import stop_airflow
 from lab.cloud_file import write_cloud_file, write_connections
 from lab.cloud_lab import API_PORT, CFN_PORT, FIRST_RELEASE, RELEASES, Lab, LabHost
 from lab.haproxy import BACKENDS, server_states, start_haproxy
-from lab.host import install_first_release, make_login_key, start_services, start_sshd
+from lab.host import install_first_release, make_login_key, share_bytecode, start_services, start_sshd
 from lab.http import local_session
 from lab.mariadb import empty_database, start_mariadb
 from lab.processes import exclusive, run, stop_marked, wait_until
@@ -54,9 +54,7 @@ def _bring_up(lab: Lab) -> None:
             ),
         ]
     )
-    with _phase("Heat's services"):
-        for host in lab.hosts:
-            start_services(host)
+    _start_services(lab)
     with _phase("engines listen on the message bus"):
         _wait_for_engines(lab)
     with _phase("every API answers"), ThreadPoolExecutor() as pool:
@@ -174,6 +172,21 @@ def _create_schema(lab: Lab) -> None:
         what="make Heat's database schema",
     )
     done.touch()
+
+
+def _start_services(lab: Lab) -> None:
+    first, *others = lab.hosts
+    with _phase(f"Heat's services on {first.name}"):
+        start_services(first)
+        new = [host for host in others if not host.service_starts()]
+        if new:
+            # Its start has compiled what Heat imports: seconds of CPU that no other host needs to spend again.
+            _wait_for_apis(first)
+        for host in new:
+            share_bytecode(first, host)
+    with _phase("Heat's services on the other hosts"):
+        for host in others:
+            start_services(host)
 
 
 def _wait_for_engines(lab: Lab) -> None:

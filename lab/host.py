@@ -110,6 +110,20 @@ def install_first_release(lab: Lab, host: LabHost) -> None:
     done.touch()
 
 
+def share_bytecode(source: LabHost, target: LabHost) -> None:
+    """
+    Give a host the bytecode that another has compiled of the first release.
+
+    It is valid there: uv has linked the same files, with the same times, into both virtual environments.
+    """
+    origin = source.venv(FIRST_RELEASE)
+    for compiled in origin.rglob("__pycache__/*.pyc"):
+        copy = target.venv(FIRST_RELEASE) / compiled.relative_to(origin)
+        if not copy.exists() and copy.parent.parent.exists():
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copy2(compiled, copy)
+
+
 def start_services(host: LabHost) -> None:
     """
     Start the host's supervisord and with it all the services that it has.
