@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from lab.cloud_lab import API_PORT, CFN_PORT, Lab, LabHost
 from lab.haproxy import start_haproxy
 from lab.host import PYTHON, login_name, make_login_key, start_services, start_sshd
 from lab.http import local_session
-from lab.processes import run, wait_until
+from lab.mariadb import start_mariadb
+from lab.processes import exclusive, run, wait_until
 from tests.integration.steps import wheel
 
 OLD, NEW = "25.0.2", "26.0.2"
@@ -202,28 +203,48 @@ class Machine:
 def steps_lab() -> Iterator[Lab]:
     """The servers of two hosts and a balancer; Heat comes from wheels of the fake one."""
     lab = Lab("steps", "small")
-    take_down(lab, wipe=True)
+    # Another run of these tests would take away what this one has brought up.
+    with exclusive(lab.lock("tests")):
+        take_down(lab, wipe=True)
+        try:
+            yield from bring_up_hosts(lab)
+        finally:
+            take_down(lab, wipe=True)
+
+
+def bring_up_hosts(lab: Lab) -> Iterator[Lab]:
     lab.state.mkdir(parents=True, mode=0o700)
     _ = lab.secrets
-    wheels = lab.state / "wheels"
+    make_login_key(lab)
     for version in (OLD, NEW):
-        wheel.build(wheels, version)
+        wheel.build(lab.state / "wheels", version)
     with pytest.MonkeyPatch.context() as patch:
-        # What runs over SSH finds no other Heat, and leaves uv's real cache alone.
-        patch.setenv("UV_NO_INDEX", "1")
-        patch.setenv("UV_FIND_LINKS", str(wheels))
-        patch.setenv("UV_CACHE_DIR", str(lab.state / "uv-cache"))
         patch.setenv("AIRFLOW_CONN_STEPS_SSH", json.dumps(ssh_connection(lab)))
-        try:
-            make_login_key(lab)
+        with only_the_fake_heat(lab):
             for host in (*lab.hosts, lab.balancer):
                 start_sshd(host)
             for host in lab.hosts:
                 start_services(host)
                 install_old_release(host)
-            yield lab
-        finally:
-            take_down(lab, wipe=True)
+        yield lab
+
+
+@contextmanager
+def only_the_fake_heat(lab: Lab) -> Iterator[None]:
+    """Let installers that are started now find no other Heat, and leave uv's real cache alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UV_NO_INDEX", "1")
+        patch.setenv("UV_FIND_LINKS", str(lab.state / "wheels"))
+        patch.setenv("UV_CACHE_DIR", str(lab.state / "uv-cache"))
+        yield
+
+
+@pytest.fixture(scope="session")
+def steps_database(steps_lab: Lab) -> Lab:
+    """The lab with a MariaDB whose password has every awkward character in it."""
+    start_mariadb(steps_lab)
+    assert all(character in steps_lab.secrets["database"] for character in "@/%?#'\" ")
+    return steps_lab
 
 
 def ssh_connection(lab: Lab) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from heat_upgrade import steps
 from heat_upgrade.exceptions import RemoteStepError
 from heat_upgrade.remote import Step
 from lab.cloud_lab import Lab
-from lab.mariadb import start_mariadb
 from lab.processes import wait_until
 from tests.integration.steps.conftest import NEW, Machine
 
@@ -33,13 +32,9 @@ SCHEMA = [
 ]
 
 
-@pytest.fixture(scope="module")
-def database(steps_lab: Lab) -> Iterator[Lab]:
-    """A MariaDB whose password has every awkward character in it."""
-    start_mariadb(steps_lab)
-    assert all(character in steps_lab.secrets["database"] for character in "@/%?#'\" ")
-    yield steps_lab
-    steps_lab.server("mariadb").stop(grace=0)
+@pytest.fixture
+def database(steps_database: Lab) -> Lab:
+    return steps_database
 
 
 @contextmanager

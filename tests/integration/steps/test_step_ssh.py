@@ -17,7 +17,7 @@ from heat_upgrade.hosts import HostState
 from heat_upgrade.remote import Step
 from lab.cloud_lab import SSH_PORT, Lab
 from lab.processes import wait_until
-from tests.integration.steps.conftest import OLD, Machine, ssh_connection
+from tests.integration.steps.conftest import OLD, Machine, only_the_fake_heat, ssh_connection
 
 ODD = "a 'quoted' \"word\" $HOME `id` $(id) ; rm -rf * \\ ü % ? # / @ & | > {} = !"
 
@@ -89,10 +89,11 @@ def test_a_host_whose_key_nobody_knows_is_refused(
 
 
 @pytest.fixture
-def unreachable(machine: Machine) -> Iterator[Machine]:
+def unreachable(machine: Machine, steps_lab: Lab) -> Iterator[Machine]:
     machine.lab_host.stop_sshd()
     yield machine
-    machine.lab_host.start_sshd()
+    with only_the_fake_heat(steps_lab):
+        machine.lab_host.start_sshd()
 
 
 def test_a_host_that_is_down_is_told_and_the_others_are_still_asked(
