@@ -31,7 +31,7 @@ _EVENTS = """
     AND e.resource_type = 'OS::Heat::Stack' ORDER BY e.id"""
 _CREATED_TWICE = """
     SELECT DISTINCT s.name, e.resource_name FROM event e JOIN stack s ON s.id = e.stack_id
-    WHERE s.name LIKE :prefix AND e.resource_status_reason LIKE '%Worker went down%'
+    WHERE s.name LIKE :prefix AND e.resource_action <> 'DELETE' AND e.resource_status_reason LIKE '%Worker went down%'
     ORDER BY s.name, e.resource_name"""
 _SYNC_POINTS = """
     SELECT COUNT(*) FROM sync_point p JOIN stack s ON s.id = p.stack_id WHERE s.name LIKE :prefix"""
