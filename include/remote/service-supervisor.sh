@@ -26,6 +26,8 @@ service_states() {
     done <<<"$status"
 }
 
+service_pid() { supervisorctl pid "$1"; }
+
 service_file() { echo "$UNIT_DIR/$1.conf"; }
 
 # autostart is what `systemctl enable` is elsewhere: it decides what comes back after a reboot. Without it all do.
@@ -33,6 +35,7 @@ service_enable() {
     local file
     file=$(service_file "$1")
     as_root test -w "$file" || fail "$1 has no file $file, expected its [program:$1] there and nothing else: move it there, or correct service_manager.conf_dir or layout.unit in the cloud file"
+    [[ $(as_root grep '^autostart *=' "$file") != "autostart=$2" ]] || return 0
     as_root sed -i -e '/^autostart *=/d' -e "/^\[program:/a autostart=$2" "$file"
 }
 
@@ -48,4 +51,9 @@ service_stop() {
     supervisorctl stop "$1"
 }
 
-service_log() { supervisorctl tail "-$((200 * $2))" "$1" stderr | tail -n "$2"; }
+# Heat logs to one stream or the other; a service that somebody else has set up may have a file for one of them only.
+service_log() {
+    local stream
+    for stream in stdout stderr; do supervisorctl tail "-$((200 * $2))" "$1" "$stream" || true; done |
+        grep -v 'ERROR (no log file)' | tail -n "$2"
+}

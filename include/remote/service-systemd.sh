@@ -26,6 +26,8 @@ service_states() {
     done
 }
 
+service_pid() { systemctl show -p MainPID --value "$1.service"; }
+
 service_file() { echo "$UNIT_DIR/$1.service"; }
 
 service_start() {

@@ -80,6 +80,11 @@ def start_engine(target: Deployment) -> Step:
     return _step("start_engine", target, {"UNIT": target.unit("engine"), "CONFIG": target.config})
 
 
+def check_engine(target: Deployment, pid: str) -> Step:
+    """Build the step that sees that the target's engine still is the process that it was after its start."""
+    return _step("check_engine", target, {"UNIT": target.unit("engine"), "PID": pid})
+
+
 def stop_engine(source: Deployment) -> Step:
     """Build the step that stops the source's engine."""
     patience = str(source.cloud.services.stop_timeout)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from itertools import count
 from typing import TYPE_CHECKING
 
 from heat_upgrade import hosts, steps
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 LISTENING_TIMEOUT = 120
+# Looks at RabbitMQ between two looks at the host, which cost more.
+LOOKS = 10
 
 
 class StartEngineOperator(HostOperator):
@@ -22,21 +26,27 @@ class StartEngineOperator(HostOperator):
     def upgrade(self, plan: Plan) -> None:
         """Run the step and wait for the engine's queue to have a consumer."""
         target = self.target(plan)
-        started = hosts.hook_for(self.cloud, self.host).run_step(steps.start_engine(target))
-        self._wait_until_listening(started["heat_host"], target.vhost)
+        hook = hosts.hook_for(self.cloud, self.host)
+        started = hook.run_step(steps.start_engine(target))
+        still_there = steps.check_engine(target, started["pid"])
+        self._wait_until_listening(started["heat_host"], target.vhost, lambda: hook.run_step(still_there))
 
-    def _wait_until_listening(self, heat_host: str, vhost: str) -> None:
+    def _wait_until_listening(self, heat_host: str, vhost: str, check: Callable[[], object]) -> None:
         from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
 
         rabbitmq = RabbitMQManagementHook(self.cloud.connections.rabbitmq)
         queue = f"engine.{heat_host}"
         deadline = time.monotonic() + LISTENING_TIMEOUT
-        while not rabbitmq.consumers(vhost).get(queue):
+        for look in count(1):
+            if rabbitmq.consumers(vhost).get(queue):
+                break
             if time.monotonic() > deadline:
                 raise UpgradeError(
                     f"{self.host.name}: the new engine runs, but queue {queue} in vhost {vhost} has no consumer after "
                     f"{LISTENING_TIMEOUT} s: see the engine's log for its connection to RabbitMQ, then clear this task"
                 )
+            if look % LOOKS == 0:
+                check()
             time.sleep(0.5)
         self.log.info("%s: the new engine listens on %s in vhost %s", self.host.name, queue, vhost)
 
