@@ -14,6 +14,8 @@ from lab.http import local_session
 TaskStates = dict[str, str]
 FINAL_STATES = frozenset({"success", "failed"})
 _POLL = 1.0
+# Seconds: on a busy machine the first answers, for which Airflow imports a lot, were seen to take more than a minute.
+_PATIENCE = 300
 
 
 class AirflowApiError(Exception):
@@ -239,7 +241,7 @@ class AirflowApi:
 
     def _send(self, method: str, path: str, **arguments: Any) -> requests.Response:
         try:
-            return self._session.request(method, f"{self.url}/{path}", timeout=60, **arguments)
+            return self._session.request(method, f"{self.url}/{path}", timeout=_PATIENCE, **arguments)
         except requests.RequestException as error:
             raise AirflowApiError(f"{method} {self.url}/{path}: {error}") from error
 
