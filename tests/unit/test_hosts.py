@@ -1,0 +1,148 @@
+"""What a host runs, as it is read from what the step look reports."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import pytest
+
+from heat_upgrade import hosts
+from heat_upgrade.cloud import Cloud
+from heat_upgrade.exceptions import HostUnreachable
+from heat_upgrade.hooks.host import HeatHostHook
+from heat_upgrade.hosts import HostState
+from tests.unit.clouds.broken import COMMANDS, HAPROXY, edited
+
+OLD, NEW = "25.0.2", "26.0.2"
+CLOUD = Cloud.model_validate({**edited({}), "name": "lab"})
+
+
+def state(host: str = "controller-1", **services: str) -> HostState:
+    """Return a host's state; services are given as role_release=state with _ for the rest."""
+    releases = {"old": OLD, "new": NEW}
+    words = {}
+    for key, value in services.items():
+        role, _, release = key.rpartition("_")
+        words[f"{role.replace('_', '-')}/{releases[release]}"] = value
+    return HostState.parse(CLOUD.host(host), words)
+
+
+def test_everything_that_look_reports_is_read() -> None:
+    found = HostState.parse(
+        CLOUD.host("controller-1"),
+        {
+            f"engine/{OLD}": "active",
+            f"api/{OLD}": "inactive",
+            f"engine/{NEW}": "absent",
+            f"installed/{OLD}": OLD,
+            f"installed/{NEW}": "",
+            f"vhost/{OLD}": "/",
+            "heat_host": "c1",
+        },
+    )
+    assert found.heat_host == "c1"
+    assert found.services == {("engine", OLD): "active", ("api", OLD): "inactive", ("engine", NEW): "absent"}
+    assert found.installed == {OLD: OLD, NEW: ""}
+    assert found.vhosts == {OLD: "/"}
+    assert found.running == {OLD}
+
+
+@pytest.mark.parametrize(
+    ("word", "alive"),
+    [
+        ("active", True),
+        ("starting", True),
+        ("stopping", True),
+        ("inactive", False),
+        ("failed", False),
+        ("absent", False),
+    ],
+)
+def test_a_service_that_works_or_will_is_alive(word: str, alive: bool) -> None:
+    found = state(api_old=word)
+    assert found.releases("api") == ({OLD} if alive else set())
+    assert found.running == ({OLD} if alive else set())
+    assert found.releases("engine") == set()
+
+
+@pytest.mark.parametrize(
+    ("host", "services", "moved"),
+    [
+        ("controller-1", {"engine_new": "active", "api_new": "active"}, True),
+        ("controller-1", {"engine_old": "active", "engine_new": "active", "api_new": "active"}, True),
+        ("controller-1", {"engine_old": "active", "api_new": "active"}, False),
+        ("controller-1", {"engine_new": "active", "api_new": "active", "api_old": "stopping"}, False),
+        ("controller-1", {"engine_new": "active", "api_old": "active"}, False),
+        ("controller-1", {"engine_new": "failed", "api_new": "active"}, False),
+        ("controller-1", {"engine_new": "active"}, False),
+        ("controller-1", {}, False),
+        ("edge.example", {"api_new": "active", "api_cfn_new": "active"}, True),
+        ("edge.example", {"api_new": "active", "api_cfn_old": "active"}, False),
+        ("edge.example", {"api_new": "active"}, False),
+    ],
+)
+def test_a_host_has_moved_when_its_apis_run_on_the_target_alone(
+    host: str, services: dict[str, str], moved: bool
+) -> None:
+    assert state(host, **services).moved(NEW) is moved
+
+
+@pytest.fixture
+def connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_HEAT_SSH", "ssh://heat@")
+
+
+def where(hook: HeatHostHook) -> tuple[str, int | None, str]:
+    return hook.remote_host, hook.port, hook.name
+
+
+def test_a_host_is_reached_where_the_cloud_file_says(connections: None) -> None:
+    assert where(hosts.hook_for(CLOUD, CLOUD.host("controller-1"))) == ("10.0.0.11", 22, "controller-1")
+    hook = hosts.hook_for(CLOUD, CLOUD.host("controller-2"))
+    assert where(hook) == ("10.0.0.12", 2222, "controller-2")
+    assert hook.host_key is not None
+    assert hook.host_key.get_name() == "ssh-ed25519"
+    assert hook.no_host_key_check is False
+
+
+@pytest.mark.parametrize(
+    ("rotation", "expected"),
+    [
+        (HAPROXY, ("10.0.0.5", 22, "controller-1's load balancer 10.0.0.5")),
+        (
+            {**COMMANDS, "address": "10.0.0.6", "port": 2200},
+            ("10.0.0.6", 2200, "controller-1's load balancer 10.0.0.6"),
+        ),
+        (COMMANDS, ("10.0.0.11", 22, "controller-1")),
+        ({"kind": "healthcheck", "file": "/out"}, ("10.0.0.11", 22, "controller-1")),
+    ],
+)
+def test_a_rotation_is_left_where_it_is_kept(
+    rotation: dict[str, object], expected: tuple[str, int, str], connections: None
+) -> None:
+    cloud = Cloud.model_validate({**edited({"rotation": rotation}), "name": "lab"})
+    deployment = cloud.deployment(cloud.host("controller-1"), cloud.release(NEW))
+    assert where(hosts.rotation_hook(deployment, "api")) == expected
+
+
+def test_a_host_that_cannot_be_asked_gives_its_error_and_the_others_their_state(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def hook_for(_: Cloud, host: object) -> HeatHostHook:
+        hook = mock.create_autospec(HeatHostHook, instance=True)
+        if host == CLOUD.host("controller-2"):
+            hook.run_step.side_effect = HostUnreachable("controller-2: down")
+        else:
+            hook.run_step.return_value = {f"api/{OLD}": "active"}
+        return hook  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(hosts, "hook_for", hook_for)
+    found = hosts.look_at(CLOUD, CLOUD.hosts)
+    assert list(found) == ["controller-1", "controller-2", "edge.example"]
+    assert isinstance(found["controller-2"], HostUnreachable)
+    for name in ("controller-1", "edge.example"):
+        one = found[name]
+        assert isinstance(one, HostState)
+        assert one.running == {OLD}
+    with pytest.raises(HostUnreachable, match="controller-2: down"):
+        hosts.states_of(CLOUD, CLOUD.hosts)
