@@ -102,11 +102,11 @@ class HeatClient:
         try:
             answer = self._session.request(method, url, json=body, timeout=TIMEOUT)
         except requests.RequestException as error:
-            self._ledger.failed(kind, type(error).__name__ + f": {error}"[:200], time.monotonic() - began)
+            self._ledger.failed(kind, f"{type(error).__name__}: {error}"[:200], time.monotonic() - began)
             return None
         seconds = time.monotonic() - began
         if answer.status_code != expected or telling not in answer.text:
-            self._ledger.failed(kind, f"{answer.status_code} {answer.text[:200]}", seconds)
+            self._ledger.failed(kind, f"{answer.status_code} {' '.join(answer.text.split())[:200]}", seconds)
             return None
         self._ledger.answered(kind, seconds, probe=probe)
         return answer
