@@ -1,0 +1,148 @@
+"""Small clouds for whole runs of the upgrade, and what tests read there past the product."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.airflow import start_airflow
+from lab.airflow_api import AirflowApi
+from lab.bring_up import bring_up, take_down
+from lab.cloud_lab import RELEASES, Lab, LabHost
+from lab.dag_run import DagRun, failed_logs
+from lab.mariadb import query
+from lab.rabbitmq import management_get
+
+OLD, NEW, NEXT = RELEASES
+OLD_VHOST, NEW_VHOST, NEXT_VHOST = RELEASES.values()
+
+
+@contextmanager
+def fresh_lab(name: str, session: pytest.Session, *, airflow: bool = True) -> Iterator[Lab]:
+    """
+    Give tests a new lab; if one of them fails, only stop it: its files say why.
+
+    :param name: the lab's name.
+    :param session: the tests'.
+    :param airflow: whether its Airflow runs from the beginning.
+    """
+    take_down(Lab(name), wipe=True)
+    lab = Lab(name, "small")
+    failed, wipe = session.testsfailed, False
+    try:
+        bring_up(lab)
+        if airflow:
+            start_airflow(lab)
+        yield lab
+        wipe = session.testsfailed == failed
+    finally:
+        take_down(lab, wipe=wipe)
+
+
+def explain(api: AirflowApi, run: DagRun) -> str:
+    """Return what a run that should have ended well has to say for itself."""
+    return f"run {run.run_id} ended as {run.state}\n{failed_logs(api, run)}"
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """
+    All that an upgrade leaves on a cloud, as far as another run could touch it.
+
+    :param files: of the hosts and of the backups, by path: time of the last change and digest.
+    :param starts: how often each host has started each service.
+    :param vhosts: permissions and policies of every vhost.
+    :param revision: of the database's schema.
+    """
+
+    files: dict[str, tuple[int, str]]
+    starts: dict[str, dict[str, int]]
+    vhosts: dict[str, list[Any]]
+    revision: str
+
+
+def footprint(lab: Lab) -> Footprint:
+    """Read a lab's footprint as it is now."""
+    return Footprint(
+        files={str(file.relative_to(lab.state)): _version(file) for file in _kept_files(lab)},
+        starts=lab.service_starts(),
+        vhosts={vhost: _rights(lab, vhost) for vhost in vhosts(lab)},
+        revision=revision(lab),
+    )
+
+
+def _kept_files(lab: Lab) -> Iterator[Path]:
+    for host in lab.hosts:
+        yield from files_below(host.root / "etc")
+        yield from (host.root / "opt/heat").glob("*/installed-requirements.txt")
+    yield from files_below(lab.state / "backups")
+
+
+def files_below(directory: Path) -> list[Path]:
+    """Return all the files in a directory and below; none if there is no such directory."""
+    return sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+def _version(file: Path) -> tuple[int, str]:
+    return file.stat().st_mtime_ns, hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _rights(lab: Lab, vhost: str) -> list[Any]:
+    kinds = ("permissions", "topic-permissions")
+    return [
+        *(management_get(lab, f"vhosts/{vhost}/{kind}") for kind in kinds),
+        management_get(lab, f"policies/{vhost}"),
+    ]
+
+
+def vhosts(lab: Lab) -> set[str]:
+    """Return the names of RabbitMQ's vhosts."""
+    return {vhost["name"] for vhost in management_get(lab, "vhosts")}
+
+
+def revision(lab: Lab) -> str:
+    """Return the revision of the database's schema."""
+    ((found,),) = query(lab, "SELECT version_num FROM alembic_version")
+    return str(found)
+
+
+def messages(lab: Lab, vhost: str) -> dict[str, int]:
+    """Return how many messages each queue of a vhost holds, read live."""
+    queues = management_get(lab, f"queues/{vhost}?disable_stats=true&enable_queue_totals=true")
+    return {queue["name"]: queue["messages"] for queue in queues}
+
+
+def consumed_queues(lab: Lab, vhost: str) -> set[str]:
+    """Return the names of the queues of a vhost that somebody reads."""
+    return {consumer["queue"]["name"] for consumer in management_get(lab, f"consumers/{vhost}")}
+
+
+def engine_ids(lab: Lab, vhost: str) -> set[str]:
+    """Return the ids of all the engines that ever served a vhost."""
+    return {name.partition(".")[2] for name in messages(lab, vhost) if name.startswith("heat-engine-listener.")}
+
+
+def programs(lab: Lab, release: str) -> list[str]:
+    """Return the command lines of the processes that run a release of Heat on the lab's hosts."""
+    venvs = [f"{host.venv(release)}/" for host in lab.hosts]
+    lines = [line.replace("\0", " ") for line in _command_lines()]
+    return [line for line in lines if any(venv in line for venv in venvs)]
+
+
+def _command_lines() -> Iterator[str]:
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            yield file.read_text(encoding="utf-8", errors="replace")
+        except OSError:  # it has ended
+            continue
+
+
+def services(host: LabHost, *releases: str) -> dict[str, int]:
+    """Return how often a host has started each of its services if it was once, for some releases."""
+    return {f"heat-{role}-{release}": 1 for release in releases for role in host.roles}
