@@ -114,6 +114,15 @@ def test_the_dump_restores_to_the_same_database(host: Machine, database: Lab, tm
     assert restored(database, dump) == content(database, "heat")
 
 
+@pytest.mark.skipif(
+    subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False).returncode != 0, reason="sudo asks"
+)
+def test_root_writes_the_dump_where_the_ssh_user_may_not(host: Machine, database: Lab, tmp_path: Path) -> None:
+    dump = Path(host.run(back_up(host, tmp_path), BECOME="sudo")["backup"])
+    assert dump.stat().st_uid == 0
+    assert restored(database, dump) == content(database, "heat")
+
+
 def test_one_dump_is_enough_for_an_upgrade(host: Machine, tmp_path: Path) -> None:
     first = host.run(back_up(host, tmp_path))["backup"]
     assert host.run(back_up(host, tmp_path))["backup"] == first

@@ -14,6 +14,7 @@ import pytest
 from heat_upgrade import steps
 from heat_upgrade.exceptions import RemoteStepError
 from heat_upgrade.remote import Step
+from lab.cloud_lab import Lab
 from lab.processes import wait_until
 from tests.integration.steps import wheel
 from tests.integration.steps.conftest import NEW, OLD, UV, Machine
@@ -75,9 +76,22 @@ def test_the_second_time_nothing_is_done(machine: Machine, capsys: pytest.Captur
     assert "installed openstack-heat" not in log
 
 
-def test_what_the_services_need_is_readable_for_their_account(machine: Machine) -> None:
-    """The step runs as root with a closed umask; the services don't run as root."""
-    machine.run(prepare(machine))
+def sudo_works() -> bool:
+    return subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "become", ["none", pytest.param("sudo", marks=pytest.mark.skipif(not sudo_works(), reason="sudo asks"))]
+)
+def test_what_the_services_need_is_readable_for_their_account(
+    machine: Machine, become: str, tmp_path: Path, steps_lab: Lab
+) -> None:
+    """The step runs with a closed umask, and as root in a real cloud; the services don't run as root."""
+    wheels = f"--find-links {steps_lab.state}/wheels --no-index --no-cache"
+    uv = installer(tmp_path, options=wheels)  # sudo drops what uv reads from the environment
+    machine.run(prepare(machine), BECOME=become, UV=str(uv))
+    assert (Path(machine.target.config).parent / "environment.d/default.yaml").exists()
+    assert machine.unit_file("engine", NEW).stat().st_mode & 0o044 == 0o044
     venv = Path(machine.target.venv)
     for path in [venv, *venv.rglob("*")]:
         if path.name == "installed-requirements.txt" or path.is_symlink():
@@ -152,8 +166,8 @@ def test_a_half_copied_folder_is_copied_again(machine: Machine) -> None:
 def test_an_installer_that_outlives_its_step_is_waited_for(machine: Machine, tmp_path: Path) -> None:
     """Only the shell is killed; the installer goes on writing into the venv."""
     step, go, begun = prepare(machine), tmp_path / "go", tmp_path / "begun"
-    slow = f'touch {begun}; while [ ! -e {go} ]; do sleep 0.05; done; exec {UV} "$@"'
-    process = machine.start(step, UV=str(installer(tmp_path, f'[ "$1" = pip ] || exec {UV} "$@"; {slow}')))
+    slow = installer(tmp_path, f"touch {begun}; while [ ! -e {go} ]; do sleep 0.05; done")
+    process = machine.start(step, UV=str(slow))
     try:
         wait_until(begun.exists, what="the installer runs")
         for pid in pids("pgrep", "-g", str(process.pid), "-x", "bash"):
@@ -179,17 +193,16 @@ def test_a_release_that_is_not_what_it_claims_is_refused(machine: Machine) -> No
 
 def test_code_that_cannot_be_imported_is_refused(machine: Machine, tmp_path: Path) -> None:
     wheel.build(tmp_path, NEW, modules=["heat"])
-    command = (
-        f'unset UV_FIND_LINKS; [ "$1" = pip ] || exec {UV} "$@"; exec {UV} "$@" --no-cache --find-links {tmp_path}'
-    )
+    uv = installer(tmp_path, "unset UV_FIND_LINKS", f"--no-cache --find-links {tmp_path}")
     with pytest.raises(RemoteStepError, match="but its code can't be imported on"):
-        machine.run(prepare(machine), UV=str(installer(tmp_path, command)))
+        machine.run(prepare(machine), UV=str(uv))
 
 
-def installer(directory: Path, command: str) -> Path:
-    """Return a program that stands in for uv."""
-    program = directory / "installer"
-    program.write_text(f"#!/bin/sh\n{command}\n")
+def installer(directory: Path, first: str = "true", options: str = "") -> Path:
+    """Return a uv that does something else first when it is to install, or does it with more options."""
+    program = directory / "uv"
+    lines = ["#!/bin/sh", f'[ "$1 $2" = "pip install" ] || exec {UV} "$@"', first, f'exec {UV} "$@" {options}']
+    program.write_text("\n".join(lines) + "\n")
     program.chmod(0o755)
     return program
 
