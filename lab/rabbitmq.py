@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import requests
 from lab.cloud_lab import AMQP_PORT, FIRST_RELEASE, MANAGEMENT_PORT, RELEASES, Lab
 from lab.http import local_session
 from lab.passwords import write_private
-from lab.processes import LabError, clean_environment, run, wait_until
+from lab.processes import LabError, clean_environment, wait_until
 
 # Not the one in the search path: Debian's wrapper wants to become the account rabbitmq.
 _SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -77,13 +78,17 @@ def _accepts_clients(lab: Lab) -> bool:
 def _start_epmd(lab: Lab) -> None:
     """Start Erlang's port mapper ourselves: RabbitMQ would leave behind a daemon that nobody knows."""
     epmd = shutil.which("epmd") or "/usr/bin/epmd"
-    port = str(lab.own_port("epmd"))
-    lab.server("epmd").start([epmd, "-address", "127.0.0.1", "-port", port])
-    wait_until(
-        lambda: "up and running" in run([epmd, "-port", port, "-names"], what="ask epmd"),
-        what="epmd answers",
-        given_up=lab.server("epmd").failure,
-    )
+    port = lab.own_port("epmd")
+    lab.server("epmd").start([epmd, "-address", "127.0.0.1", "-port", str(port)])
+    wait_until(lambda: _accepts(port), what="epmd answers", given_up=lab.server("epmd").failure)
+
+
+def _accepts(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2):
+            return True
+    except OSError:
+        return False
 
 
 def _environment(lab: Lab, directory: Path) -> dict[str, str]:
