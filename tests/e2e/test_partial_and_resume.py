@@ -29,6 +29,8 @@ from tests.e2e.labs import (
     services,
 )
 
+pytestmark = pytest.mark.timeout(1800)
+
 FIRST, SECOND = "controller-1", "controller-2"
 FAILING = "start_new_engines.controller_2"
 GATE = "wait_until_drained"
