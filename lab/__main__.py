@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from lab.bring_up import bring_up, take_down
-from lab.cloud_lab import Lab
+from lab.cloud_lab import PROJECT_ROOT, Lab
 from lab.processes import LabError
 from lab.status import print_status
 
@@ -34,6 +34,8 @@ def _parser() -> argparse.ArgumentParser:
     _command(airflow, "down", _airflow_down, "stop its Airflow")
     down = _command(commands, "down", _down, "stop all of it")
     down.add_argument("--wipe", action="store_true", help="remove its state as well")
+    stop = commands.add_parser("stop", help="stop every lab of this checkout")
+    stop.set_defaults(run=_stop, name="stop")
     return parser
 
 
@@ -58,6 +60,13 @@ def _up(arguments: argparse.Namespace) -> None:
 
 def _status(arguments: argparse.Namespace) -> int:
     return 0 if print_status(Lab(arguments.name, arguments.size)) else 1
+
+
+def _stop(_: argparse.Namespace) -> None:
+    # A lab writes its size before it starts anything.
+    for size in sorted((PROJECT_ROOT / ".state").glob("*/size")):
+        take_down(Lab(size.parent.name))
+        print(f"lab {size.parent.name} is stopped")
 
 
 def _airflow_up(arguments: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import secrets
+import socket
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from lab.cloud_file import write_connections
 from lab.cloud_lab import Lab
 from lab.http import local_session
 from lab.passwords import write_private
-from lab.processes import Server, clean_environment, exclusive, run, wait_until
+from lab.processes import LabError, Server, clean_environment, exclusive, run, wait_until
 
 _CONFIG = """\
 [core]
@@ -142,8 +143,20 @@ def _start(lab: Lab) -> None:
     _write_config(lab, home)
     _migrate(lab, home)
     server = _server(lab)
+    if not server.running():
+        _refuse_taken_port(lab.own_port("airflow"))
     server.start([_tool("supervisord"), "-n", "-c", home / "supervisord.conf"], env=_environment(lab), cwd=home)
     wait_until(lambda: all_alive(lab), what="Airflow is alive", timeout=_START, given_up=server.failure)
+
+
+def _refuse_taken_port(port: int) -> None:
+    # Another Airflow there would answer in this one's place, out of another database.
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise LabError(f"port {port} on 127.0.0.1 is in use by another program: stop that one first") from error
 
 
 def stop_airflow(lab: Lab) -> None:

@@ -56,6 +56,7 @@ def _traffic_on(lab: Lab, label: str) -> Traffic:
         database=lab.database_url(),
         out=lab.state / f"traffic-{label.replace(' ', '-')}.json",
         label=label,
+        environment={"HEAT_LAB": str(lab.state)},  # so that the lab's end is the traffic's too
     )
 
 

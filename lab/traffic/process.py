@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from lab.traffic.account import Account
@@ -22,6 +23,7 @@ class Traffic:
     :param label: what the run is called in the account.
     :param cfn_endpoint: heat-api-cfn, or None.
     :param seed: decides which stacks come.
+    :param environment: more variables for the process, for example by which the lab finds it.
     """
 
     def __init__(
@@ -33,10 +35,11 @@ class Traffic:
         label: str,
         cfn_endpoint: str | None = None,
         seed: int = 1,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.out = out
         self.log = out.with_suffix(".log")
-        self._database = database
+        self._environment = {**(environment or {}), DATABASE: database}
         self._command = [sys.executable, "-m", "lab.traffic", "--endpoint", endpoint, "--label", label]
         self._command += ["--seed", str(seed), "--until-signal", "--out", str(out)]
         if cfn_endpoint:
@@ -47,7 +50,7 @@ class Traffic:
         """Start sending."""
         self.out.parent.mkdir(parents=True, exist_ok=True)
         self.out.unlink(missing_ok=True)
-        environment = {**os.environ, DATABASE: self._database}
+        environment = {**os.environ, **self._environment}
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 self._command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=ROOT
