@@ -13,7 +13,6 @@ transport_url = {transport_url}
 host = {host}
 auth_encryption_key = {key}
 num_engine_workers = 1
-# Wait for as long as a resource takes.
 deferred_auth_method = password
 keystone_backend = heat.engine.clients.os.keystone.fake_keystoneclient.FakeKeystoneClient
 environment_dir = {directory}/environment.d
