@@ -10,6 +10,9 @@ from lab.traffic.ledger import Ledger
 
 # Heat gives up on an engine after 60 s and answers 500; a client that leaves earlier would hide which.
 TIMEOUT = (10.0, 75.0)
+# No stack takes a minute. A parent that waits for a stack which nobody works on any more holds an engine for as
+# long as this, and an engine that shall stop with it.
+STACK_MINUTES = 5
 
 
 class HeatClient:
@@ -55,7 +58,7 @@ class HeatClient:
         :param name: its name.
         :param template: as a mapping.
         """
-        body = {"stack_name": name, "template": template, "timeout_mins": 20}
+        body = {"stack_name": name, "template": template, "timeout_mins": STACK_MINUTES}
         answer = self._send("create", "POST", "/stacks", 201, body)
         return None if answer is None else str(answer.json()["stack"]["id"])
 
