@@ -7,6 +7,7 @@ dies_with     write this to standard error and end with status 1
 is_silent     listen nowhere
 health        answer the health check with this status, whether the file that disables it exists or not
 ends_with     after SIGTERM, end once this file exists
+worker        start a process that SIGTERM doesn't end, and write its number here
 slow_until    answer /slow once this file exists
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -65,6 +67,9 @@ def engine() -> None:
     parser.add_argument("--config-file", required=True)
     conf = Conf(parser.parse_args().config_file)
     conf.start()
+    if file := conf.get("fake", "worker"):
+        ignore = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()"
+        Path(file).write_text(str(subprocess.Popen([sys.executable, "-c", ignore]).pid))
     until_terminated(conf)
 
 

@@ -182,6 +182,13 @@ def test_an_installer_that_outlives_its_step_is_waited_for(machine: Machine, tmp
     assert version(machine) == NEW
 
 
+def test_a_change_of_the_old_configuration_comes_along_while_the_new_release_does_not_run(machine: Machine) -> None:
+    machine.run(prepare(machine))
+    machine.configure(OLD, slow_until="changed since")
+    machine.run(prepare(machine))
+    assert "changed since" in Path(machine.target.config).read_text()
+
+
 def test_a_release_that_is_not_what_it_claims_is_refused(machine: Machine) -> None:
     requirements = machine.target.release.requirements
     assert requirements
@@ -218,13 +225,16 @@ def test_an_unreadable_source_configuration_is_told(machine: Machine) -> None:
         machine.run(prepare(machine))
 
 
-def test_a_running_service_keeps_its_file_and_an_unknown_state_stops_the_step(machine: Machine) -> None:
+def test_a_running_service_keeps_its_files_and_an_unknown_state_stops_the_step(machine: Machine) -> None:
     machine.run(prepare(machine))
     machine.run(steps.start_engine(machine.target))
-    unit = machine.unit_file("engine", NEW)
-    unit.write_text(unit.read_text() + "# mine\n")
+    unit, config = machine.unit_file("engine", NEW), Path(machine.target.config)
+    for file in (unit, config):
+        file.write_text(file.read_text() + "# mine\n")
+    machine.configure(OLD, slow_until="changed since")
     machine.run(prepare(machine))
     assert unit.read_text().endswith("# mine\n")
+    assert config.read_text().endswith("# mine\n"), "the release serves with what its operator has made of it"
     with pytest.raises(RemoteStepError, match=r"is supervisord running on this host\?"):
         machine.run(prepare(machine), SUPERVISORCTL="/bin/echo unix:///nowhere refused connection")
     assert unit.read_text().endswith("# mine\n"), "without an answer, the service may be running"

@@ -197,6 +197,25 @@ def test_a_stop_that_was_cut_off_is_waited_for_by_the_next_try(prepared: Machine
     assert prepared.service("engine", OLD) == "STOPPED"
 
 
+def test_an_engine_that_outstays_its_time_is_ended_with_its_workers(machine: Machine, tmp_path: Path) -> None:
+    worker = tmp_path / "worker"
+    machine.run(steps.prepare(machine.source, machine.target), STOP_TIMEOUT="1")
+    machine.configure(NEW, worker=str(worker), ends_with=str(tmp_path / "never"))
+    machine.run(steps.start_engine(machine.target))
+    wait_until(lambda: worker.exists() and worker.read_text() != "", what="the engine has a worker")
+    assert is_alive(int(worker.read_text()))
+    machine.run(steps.stop_engine(machine.target))
+    wait_until(lambda: not is_alive(int(worker.read_text())), what="the worker is gone")
+
+
+def is_alive(pid: int) -> bool:
+    """Say whether a process runs; one that nobody has asked for its end status doesn't."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def test_a_step_that_was_cut_off_leaves_no_secrets_for_long(prepared: Machine) -> None:
     for name in ("install.Ab1Cd2", "mysql.Ab1Cd2"):
         (prepared.state / name).write_text("password")
