@@ -22,7 +22,7 @@ class Pace:
     cfn_every: float = 1.0
     list_every: float = 2.0
     create_every: float = 1.5
-    most_in_progress: int = 30
+    most_in_progress: int = 60
     most_stacks: int = 400
 
 
