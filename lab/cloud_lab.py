@@ -209,13 +209,13 @@ class Lab:
         """The Heat hosts, in the order of the sweep."""
         if self.size == "small":
             return (
-                self._host("controller-1", 11, ("engine", "api"), "healthcheck"),
+                self._host("controller-1", 11, ("engine", "api", "api-cfn"), "healthcheck"),
                 self._host("controller-2", 12, ("engine", "api", "api-cfn"), "haproxy"),
             )
         return (
             self._host("controller-1", 11, ("engine", "api"), "healthcheck"),
             self._host("controller-2", 12, ("engine", "api"), "healthcheck"),
-            self._host("controller-3", 13, ("engine", "api"), "haproxy"),
+            self._host("controller-3", 13, ("engine", "api", "api-cfn"), "haproxy"),
             self._host("api-1", 14, ("api", "api-cfn"), "haproxy"),
         )
 

@@ -55,5 +55,5 @@ service_stop() {
 service_log() {
     local stream
     for stream in stdout stderr; do supervisorctl tail "-$((200 * $2))" "$1" "$stream" || true; done |
-        grep -v 'ERROR (no log file)' | tail -n "$2"
+        sed '/ERROR (no log file)/d' | tail -n "$2"
 }

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class MaySwitchOperator(CloudOperator):
-    """The gate before users are touched: an engine of the target listens for every selected host that has one."""
+    """The gate before users are touched: an engine of the target listens, to which the APIs can move."""
 
     def upgrade(self, plan: Plan) -> None:
         """Refuse to go on where calls to a new API would find no engine."""

@@ -39,6 +39,9 @@ class SyncDatabaseOperator(CloudOperator):
         """Run the step; a database that is there already, or newer, is left as it is."""
         from heat_upgrade.hooks.heat_database import HeatDatabaseHook
 
+        if plan.going_back:
+            self.log.info("Heat has no way back in its schema, and the newer one serves %s too", plan.target)
+            return
         host = self.cloud.host(plan.hosts[0])
         target = self.cloud.deployment(host, self.cloud.release(plan.target))
         revision = HeatDatabaseHook(self.cloud.connections.database).revision() or "none"
