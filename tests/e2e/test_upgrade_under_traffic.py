@@ -41,9 +41,7 @@ from tests.e2e.leaks import ProcessWatch, Secrets, in_files, in_tables, rows
 
 pytestmark = [
     pytest.mark.timeout(1800),
-    pytest.mark.skipif(
-        "HEAT_UPGRADE_TRAFFIC" not in os.environ, reason="unproven: set HEAT_UPGRADE_TRAFFIC=1"
-    ),
+    pytest.mark.skipif("HEAT_UPGRADE_TRAFFIC" not in os.environ, reason="unproven: set HEAT_UPGRADE_TRAFFIC=1"),
 ]
 
 CONTROL_SECONDS = 60
