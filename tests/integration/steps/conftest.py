@@ -272,6 +272,7 @@ def write_cloud(steps_lab: Lab, tmp_path: Path) -> WriteCloud:
             pins = tmp_path / f"{release['version']}.txt"
             pins.write_text(f"openstack-heat=={release['version']}\n")
             release["requirements"] = str(pins)
+        data["hosts"][0]["roles"] = ["engine", "api"]  # the other host has both APIs
         data["connections"]["ssh"] = "steps_ssh"
         data["rotation"]["settle"] = 1
         path = tmp_path / "steps.yaml"
