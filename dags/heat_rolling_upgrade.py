@@ -7,7 +7,6 @@ while another one of its release is alive.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -15,17 +14,17 @@ from pathlib import Path
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, TaskGroup, TriggerRule, chain
 
-from heat_upgrade.cloud import Cloud, CloudFileError, Host, clouds_directory, load_clouds
+from heat_upgrade.cloud import Cloud, Host
+from heat_upgrade.dags import dags_of_clouds, for_each
 from heat_upgrade.operators.api import (
     LeaveRotationOperator,
     MaySwitchOperator,
     RejoinRotationOperator,
     SwitchApiOperator,
 )
-from heat_upgrade.operators.base import HostOperator
 from heat_upgrade.operators.database import BackUpDatabaseOperator, SyncDatabaseOperator
 from heat_upgrade.operators.engine import RetireEngineOperator, StartEngineOperator
-from heat_upgrade.operators.preflight import BrokenCloudOperator, PreflightOperator
+from heat_upgrade.operators.preflight import PreflightOperator
 from heat_upgrade.operators.prepare import PrepareHostOperator
 from heat_upgrade.operators.verify import VerifyCloudOperator
 from heat_upgrade.operators.vhost import CreateVhostOperator, DeleteVhostOperator
@@ -80,14 +79,6 @@ def rolling_upgrade(cloud: Cloud) -> DAG:
     # Not earlier: each task would get a copy of the form, with all hosts in it.
     dag.params.update(run_parameters(cloud))
     return dag
-
-
-def for_each(hosts: Iterable[Host], group_id: str, operator: type[HostOperator]) -> TaskGroup:
-    """Build a group with the same task for every host, all at once."""
-    with TaskGroup(group_id) as group:
-        for host in hosts:
-            operator(task_id=host.task_id, host=host)
-    return group
 
 
 def switch_api(host: Host) -> TaskGroup:
@@ -152,15 +143,4 @@ def run_parameters(cloud: Cloud) -> dict[str, Param]:
     }
 
 
-def broken_cloud(name: str, error: CloudFileError) -> DAG:
-    """Build a DAG that shows what is wrong with a cloud file; the other clouds keep theirs."""
-    with DAG(
-        dag_id=f"heat_rolling_upgrade__{name}", schedule=None, doc_md=f"```\n{error}\n```", tags=["heat", "broken"]
-    ) as dag:
-        BrokenCloudOperator(task_id="preflight", problems=str(error))
-    return dag
-
-
-for name, cloud in load_clouds(clouds_directory()).items():
-    dag = broken_cloud(name, cloud) if isinstance(cloud, CloudFileError) else rolling_upgrade(cloud)
-    globals()[dag.dag_id] = dag
+globals().update(dags_of_clouds("heat_rolling_upgrade", rolling_upgrade))

@@ -1,0 +1,45 @@
+"""What the DAG files share: a DAG per cloud file, and a group with the same task for every host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from airflow.sdk import DAG, TaskGroup
+
+from heat_upgrade.cloud import Cloud, CloudFileError, Host, clouds_directory, load_clouds
+from heat_upgrade.operators.base import HostOperator
+from heat_upgrade.operators.preflight import BrokenCloudOperator
+
+
+def dags_of_clouds(procedure: str, build: Callable[[Cloud], DAG]) -> dict[str, DAG]:
+    """
+    Build a procedure's DAG for every cloud file; a broken one shows what is wrong with it, and the others keep theirs.
+
+    :param procedure: what the DAGs' ids begin with
+    :param build: gives the DAG of one cloud
+    """
+    dags = [
+        _broken_cloud(f"{procedure}__{name}", cloud) if isinstance(cloud, CloudFileError) else build(cloud)
+        for name, cloud in load_clouds(clouds_directory()).items()
+    ]
+    return {dag.dag_id: dag for dag in dags}
+
+
+def _broken_cloud(dag_id: str, error: CloudFileError) -> DAG:
+    with DAG(dag_id=dag_id, schedule=None, doc_md=f"```\n{error}\n```", tags=["heat", "broken"]) as dag:
+        BrokenCloudOperator(task_id="preflight", problems=str(error))
+    return dag
+
+
+def for_each(hosts: Iterable[Host], group_id: str, operator: type[HostOperator]) -> TaskGroup:
+    """
+    Build a group with the same task for every host, all at once.
+
+    :param hosts: hosts of the DAG's cloud
+    :param group_id: the group
+    :param operator: what each task does
+    """
+    with TaskGroup(group_id) as group:
+        for host in hosts:
+            operator(task_id=host.task_id, host=host)
+    return group
