@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -25,10 +24,6 @@ from tests.e2e.labs import (
     footprint,
     messages,
     programs,
-)
-
-pytestmark = pytest.mark.skipif(
-    "HEAT_UPGRADE_BACK" not in os.environ, reason="not seen to pass yet: set HEAT_UPGRADE_BACK=1"
 )
 
 Times = tuple[datetime, datetime]

@@ -1,9 +1,8 @@
-"""One whole run while users create, update and delete stacks; then another one that finds nothing to do."""
+"""Two upgrades and the way back in one stretch of traffic; then a run that finds nothing to do."""
 
 from __future__ import annotations
 
 import gzip
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +23,8 @@ from lab.under_traffic import control_run, under_traffic
 from tests.e2e.labs import (
     NEW,
     NEW_VHOST,
+    NEXT,
+    NEXT_VHOST,
     OLD,
     OLD_VHOST,
     Footprint,
@@ -39,10 +40,7 @@ from tests.e2e.labs import (
 )
 from tests.e2e.leaks import ProcessWatch, Secrets, in_files, in_tables, rows
 
-pytestmark = [
-    pytest.mark.timeout(1800),
-    pytest.mark.skipif("HEAT_UPGRADE_TRAFFIC" not in os.environ, reason="unproven: set HEAT_UPGRADE_TRAFFIC=1"),
-]
+pytestmark = pytest.mark.timeout(1800)
 
 CONTROL_SECONDS = 60
 # What the issue allows a run that finds nothing to do.
@@ -52,8 +50,8 @@ PARAMETERS = {"target_release", "hosts", "delete_old_vhost"}
 
 
 @dataclass(frozen=True)
-class OldVhost:
-    """What the old vhost held after the upgrade, before it was deleted."""
+class Vhost:
+    """What a vhost held when its release had been retired."""
 
     messages: dict[str, int]
     consumed: set[str]
@@ -61,17 +59,31 @@ class OldVhost:
 
 
 @dataclass(frozen=True)
+class Leg:
+    """A run of the journey, and what the cloud was like after it."""
+
+    run: DagRun
+    left: Vhost
+    answering: dict[str, str]
+    footprint: Footprint
+
+
+@dataclass(frozen=True)
 class Story:
-    """What happened, in order."""
+    """What happened: the journey's three legs under one traffic, and the run for which nothing was left."""
 
     control: Account
-    upgrade: Account
-    run: DagRun
+    traffic: Account
+    upgrade: Leg
+    next_upgrade: Leg
+    way_back: Leg
     processes: ProcessWatch
-    old_vhost: OldVhost
-    footprint: Footprint
-    second_run: DagRun
-    second_footprint: Footprint
+    idle_run: DagRun
+    idle_footprint: Footprint
+
+    @property
+    def legs(self) -> tuple[Leg, Leg, Leg]:
+        return self.upgrade, self.next_upgrade, self.way_back
 
 
 @pytest.fixture(scope="module")
@@ -93,13 +105,19 @@ def story(lab: Lab, secrets: Secrets) -> Story:
         control = control_run(lab, CONTROL_SECONDS)
         airflow.result()
     with ProcessWatch(secrets) as processes:
-        run, upgrade = under_traffic(lab, "upgrade", lambda: run_upgrade(lab, {"target_release": NEW}))
-    assert run.state == "success", explain(airflow_client(lab), run)
-    clients = [client["name"] for client in management_get(lab, f"vhosts/{OLD_VHOST}/connections")]
-    old_vhost = OldVhost(messages(lab, OLD_VHOST), consumed_queues(lab, OLD_VHOST), clients)
-    before = footprint(lab)
-    second_run = run_upgrade(lab, {"target_release": NEW, "delete_old_vhost": True})
-    return Story(control, upgrade, run, processes, old_vhost, before, second_run, footprint(lab))
+        legs, traffic = under_traffic(lab, "journey", lambda: list(journey(lab)))
+    upgrade, next_upgrade, way_back = legs
+    idle_run = run_upgrade(lab, {"target_release": NEW, "delete_old_vhost": True})
+    return Story(control, traffic, upgrade, next_upgrade, way_back, processes, idle_run, footprint(lab))
+
+
+def journey(lab: Lab) -> Iterator[Leg]:
+    for target, left in ((NEW, OLD_VHOST), (NEXT, NEW_VHOST), (NEW, NEXT_VHOST)):
+        run = run_upgrade(lab, {"target_release": target})
+        assert run.state == "success", explain(airflow_client(lab), run)
+        clients = [client["name"] for client in management_get(lab, f"vhosts/{left}/connections")]
+        vhost = Vhost(messages(lab, left), consumed_queues(lab, left), clients)
+        yield Leg(run, vhost, answering_releases(lab), footprint(lab))
 
 
 @pytest.fixture(scope="module")
@@ -107,49 +125,64 @@ def api(lab: Lab, story: Story) -> AirflowApi:
     return airflow_client(lab)
 
 
-def test_all_tasks_of_the_run_end_well(api: AirflowApi, story: Story) -> None:
-    skipped = [
-        task for task, state in api.task_states(story.run.dag_id, story.run.run_id).items() if state != "success"
-    ]
+@pytest.fixture(params=("upgrade", "next_upgrade", "way_back"))
+def leg(request: pytest.FixtureRequest, story: Story) -> Leg:
+    leg = getattr(story, request.param)
+    assert isinstance(leg, Leg)
+    return leg
+
+
+def test_all_tasks_of_the_runs_end_well(api: AirflowApi, leg: Leg) -> None:
+    skipped = [task for task, state in api.task_states(leg.run.dag_id, leg.run.run_id).items() if state != "success"]
     assert skipped == ["delete_old_vhost"]
 
 
 def test_no_request_fails_and_no_stack_is_lost(story: Story) -> None:
-    assert verdict(story.upgrade, story.control) == [], table(story.control, story.upgrade)
+    assert verdict(story.traffic, story.control) == [], table(story.control, story.traffic)
 
 
-def test_the_traffic_went_on_from_the_old_release_to_the_new_one(story: Story) -> None:
+def test_the_traffic_went_on_over_all_the_releases(story: Story) -> None:
     assert set(story.control.releases["api"]) == {OLD}
     for service in ("api", "engine"):
-        assert set(story.upgrade.releases[service]) == {OLD, NEW}
+        assert set(story.traffic.releases[service]) == {OLD, NEW, NEXT}
 
 
-def test_every_api_and_engine_answers_with_the_new_release(lab: Lab, story: Story) -> None:
-    assert answering_releases(lab) == {host.name: NEW for host in lab.hosts_with("api")}
+def test_every_api_and_engine_answers_with_the_target(lab: Lab, story: Story) -> None:
+    apis = [host.name for host in lab.hosts_with("api")]
+    assert [leg.answering for leg in story.legs] == [dict.fromkeys(apis, target) for target in (NEW, NEXT, NEW)]
     assert all(map(cfn_answers, lab.hosts_with("api-cfn")))
     assert consumed_queues(lab, NEW_VHOST) >= {f"engine.{host.name}" for host in lab.hosts_with("engine")}
     assert programs(lab, NEW)
-    assert programs(lab, OLD) == []
+    assert programs(lab, OLD) == programs(lab, NEXT) == []
 
 
-def test_nothing_is_left_in_the_old_vhost(story: Story) -> None:
-    assert {name: count for name, count in story.old_vhost.messages.items() if count} == {}
-    assert {"engine", "engine_worker"} <= set(story.old_vhost.messages)
-    assert story.old_vhost.consumed == set()
-    assert story.old_vhost.clients == []
+def test_nothing_is_left_in_a_retired_vhost(leg: Leg) -> None:
+    assert {name: count for name, count in leg.left.messages.items() if count} == {}
+    assert {"engine", "engine_worker"} <= set(leg.left.messages)
+    assert leg.left.consumed == set()
+    assert leg.left.clients == []
 
 
-def test_each_service_was_started_once(lab: Lab, story: Story) -> None:
-    assert story.footprint.starts == {host.name: services(host, OLD, NEW) for host in lab.hosts}
+def test_each_run_starts_the_targets_services_once(lab: Lab, story: Story) -> None:
+    def starts(*releases: str) -> dict[str, dict[str, int]]:
+        return {host.name: services(host, *releases) for host in lab.hosts}
+
+    again = {host.name: dict.fromkeys(services(host, NEW), 2) for host in lab.hosts}
+    everything = starts(OLD, NEW, NEXT)
+    assert story.upgrade.footprint.starts == starts(OLD, NEW)
+    assert story.next_upgrade.footprint.starts == everything
+    assert story.way_back.footprint.starts == {name: everything[name] | again[name] for name in everything}
 
 
-def test_the_schema_is_the_new_release_s(story: Story) -> None:
-    assert story.footprint.revision == REVISIONS[NEW]
+def test_the_schema_is_the_newest_release_s_and_never_goes_back(story: Story) -> None:
+    assert {leg.footprint.revision for leg in story.legs} == {REVISIONS[NEW]}
 
 
-def test_the_backup_is_a_whole_dump_from_before_the_migration(lab: Lab, story: Story) -> None:
-    (backup,) = files_below(lab.state / "backups")
-    dump = gzip.decompress(backup.read_bytes()).decode()
+def test_the_first_backup_is_a_whole_dump_from_before_the_migration(lab: Lab, story: Story) -> None:
+    backups = files_below(lab.state / "backups")
+    # The way back migrates nothing, so it takes none.
+    assert [NEW in file.name for file in backups] == [True, False]
+    dump = gzip.decompress(backups[0].read_bytes()).decode()
     assert dump.splitlines()[-1].startswith("-- Dump completed")
     assert REVISIONS[OLD] in dump
     assert REVISIONS[NEW] not in dump
@@ -161,23 +194,24 @@ def nameless(parts: list[list[dict[str, str]]]) -> list[list[dict[str, str]]]:
     return [[{key: value for key, value in row.items() if key != "vhost"} for row in part] for part in parts]
 
 
-def test_a_second_run_changes_nothing(api: AirflowApi, story: Story) -> None:
-    assert story.second_run.state == "success", explain(api, story.second_run)
-    assert story.second_footprint.files == story.footprint.files
-    assert story.second_footprint.starts == story.footprint.starts
-    assert story.second_footprint.revision == story.footprint.revision
-    assert story.second_footprint.vhosts[NEW_VHOST] == story.footprint.vhosts[NEW_VHOST]
-    new, old = (nameless(story.footprint.vhosts[vhost]) for vhost in (NEW_VHOST, OLD_VHOST))
+def test_a_run_with_nothing_left_to_do_changes_nothing(api: AirflowApi, story: Story) -> None:
+    assert story.idle_run.state == "success", explain(api, story.idle_run)
+    before, after = story.way_back.footprint, story.idle_footprint
+    assert after.files == before.files
+    assert after.starts == before.starts
+    assert after.revision == before.revision
+    assert after.vhosts[NEW_VHOST] == before.vhosts[NEW_VHOST]
+    new, old = (nameless(before.vhosts[vhost]) for vhost in (NEW_VHOST, OLD_VHOST))
     assert new == old
     assert new[0], "no permissions: nothing was compared"
 
 
-def test_a_second_run_is_over_in_under_a_minute(story: Story) -> None:
-    assert story.second_run.seconds < QUICK
+def test_a_run_with_nothing_left_to_do_is_over_in_under_a_minute(story: Story) -> None:
+    assert story.idle_run.seconds < QUICK
 
 
 def test_the_old_vhost_is_deleted_where_that_is_asked_for(lab: Lab, story: Story) -> None:
-    assert OLD_VHOST in story.footprint.vhosts
+    assert OLD_VHOST in story.way_back.footprint.vhosts
     assert OLD_VHOST not in vhosts(lab)
     assert NEW_VHOST in vhosts(lab)
 
@@ -190,7 +224,8 @@ def ui(lab: Lab, story: Story) -> Iterator[AirflowUi]:
 
 @pytest.fixture(scope="module")
 def drawn(api: AirflowApi, story: Story) -> set[str]:
-    tasks = set(api.task_states(story.run.dag_id, story.run.run_id))
+    run = story.upgrade.run
+    tasks = set(api.task_states(run.dag_id, run.run_id))
     return tasks | {task.rpartition(".")[0] for task in tasks if "." in task}
 
 
@@ -227,7 +262,7 @@ class TestPasswords:
         files = [file for host in lab.hosts for file in files_below(host.root)]
         kept = [file for file in files if "site-packages" not in file.parts]
         found = in_files(secrets, kept)
-        assert set(found) == {str(host.config(release)) for host in lab.hosts for release in (OLD, NEW)}
+        assert set(found) == {str(host.config(release)) for host in lab.hosts for release in (OLD, NEW, NEXT)}
         assert {file.stat().st_mode & 0o077 for file in kept if str(file) in found} == {0}
 
 
@@ -235,23 +270,23 @@ class TestAirflowUi:
     """The finished run in a real browser."""
 
     def test_the_grid_shows_every_group_and_task(self, ui: AirflowUi, story: Story, drawn: set[str]) -> None:
-        ui.open_run(story.run.dag_id, story.run.run_id, drawn)
-        assert ui.grid(story.run.run_id) == drawn
+        ui.open_run(story.upgrade.run.dag_id, story.upgrade.run.run_id, drawn)
+        assert ui.grid(story.upgrade.run.run_id) == drawn
         assert ui.complaints() == []
 
     def test_the_graph_shows_every_group_and_task(self, ui: AirflowUi, story: Story, drawn: set[str]) -> None:
-        ui.open_run(story.run.dag_id, story.run.run_id, drawn)
+        ui.open_run(story.upgrade.run.dag_id, story.upgrade.run.run_id, drawn)
         ui.show("Graph")
         assert ui.graph(drawn) == drawn
         assert ui.complaints() == []
 
     def test_the_trigger_form_asks_for_the_parameters(self, ui: AirflowUi, story: Story) -> None:
-        assert ui.trigger_form(story.run.dag_id, PARAMETERS) == PARAMETERS
+        assert ui.trigger_form(story.upgrade.run.dag_id, PARAMETERS) == PARAMETERS
         assert ui.complaints() == []
 
     def test_a_page_with_an_error_is_told(self, lab: Lab, story: Story) -> None:
         with AirflowUi(lab) as ui:
-            ui.open_page(f"dags/{story.run.dag_id}/runs/no-such-run")
+            ui.open_page(f"dags/{story.upgrade.run.dag_id}/runs/no-such-run")
             wait_until(
                 lambda: any(complaint.startswith("404 from ") for complaint in ui.complaints()),
                 what="the browser tells that there is no such run",
