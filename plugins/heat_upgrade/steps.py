@@ -62,6 +62,7 @@ def prepare(source: Deployment, target: Deployment, *, keep_config: bool = False
 def back_up_database(source: Deployment, target_release: str, directory: str) -> Step:
     """Build the step that dumps Heat's database before its schema is migrated for a release."""
     settings = {
+        "CLOUD": source.cloud.name,
         "CONFIG": source.config,
         "BACKUP_DIR": directory,
         "RELEASE": target_release,
