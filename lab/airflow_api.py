@@ -12,6 +12,7 @@ import requests
 from lab.http import local_session
 
 TaskStates = dict[str, str]
+AT_WORK = frozenset({"scheduled", "queued", "running", "deferred", "restarting"})
 FINAL_STATES = frozenset({"success", "failed"})
 _POLL = 1.0
 # Seconds: on a busy machine the first answers, for which Airflow imports a lot, were seen to take more than a minute.
@@ -178,6 +179,20 @@ class AirflowApi:
         """
         path = f"dags/{_id(dag_id)}/dagRuns/{_id(run_id)}/taskInstances/{_id(task_id)}"
         self._call("PATCH", path, json={"new_state": state})
+
+    def stop_run(self, dag_id: str, run_id: str, *, timeout: float = 60.0) -> None:
+        """
+        End a run where it stands, as "mark as failed" in the UI does, and wait until none of its tasks is at work.
+
+        :param timeout: seconds to wait at most.
+        :raises AirflowApiError: on a timeout.
+        """
+        self._call("PATCH", f"dags/{_id(dag_id)}/dagRuns/{_id(run_id)}", json={"state": "failed"})
+        deadline = time.monotonic() + timeout
+        while busy := [t["task_id"] for t in self.task_instances(dag_id, run_id) if t["state"] in AT_WORK]:
+            if time.monotonic() > deadline:
+                raise AirflowApiError(f"{', '.join(busy)} of {run_id} still run {timeout:.0f} s after it was stopped")
+            time.sleep(_POLL)
 
     def dags(self) -> list[str]:
         """Return the ids of the DAGs that Airflow knows."""
