@@ -71,6 +71,15 @@ def test_the_way_of_a_host_through_an_upgrade(prepared: Machine) -> None:
     assert {path: path.read_text() for path in (prepared.root / "etc").rglob("*") if path.is_file()} == files
 
 
+def test_services_that_were_never_started_are_stopped_all_the_same(prepared: Machine) -> None:
+    before = starts(prepared)
+    prepared.run(steps.switch_api(prepared.target, prepared.source))  # back, before the new API came
+    prepared.run(steps.stop_engine(prepared.target))
+    assert look(prepared).running == {OLD}
+    assert prepared.answer("api") == (300, OLD)
+    assert starts(prepared) == before
+
+
 def test_what_was_retired_stays_away_when_the_host_comes_back(prepared: Machine) -> None:
     prepared.run(steps.start_engine(prepared.target))
     prepared.run(steps.switch_api(prepared.source, prepared.target))
