@@ -20,6 +20,7 @@ from heat_upgrade.hooks.heat_api import BuildInfo, HeatApiHook
 from heat_upgrade.hooks.heat_database import HeatDatabaseHook
 from heat_upgrade.hooks.host import HeatHostHook
 from heat_upgrade.hooks.rabbitmq import RabbitMQManagementError, RabbitMQManagementHook
+from heat_upgrade.hooks.running import RunningCommand, Told
 from heat_upgrade.hosts import HostState
 from heat_upgrade.operators.api import (
     LeaveRotationOperator,
@@ -33,6 +34,7 @@ from heat_upgrade.operators.engine import RetireEngineOperator
 from heat_upgrade.operators.preflight import PreflightOperator
 from heat_upgrade.operators.prepare import PrepareHostOperator
 from heat_upgrade.operators.vhost import DeleteVhostOperator
+from heat_upgrade.remote import Outcome, Step
 from tests.unit.clouds.broken import edited
 
 OLD, NEW = "25.0.2", "26.0.2"
@@ -60,6 +62,7 @@ class Servers:
         self.api = mock.create_autospec(HeatApiHook, instance=True)
         self.steps: list[tuple[str, str]] = []
         self.states: dict[str, HostState | Exception] = {}
+        self.takes_long, self.outcome = False, Outcome(0, {})
         self.broker.vhost_exists.return_value = True
         self.broker.consumers.return_value = {f"engine.{name}": 1 for name in NAMES} | {"engine": 2}
         self.broker.live_engine_ids.return_value = {"e1", "e2"}
@@ -79,6 +82,16 @@ class Servers:
     def hook(self, name: str) -> HeatHostHook:
         hook = mock.create_autospec(HeatHostHook, instance=True)
         hook.run_step.side_effect = lambda step, **_: self.steps.append((name, step.name)) or {}
+
+        @contextmanager
+        def started(step: Step) -> Iterator[RunningCommand]:
+            self.steps.append((name, step.name))
+            running = mock.create_autospec(RunningCommand, instance=True, told=Told(1, 0))
+            running.read.side_effect = lambda: not self.takes_long
+            yield running
+
+        hook.started.side_effect = started
+        hook.outcome.side_effect = lambda *_: self.outcome
 
         @contextmanager
         def url(address: str, port: int) -> Iterator[str]:
