@@ -141,6 +141,7 @@ class HeatHostHook(SSHHook):
         # A connection of its own: this may interrupt what uses the other one.
         other = copy(self)
         other.client = None
+        vars(other).pop("host_proxy", None)
         deadline = time.monotonic() + STOP_PATIENCE
         with other._command(job.stop_command) as running:
             while not running.read() and time.monotonic() < deadline:
