@@ -89,7 +89,8 @@ class HostJobTrigger(BaseTrigger):
 
         job = Job(**self.job)
         hook = await asyncio.to_thread(self._hook)
-        with ExitStack() as connection:
+        connection = ExitStack()
+        try:
             followed = hook.followed(job, Told(*self.told))
             running = await asyncio.to_thread(connection.enter_context, followed)
             while not running.read():
@@ -98,6 +99,9 @@ class HostJobTrigger(BaseTrigger):
                 await asyncio.sleep(LOOK)
             self._tell(running)
             return hook.outcome(job, running)
+        finally:
+            # In a thread as well: it waits for the connection's own one.
+            await asyncio.to_thread(connection.close)
 
     def _tell(self, running: RunningCommand) -> None:
         for level, line in running.news():
