@@ -139,6 +139,25 @@ def background() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
+class Log:
+    """What a test's tasks and triggers have logged."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys, self._text = capsys, ""
+
+    def count(self, text: str) -> int:
+        self._text += self._capsys.readouterr().out
+        return self._text.count(text)
+
+    def wait(self, text: str, times: int = 1) -> None:
+        wait_until(lambda: self.count(text) >= times, what=f"the log has {text!r}", timeout=30)
+
+
+@pytest.fixture
+def log(capsys: pytest.CaptureFixture[str]) -> Log:
+    return Log(capsys)
+
+
 Fire = Callable[[HostJobTrigger], Future[dict[str, Any]]]
 
 
@@ -160,6 +179,8 @@ def sshd(machine: Machine, steps_lab: Lab) -> Iterator[Callable[[bool], None]]:
 
     def turn(on: bool) -> None:
         if not on:
+            with suppress(subprocess.CalledProcessError):  # nobody is connected
+                machine.cut_connections()
             machine.lab_host.stop_sshd()
             return
         with only_the_fake_heat(steps_lab):
@@ -180,19 +201,16 @@ def test_a_step_that_fails_soon_tells_why(work: Work) -> None:
         work.run()
 
 
-def test_a_long_step_is_followed_by_the_trigger(
-    work: Work, soon: None, fire: Fire, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_long_step_is_followed_by_the_trigger(work: Work, soon: None, fire: Fire, log: Log) -> None:
     trigger = work.defer()
     work.wait()
     waiting = fire(trigger)
     work.end()
     assert work.finish(waiting.result(30)) == {"said": ODD}
     assert work.begun == 1
-    log = capsys.readouterr().out
     for line in ("it has begun", "it has ended"):
         assert log.count(f"controller-1: {line}") == 1, "each line is told once"
-    assert "::said" not in log
+    assert log.count("::said") == 0
 
 
 def test_a_failure_is_told_after_the_deferral(work: Work, soon: None, fire: Fire) -> None:
@@ -202,7 +220,7 @@ def test_a_failure_is_told_after_the_deferral(work: Work, soon: None, fire: Fire
         work.finish(waiting.result(30))
 
 
-def test_a_second_try_follows_the_job_of_a_task_that_was_killed(work: Work, in_worker: None) -> None:
+def test_a_second_try_follows_the_job_of_a_task_that_was_killed(work: Work, in_worker: None, log: Log) -> None:
     task = multiprocessing.get_context("fork").Process(target=work.run)
     task.start()
     work.wait()
@@ -211,7 +229,7 @@ def test_a_second_try_follows_the_job_of_a_task_that_was_killed(work: Work, in_w
     task.join()
     with ThreadPoolExecutor() as pool:
         second = pool.submit(work.run)
-        time.sleep(1)  # it has been there for a while, and nothing has begun anew
+        log.wait("runs already, and is followed from its beginning")
         work.end()
         assert second.result(30) == {"said": ODD}
     assert work.begun == 1
@@ -238,21 +256,20 @@ def test_two_tries_at_once_give_one_job(work: Work, background: ThreadPoolExecut
 
 
 def test_the_trigger_outlasts_an_sshd_that_is_away(
-    work: Work, soon: None, fire: Fire, sshd: Callable[[bool], None], capsys: pytest.CaptureFixture[str]
+    work: Work, soon: None, fire: Fire, sshd: Callable[[bool], None], log: Log
 ) -> None:
     waiting = fire(work.defer())
+    log.wait("Authentication (publickey) successful!", times=2)
     work.wait()
-    time.sleep(1)  # connected, most of the time
     sshd(False)
     work.end()
     wait_until(lambda: not work.runs, what="the job is over", timeout=30)
-    time.sleep(3)  # a connection or two is refused
+    log.wait("connecting again in 4 s")
     assert not waiting.done()
     sshd(True)
     assert work.finish(waiting.result(60)) == {"said": ODD}
     assert work.begun == 1
-    log = capsys.readouterr().out
-    assert "connecting again in 2 s" in log
+    assert log.count("connection broke off while step work ran") == 1
     assert log.count("controller-1: it has begun") == 1
 
 
