@@ -7,7 +7,6 @@ while another one of its release is alive.
 
 from __future__ import annotations
 
-from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from heat_upgrade.operators.preflight import PreflightOperator
 from heat_upgrade.operators.prepare import PrepareHostOperator
 from heat_upgrade.operators.verify import VerifyCloudOperator
 from heat_upgrade.operators.vhost import CreateVhostOperator, DeleteVhostOperator
+from heat_upgrade.retries import RETRIES
 from heat_upgrade.sensors.drain import OldEnginesDrainedSensor
 
 DOC = Path(__file__).with_suffix(".md").read_text()
@@ -44,8 +44,7 @@ def rolling_upgrade(cloud: Cloud) -> DAG:
         default_args={
             "cloud": cloud,
             "trigger_rule": TriggerRule.NONE_FAILED,
-            "retries": 2,
-            "retry_delay": timedelta(seconds=15),
+            **RETRIES,
         },
         doc_md=DOC,
         tags=["heat", "upgrade", cloud.name],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from heat_upgrade import steps
 from heat_upgrade.cloud import Commands, HAProxy
@@ -69,13 +69,18 @@ def hook_for(cloud: Cloud, host: Host) -> HeatHostHook:
     """Return the SSH hook of a host."""
     from heat_upgrade.hooks.host import HeatHostHook
 
-    return HeatHostHook(
-        ssh_conn_id=cloud.connections.ssh,
-        address=host.address,
-        port=host.port,
-        host_key=host.host_key,
-        name=host.name,
-    )
+    return HeatHostHook(**hook_arguments(cloud, host))
+
+
+def hook_arguments(cloud: Cloud, host: Host) -> dict[str, Any]:
+    """Return what makes the SSH hook of a host; no secret."""
+    return {
+        "ssh_conn_id": cloud.connections.ssh,
+        "address": host.address,
+        "port": host.port,
+        "host_key": host.host_key,
+        "name": host.name,
+    }
 
 
 def rotation_hook(deployment: Deployment, role: Role) -> HeatHostHook:

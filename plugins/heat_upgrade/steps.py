@@ -11,6 +11,11 @@ from heat_upgrade.remote import Step
 if TYPE_CHECKING:
     from heat_upgrade.cloud import Cloud, Deployment, Host, Role
 
+# Seconds that a step may take on the host. An installation may wait for a slow index; a large database takes hours.
+INSTALLATION = 2 * 3600
+LARGE_DATABASE = 12 * 3600
+# Seconds to wait for another step on the host, and for what ends an engine that outstays its time.
+MARGIN = 900
 # Seconds for which a backup counts as taken before this upgrade, so that a second run doesn't take another.
 BACKUP_IS_FRESH = 12 * 3600
 
@@ -56,7 +61,7 @@ def prepare(source: Deployment, target: Deployment, *, keep_config: bool = False
         **_listen("API", target, "api"),
         **_listen("API_CFN", target, "api-cfn"),
     }
-    return _step("prepare", target, settings, files)
+    return _step("prepare", target, settings, files, patience=INSTALLATION)
 
 
 def back_up_database(source: Deployment, target_release: str, directory: str) -> Step:
@@ -68,12 +73,13 @@ def back_up_database(source: Deployment, target_release: str, directory: str) ->
         "RELEASE": target_release,
         "FRESH": str(BACKUP_IS_FRESH),
     }
-    return _step("back_up_database", source, settings)
+    return _step("back_up_database", source, settings, patience=LARGE_DATABASE)
 
 
 def sync_database(target: Deployment, revision: str) -> Step:
     """Build the step that migrates the database with the target's code."""
-    return _step("sync_database", target, {"VENV": target.venv, "CONFIG": target.config, "REVISION": revision})
+    settings = {"VENV": target.venv, "CONFIG": target.config, "REVISION": revision}
+    return _step("sync_database", target, settings, patience=LARGE_DATABASE)
 
 
 def start_engine(target: Deployment) -> Step:
@@ -88,9 +94,10 @@ def check_engine(target: Deployment, pid: str) -> Step:
 
 def stop_engine(source: Deployment) -> Step:
     """Build the step that stops the source's engine."""
-    patience = str(source.cloud.services.stop_timeout)
-    settings = {"UNIT": source.unit("engine"), "STOP_TIMEOUT": patience, "LOCK_TIMEOUT": patience}
-    return _step("stop_engine", source, settings)
+    timeout = source.cloud.services.stop_timeout
+    settings = {"UNIT": source.unit("engine"), "STOP_TIMEOUT": str(timeout), "LOCK_TIMEOUT": str(timeout)}
+    # A stop that somebody else has begun is waited for first.
+    return _step("stop_engine", source, settings, patience=2 * timeout + MARGIN)
 
 
 def switch_api(source: Deployment, target: Deployment) -> Step:
@@ -168,7 +175,14 @@ def _listen(prefix: str, deployment: Deployment, role: Role) -> dict[str, str]:
     }
 
 
-def _step(name: str, where: Deployment, settings: dict[str, str], files: dict[str, bytes] | None = None) -> Step:
+def _step(
+    name: str,
+    where: Deployment,
+    settings: dict[str, str],
+    files: dict[str, bytes] | None = None,
+    *,
+    patience: float = 0,
+) -> Step:
     manager = where.service_manager
     common: dict[str, str] = {"STATE": where.state, "BECOME": where.cloud.become, "SERVICE_MANAGER": manager.kind}
     if isinstance(manager, Supervisor):
@@ -177,4 +191,4 @@ def _step(name: str, where: Deployment, settings: dict[str, str], files: dict[st
         common["UNIT_DIR"] = manager.unit_dir
     if where.cloud.services.user:
         common["SERVICE_USER"] = where.cloud.services.user
-    return Step(name, {**common, **settings}, where.state, files or {})
+    return Step(name, {**common, **settings}, where.state, files or {}, patience)

@@ -19,6 +19,7 @@ from airflow.sdk import DAG, TriggerRule
 from airflow.serialization.serialized_objects import DagSerialization
 
 from heat_upgrade.cloud_checks import TASKS_OF_THE_DAG
+from heat_upgrade.retries import POLICY, RETRIES
 from tests.unit.clouds.broken import GOOD
 
 PROJECT = Path(__file__).parents[2]
@@ -98,6 +99,17 @@ def test_the_structure_of_a_small_cloud(load: LoadDags) -> None:
         "verify_cloud": {"delete_old_vhost"},
         "delete_old_vhost": set(),
     }
+
+
+def test_every_task_is_tried_again_by_the_same_rules(load: LoadDags) -> None:
+    dag = dag_of(load(small=cloud_file([BOTH])), "small")
+    for task in dag.tasks:
+        assert (task.retries, task.retry_policy) == (RETRIES["retries"], POLICY), task.task_id
+    saved = DagSerialization.from_dict(json.loads(json.dumps(DagSerialization.to_dict(dag))))
+    for task in saved.tasks:
+        assert task.has_retry_policy
+        assert (task.retries, task.retry_delay) == (RETRIES["retries"], RETRIES["retry_delay"])
+        assert (task.retry_exponential_backoff, task.max_retry_delay) == (2.0, RETRIES["max_retry_delay"])
 
 
 def test_the_reserved_names_are_the_dags_own(load: LoadDags) -> None:

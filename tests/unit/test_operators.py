@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 from unittest import mock
 
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
 
 from heat_upgrade import hosts
 from heat_upgrade.cloud import Cloud
 from heat_upgrade.drain import QueueReading
-from heat_upgrade.exceptions import HostUnreachable, UpgradeError
+from heat_upgrade.exceptions import (
+    HostRefused,
+    HostUnreachable,
+    JobCutOff,
+    JobOverdue,
+    MayPass,
+    RemoteStepError,
+    UpgradeError,
+)
 from heat_upgrade.hooks import heat_api, heat_database, rabbitmq
 from heat_upgrade.hooks.heat_api import BuildInfo, HeatApiHook
-from heat_upgrade.hooks.heat_database import HeatDatabaseHook
+from heat_upgrade.hooks.heat_database import HeatDatabaseError, HeatDatabaseHook, HeatDatabaseRefusedError
 from heat_upgrade.hooks.host import HeatHostHook
 from heat_upgrade.hooks.rabbitmq import RabbitMQManagementError, RabbitMQManagementHook
+from heat_upgrade.hooks.running import RunningCommand, Told
 from heat_upgrade.hosts import HostState
+from heat_upgrade.operators import job
 from heat_upgrade.operators.api import (
     LeaveRotationOperator,
     MaySwitchOperator,
@@ -33,6 +45,7 @@ from heat_upgrade.operators.engine import RetireEngineOperator
 from heat_upgrade.operators.preflight import PreflightOperator
 from heat_upgrade.operators.prepare import PrepareHostOperator
 from heat_upgrade.operators.vhost import DeleteVhostOperator
+from heat_upgrade.remote import Outcome, Step
 from tests.unit.clouds.broken import edited
 
 OLD, NEW = "25.0.2", "26.0.2"
@@ -60,6 +73,7 @@ class Servers:
         self.api = mock.create_autospec(HeatApiHook, instance=True)
         self.steps: list[tuple[str, str]] = []
         self.states: dict[str, HostState | Exception] = {}
+        self.takes_long, self.outcome = False, Outcome(0, {})
         self.broker.vhost_exists.return_value = True
         self.broker.consumers.return_value = {f"engine.{name}": 1 for name in NAMES} | {"engine": 2}
         self.broker.live_engine_ids.return_value = {"e1", "e2"}
@@ -79,6 +93,16 @@ class Servers:
     def hook(self, name: str) -> HeatHostHook:
         hook = mock.create_autospec(HeatHostHook, instance=True)
         hook.run_step.side_effect = lambda step, **_: self.steps.append((name, step.name)) or {}
+
+        @contextmanager
+        def started(step: Step) -> Iterator[RunningCommand]:
+            self.steps.append((name, step.name))
+            running = mock.create_autospec(RunningCommand, instance=True, told=Told(1, 0))
+            running.read.side_effect = lambda: not self.takes_long
+            yield running
+
+        hook.started.side_effect = started
+        hook.outcome.side_effect = lambda *_: self.outcome
 
         @contextmanager
         def url(address: str, port: int) -> Iterator[str]:
@@ -132,6 +156,52 @@ def test_messages_that_an_engine_left_are_told(servers: Servers) -> None:
         of_host(RetireEngineOperator).execute(context())
 
 
+class TestLongStep:
+    """A step that takes long is left to the triggerer."""
+
+    @pytest.fixture(autouse=True)
+    def soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(job, "AT_ONCE", 0.0)
+
+    def test_it_is_deferred_without_a_secret(self, servers: Servers) -> None:
+        servers.takes_long = True
+        with pytest.raises(TaskDeferred) as deferred:
+            of_host(PrepareHostOperator).execute(context())
+        _, arguments = deferred.value.trigger.serialize()
+        assert arguments["host"] == hosts.hook_arguments(CLOUD, CLOUD.host("controller-1"))
+        assert arguments["job"]["step"] == "prepare"
+        assert arguments["told"] == [1, 0]
+        assert arguments["deadline"] == pytest.approx(time.time() + arguments["patience"], abs=5)
+        assert deferred.value.timeout.total_seconds() > arguments["patience"]
+        assert deferred.value.method_name == "execute_complete"
+
+    def test_what_comes_after_it_is_done_after_the_deferral(self, servers: Servers) -> None:
+        servers.broker.queues.return_value = [QueueReading("engine_worker", 2, 0, 0)]
+        event = {"host": "controller-1", "outcome": asdict(Outcome(0, {})), "raised": "", "message": ""}
+        with pytest.raises(UpgradeError, match="left messages"):
+            of_host(RetireEngineOperator).execute_complete(context(), event)
+
+    @pytest.mark.parametrize("error", [HostUnreachable, HostRefused, JobOverdue])
+    def test_an_end_that_nobody_knows_is_told(self, error: type, servers: Servers) -> None:
+        event = {"host": "controller-1", "outcome": None, "raised": error.__name__, "message": "why"}
+        with pytest.raises(error, match="why"):
+            of_host(PrepareHostOperator).execute_complete(context(), event)
+
+    @pytest.mark.parametrize(
+        ("outcome", "error", "said"),
+        [
+            (Outcome(1, {}, "the disk is full"), RemoteStepError, "controller-1: the disk is full"),
+            (Outcome(1, {"job": "lost"}, "x"), JobCutOff, "controller-1: the job has ended without a status"),
+            (Outcome(1, {"job": "stopped"}, "x"), JobCutOff, "controller-1: the job was stopped"),
+        ],
+    )
+    def test_how_it_ended_decides(self, outcome: Outcome, error: type, said: str, servers: Servers) -> None:
+        event = {"host": "controller-1", "outcome": asdict(outcome), "raised": "", "message": ""}
+        with pytest.raises(error, match=said) as caught:
+            of_host(PrepareHostOperator).execute_complete(context(), event)
+        assert isinstance(caught.value, AirflowFailException) == (error is RemoteStepError)
+
+
 class TestPreflight:
     """Nothing is touched before it passes, and all that is wrong is told at once."""
 
@@ -174,6 +244,16 @@ class TestPreflight:
             preflight(target_release="27.0.1")
         assert "controller-2: SSH failed, check the host" in str(caught.value)
         assert "got '27.0.1', expected the release next to 25.0.2" in str(caught.value)
+
+    def test_what_may_pass_by_itself_is_tried_again(self, preflight: Callable[..., Any], servers: Servers) -> None:
+        servers.states["controller-2"] = HostUnreachable("controller-2: SSH failed, check the host")
+        servers.database.stranded_stacks.side_effect = HeatDatabaseError("the database is away: start it")
+        with pytest.raises(MayPass, match="nothing was touched") as caught:
+            preflight()
+        assert not isinstance(caught.value, AirflowFailException)
+        servers.database.stranded_stacks.side_effect = HeatDatabaseRefusedError("access denied")
+        with pytest.raises(AirflowFailException, match="access denied"):
+            preflight()
 
     def test_wrong_parameters_are_refused_before_a_host_is_asked(
         self, preflight: Callable[..., Any], servers: Servers, monkeypatch: pytest.MonkeyPatch

@@ -73,8 +73,8 @@ def check_release(cloud: Cloud, host: Host, plan: Plan) -> None:
     :param cloud: the cloud
     :param host: one of its hosts with a heat-api
     :param plan: the run's plan
-    :raises UpgradeError: when another release than the plan's target answers
-    :raises AirflowException: when nothing answers; may pass by itself
+    :raises UpgradeError: when another release than the plan's target answers, or the login is refused
+    :raises MayPass: when nothing answers
     """
     from heat_upgrade.hooks.heat_api import HeatApiHook
 
@@ -84,7 +84,7 @@ def check_release(cloud: Cloud, host: Host, plan: Plan) -> None:
         try:
             found = HeatApiHook(cloud.connections.api).build_info(url)
         except AirflowException as error:
-            raise AirflowException(f"{host.name}: {error}") from error
+            raise type(error)(f"{host.name}: {error}") from error
     # A release that somebody else configured may not tell its name; the upgrade's own configuration always does.
     nameless = plan.going_back and found == ("unknown", "unknown")
     if found != (plan.target, plan.target) and not nameless:

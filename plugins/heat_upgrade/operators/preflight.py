@@ -11,6 +11,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from heat_upgrade import hosts
+from heat_upgrade.exceptions import MayPass
 from heat_upgrade.operators.base import CloudOperator, Plan
 from heat_upgrade.parameters import RunParameters
 from heat_upgrade.plan import plan_move
@@ -37,11 +38,18 @@ class Check:
     :param name: what was checked
     :param passed: whether it is as it should be
     :param finding: what was found; where it failed, also what was expected and what to do
+    :param may_pass: whether a failure may pass by itself
     """
 
     name: str
     passed: bool
     finding: str
+    may_pass: bool = False
+
+    @classmethod
+    def failed(cls, name: str, error: Exception) -> Check:
+        """Return the outcome of a check that couldn't be made."""
+        return cls(name, False, str(error), isinstance(error, MayPass) and not isinstance(error, AirflowFailException))
 
     def __str__(self) -> str:
         """Return a line of preflight's table."""
@@ -80,7 +88,8 @@ class PreflightOperator(CloudOperator):
         try:
             move = plan_move(self.cloud, parameters.target_release, {n: s.running for n, s in states.items()})
         except ProblemsError as wrong:
-            checks.append(Check("move", False, str(wrong)))
+            # Which move it is can't be told while no host answers.
+            checks.append(Check("move", False, str(wrong), may_pass=not states))
         else:
             plan = self._plan(move, parameters, states, checks)
         return self._conclude(checks, plan)
@@ -105,9 +114,11 @@ class PreflightOperator(CloudOperator):
 
     def _conclude(self, checks: list[Check], plan: Plan | None) -> dict[str, Any]:
         self.log.info("Preflight of %s\n%s", self.cloud.name, "\n".join(map(str, checks)))
-        failed = [f"{check.name}: {check.finding}" for check in checks if not check.passed]
+        failed = [check for check in checks if not check.passed]
         if failed or plan is None:
-            raise AirflowFailException("preflight failed, nothing was touched:\n" + "\n".join(failed))
+            kind = MayPass if all(check.may_pass for check in failed) else AirflowFailException
+            findings = [f"{check.name}: {check.finding}" for check in failed]
+            raise kind("preflight failed, nothing was touched:\n" + "\n".join(findings))
         return plan.as_xcom()
 
     def _rabbitmq(self, move: Move, states: dict[str, HostState]) -> str:
@@ -140,7 +151,7 @@ class PreflightOperator(CloudOperator):
 
 def _reached(name: str, state: HostState | Exception) -> Check:
     if isinstance(state, Exception):
-        return Check(name, False, str(state))
+        return Check.failed(name, state)
     services = ", ".join(f"heat-{role} {release} {s}" for (role, release), s in state.services.items() if s != "absent")
     idle = [role for role in state.host.roles if not state.releases(role)]
     if len(idle) == len(state.host.roles):
@@ -176,4 +187,4 @@ def _attempt(name: str, check: Callable[[], str]) -> Check:
     try:
         return Check(name, True, check())
     except Exception as error:
-        return Check(name, False, str(error))
+        return Check.failed(name, error)

@@ -7,9 +7,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSensorTimeout, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
 from heat_upgrade import hosts
+from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.operators.base import Plan
 from heat_upgrade.triggers.drain import DRAINED, PATIENCE, TIMED_OUT, OldEnginesDrainedTrigger
 
@@ -69,7 +70,7 @@ class OldEnginesDrainedSensor(BaseSensorOperator):
     def _check_moved(self, plan: Plan, states: dict[str, HostState]) -> None:
         left = [name for name, state in states.items() if not state.moved(plan.target)]
         if ours := [name for name in left if name in plan.hosts]:
-            raise AirflowException(
+            raise UpgradeError(
                 f"{', '.join(ours)}: not every service of {plan.target} runs, or an API of {plan.source} still does, "
                 "expected each API on the new release alone: clear these hosts' switch_api"
             )
