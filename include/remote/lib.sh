@@ -136,5 +136,10 @@ stop_and_check() {
         fail "$unit is '$(service_state "$unit")' after it was stopped, expected inactive: look at its log, then clear this task"
 }
 
+# leave_word UNIT: between a cold upgrade's stop and its start nothing runs here, so a file says which release did.
+leave_word() { [[ -z ${STOPPED-} ]] || service_ended "$1" || printf '%s\n' "$STOPPED" >"$STATE/stopped"; }
+
+forget_word() { rm -f "$STATE/stopped"; }
+
 # The name under which Heat knows the engine that this configuration is for.
 heat_host() { as_root cat "$1" | python3 "$here/heat_conf.py" get DEFAULT host "$(hostname)"; }

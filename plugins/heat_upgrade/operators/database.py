@@ -19,7 +19,7 @@ class BackUpDatabaseOperator(CloudOperator):
 
     def upgrade(self, plan: Plan) -> dict[str, Any] | None:
         """Run the step; return where the backup lies."""
-        if plan.going_back or not self._runs(plan.source):
+        if plan.going_back or self._is_upgraded(plan.target):
             self.log.info("No migration is ahead, so no backup is taken")
             return None
         host = self.cloud.backup_host
@@ -27,9 +27,10 @@ class BackUpDatabaseOperator(CloudOperator):
         step = steps.back_up_database(source, plan.target, self.cloud.backup.directory)
         return {"host": host.name, **hosts.hook_for(self.cloud, host).run_step(step, silence=DUMP_SILENCE)}
 
-    def _runs(self, release: str) -> bool:
+    def _is_upgraded(self, target: str) -> bool:
+        # Asked like this, as in a cold upgrade nothing runs now.
         states = hosts.states_of(self.cloud, self.cloud.hosts)
-        return any(release in state.running for state in states.values())
+        return all(state.upgraded(target) for state in states.values())
 
 
 class SyncDatabaseOperator(CloudOperator):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from heat_upgrade import hosts, steps
 from heat_upgrade.drain import WORK_TOPICS
 from heat_upgrade.exceptions import UpgradeError
-from heat_upgrade.operators.base import HostOperator, Plan
+from heat_upgrade.operators.base import HostOperator, Plan, begin
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -56,14 +56,15 @@ class RetireEngineOperator(HostOperator):
 
     def execute(self, context: Context) -> None:
         """Stop the engine, whichever hosts the run was for."""
-        self.upgrade(Plan.of(context))
+        self.upgrade(begin(context, self.cloud))
 
     def upgrade(self, plan: Plan) -> None:
         """Run the step; see the engine gone and no message left for nobody."""
         hosts.hook_for(self.cloud, self.host).run_step(
-            steps.stop_engine(self.source(plan)), silence=self.cloud.services.stop_timeout + 60
+            steps.stop_engine(self.source(plan), outage=plan.cold), silence=self.cloud.services.stop_timeout + 60
         )
-        self._refuse_leftovers(self.source(plan).vhost)
+        if plan.cut_off is None:
+            self._refuse_leftovers(self.source(plan).vhost)
 
     def _refuse_leftovers(self, vhost: str) -> None:
         from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
