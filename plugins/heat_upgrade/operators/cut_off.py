@@ -73,8 +73,8 @@ def question(left: dict[str, Any]) -> str:
     """
     stacks = _block(left["stacks"].values()) if left["stacks"] else "No stack is in progress on them."
     return (
-        f"The APIs are stopped; the old engines still work. These {len(left['stacks'])} stacks are cut off, stay in "
-        f"progress with nobody working on them and have to be updated after the upgrade:\n\n{stacks}\n\n"
+        "The APIs are stopped; the old engines still work. Stopping them now cuts off what is listed here: it stays in "
+        f"progress with nobody working on it until it is updated after the upgrade.\n\n{stacks}\n\n"
         f"All that is in the way:\n\n{_block(left['reasons'])}\n\n"
         "**Approve** stops the old engines and goes on. **Reject** stops the run here; the engines go on working."
     )
