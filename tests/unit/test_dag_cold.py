@@ -8,6 +8,7 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG, TriggerRule
 
+from heat_upgrade.operators.base import UPGRADES
 from tests.unit.dag_files import (
     BOTH,
     SHAPES,
@@ -94,6 +95,13 @@ def test_the_trigger_form(load: LoadDags) -> None:
     for param in (target, drain, delete):
         assert param.schema["title"]
         assert param.description
+
+
+def test_both_kinds_of_upgrade_know_of_each_other(
+    load: LoadDags, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = {*load(lab=cloud_file([BOTH])).dags, *loader("heat_rolling_upgrade.py", tmp_path, monkeypatch)().dags}
+    assert both == {f"{upgrade}__lab" for upgrade in UPGRADES}
 
 
 def test_the_question_has_no_form_of_its_own(load: LoadDags) -> None:

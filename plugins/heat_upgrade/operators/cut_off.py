@@ -72,10 +72,11 @@ def question(left: dict[str, Any]) -> str:
     :param left: what the sensor returned at the end of a bounded wait
     """
     stacks = _block(left["stacks"].values()) if left["stacks"] else "No stack is in progress on them."
+    reasons = left["reasons"] or ["the last readings were clean, but too few in a row"]
     return (
         "The APIs are stopped; the old engines still work. Stopping them now cuts off what is listed here: it stays in "
         f"progress with nobody working on it until it is updated after the upgrade.\n\n{stacks}\n\n"
-        f"All that is in the way:\n\n{_block(left['reasons'])}\n\n"
+        f"All that is in the way:\n\n{_block(reasons)}\n\n"
         "**Approve** stops the old engines and goes on. **Reject** stops the run here; the engines go on working."
     )
 
