@@ -60,7 +60,7 @@ class OldEnginesDrainedSensor(BaseSensorOperator):
         )
 
     def patience(self, plan: Plan) -> float:
-        """Return for how many seconds to wait."""
+        """Return for how many seconds to wait: as the run bounds it, else as the cloud file says."""
         return plan.bounded_wait or self.timeout
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
@@ -119,5 +119,5 @@ class AllApisStoppedSensor(OldEnginesDrainedSensor):
         if not plan.bounded_wait or event["stacks"] is None:
             message = f"{event['message']}\n{ways(self.cloud, plan)}"
             return super().execute_complete(context, {**event, "message": message})
-        self.log.warning("The bounded wait is over\n%s\n%s", event["table"], event["message"])
+        self.log.warning("The bounded wait is over, so the next task asks what to do\n%s", event["table"])
         return {"stacks": event["stacks"], "reasons": event["reasons"]}
