@@ -30,6 +30,7 @@ class HostState:
     :param services: state of each service, by role and release
     :param installed: version found in each release's venv, by release; empty where there is none
     :param vhosts: vhost that each release's heat.conf names, by release
+    :param stopped: release that a cold upgrade has stopped here, until another one starts; empty otherwise
     """
 
     host: Host
@@ -37,6 +38,7 @@ class HostState:
     services: Mapping[tuple[str, str], str] = field(default_factory=dict)
     installed: Mapping[str, str] = field(default_factory=dict)
     vhosts: Mapping[str, str] = field(default_factory=dict)
+    stopped: str = ""
 
     @classmethod
     def parse(cls, host: Host, results: Mapping[str, str]) -> HostState:
@@ -48,6 +50,7 @@ class HostState:
             services={(key[0], key[1]): value for key, value in words.items() if key[0] in host.roles},
             installed={key[1]: value for key, value in words.items() if key[0] == "installed"},
             vhosts={key[1]: value for key, value in words.items() if key[0] == "vhost"},
+            stopped=results.get("stopped", ""),
         )
 
     def releases(self, role: Role) -> set[str]:
@@ -58,6 +61,15 @@ class HostState:
     def running(self) -> set[str]:
         """Return the releases of which any service is alive."""
         return {release for (_, release), state in self.services.items() if state in ALIVE}
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether a service of some role runs on no release at all."""
+        return any(not self.releases(role) for role in self.host.roles)
+
+    def upgraded(self, target: str) -> bool:
+        """Say whether each of the host's services runs on the target alone."""
+        return all(self.releases(role) == {target} for role in self.host.roles)
 
     def moved(self, target: str) -> bool:
         """Say whether each of the host's APIs runs on the target alone and its engine, if any, at least there too."""

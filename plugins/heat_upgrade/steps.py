@@ -92,19 +92,44 @@ def check_engine(target: Deployment, pid: str) -> Step:
     return _step("check_engine", target, {"UNIT": target.unit("engine"), "PID": pid})
 
 
-def stop_engine(source: Deployment) -> Step:
-    """Build the step that stops the source's engine."""
+def stop_engine(source: Deployment, *, outage: bool = False) -> Step:
+    """
+    Build the step that stops the source's engine.
+
+    :param source: the release that runs
+    :param outage: whether nothing runs in its place yet, so that the host has to remember what did
+    """
     timeout = source.cloud.services.stop_timeout
     settings = {"UNIT": source.unit("engine"), "STOP_TIMEOUT": str(timeout), "LOCK_TIMEOUT": str(timeout)}
     # A stop that somebody else has begun is waited for first.
-    return _step("stop_engine", source, settings, patience=2 * timeout + MARGIN)
+    return _step("stop_engine", source, settings | (_stopped(source) if outage else {}), patience=2 * timeout + MARGIN)
+
+
+def stop_api(source: Deployment) -> Step:
+    """Build the step that stops the source's APIs on a host, with nothing in their place yet."""
+    return _step("stop_api", source, _old_apis(source) | _stopped(source))
+
+
+def start_api(target: Deployment) -> Step:
+    """Build the step that starts the target's APIs on a host."""
+    return _step("start_api", target, _new_apis(target))
 
 
 def switch_api(source: Deployment, target: Deployment) -> Step:
     """Build the step that stops the source's APIs on a host and starts the target's in their place."""
-    roles = target.host.api_roles
-    words = [f"{source.unit(role)},{target.unit(role)},{_url(target, role)}/" for role in roles]
-    return _step("switch_api", target, {"APIS": " ".join(words)})
+    return _step("switch_api", target, _old_apis(source) | _new_apis(target))
+
+
+def _old_apis(source: Deployment) -> dict[str, str]:
+    return {"OLD_UNITS": " ".join(source.unit(role) for role in source.host.api_roles)}
+
+
+def _new_apis(target: Deployment) -> dict[str, str]:
+    return {"APIS": " ".join(f"{target.unit(role)},{_url(target, role)}/" for role in target.host.api_roles)}
+
+
+def _stopped(source: Deployment) -> dict[str, str]:
+    return {"STOPPED": source.release.version}
 
 
 def leave_rotation(target: Deployment, role: Role) -> Step:

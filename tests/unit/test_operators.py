@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 from unittest import mock
 
@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from heat_upgrade import hosts
 from heat_upgrade.cloud import Cloud
-from heat_upgrade.drain import QueueReading
+from heat_upgrade.drain import QueueReading, StackRow
 from heat_upgrade.exceptions import (
     HostRefused,
     HostUnreachable,
@@ -37,6 +37,8 @@ from heat_upgrade.operators.api import (
     LeaveRotationOperator,
     MaySwitchOperator,
     RejoinRotationOperator,
+    StartApiOperator,
+    StopApiOperator,
     SwitchApiOperator,
 )
 from heat_upgrade.operators.base import Plan
@@ -44,6 +46,7 @@ from heat_upgrade.operators.database import BackUpDatabaseOperator
 from heat_upgrade.operators.engine import RetireEngineOperator
 from heat_upgrade.operators.preflight import PreflightOperator
 from heat_upgrade.operators.prepare import PrepareHostOperator
+from heat_upgrade.operators.verify import VerifyCloudOperator
 from heat_upgrade.operators.vhost import DeleteVhostOperator
 from heat_upgrade.remote import Outcome, Step
 from tests.unit.clouds.broken import edited
@@ -52,16 +55,35 @@ OLD, NEW = "25.0.2", "26.0.2"
 CLOUD = Cloud.model_validate({**edited({}), "name": "lab"})
 NAMES = tuple(host.name for host in CLOUD.hosts)
 PLAN = Plan(source=OLD, target=NEW, hosts=NAMES)
+ROLLING, COLD = "heat_rolling_upgrade__lab", "heat_cold_upgrade__lab"
 FORM = {"target_release": NEW, "hosts": list(NAMES), "delete_old_vhost": False}
 
 
-def context(plan: Plan | None = None, **params: Any) -> Any:
-    """Return a task's context; what preflight returned comes back as an XCom keeps it."""
+def context(plan: Plan | None = None, running: int = 0, cleared: int = 0, **params: Any) -> Any:
+    """
+    Return a task's context; what preflight returned comes back as an XCom keeps it.
+
+    :param running: how many runs of the cold upgrade go on meanwhile
+    :param cleared: how often tasks of this run were cleared
+    """
     instance = mock.Mock()
     instance.xcom_pull.side_effect = lambda task_ids: {"preflight": json.loads(json.dumps((plan or PLAN).as_xcom()))}[
         task_ids
     ]
-    return {"ti": instance, "params": {**FORM, **params}}
+    instance.dag_id = ROLLING
+    instance.get_dr_count.side_effect = lambda dag_id, states: {COLD: running}[dag_id] if states == ["running"] else 9
+    return {"ti": instance, "params": {**FORM, **params}, "dag_run": mock.Mock(clear_number=cleared)}
+
+
+def cold_context(plan: Plan | None = None, **params: Any) -> Any:
+    """Return the context of a cold upgrade's task."""
+    made = context(plan or Plan(OLD, NEW, NAMES, cold=True))
+    saved = (plan or PLAN).as_xcom()
+    pulled = {"preflight": made["ti"].xcom_pull(task_ids="preflight"), "confirm_cut_off": saved["cut_off"]}
+    made["ti"].xcom_pull.side_effect = lambda task_ids: pulled[task_ids]
+    made["ti"].dag_id = COLD
+    made["ti"].get_dr_count.side_effect = lambda dag_id, states: {ROLLING: 0}[dag_id]
+    return made | {"params": {"target_release": NEW, **params}}
 
 
 class Servers:
@@ -272,6 +294,143 @@ class TestPreflight:
         servers.broker.consumers.return_value |= {"nova_conductor": 4}
         with pytest.raises(AirflowFailException, match=r"'heat' is used by others than Heat \(queues nova_conductor\)"):
             preflight()
+
+    def test_another_upgrade_of_the_cloud_is_told(self, servers: Servers) -> None:
+        with pytest.raises(AirflowFailException, match=f"{COLD} has a run in progress, expected one run over a cloud"):
+            PreflightOperator(task_id="preflight", cloud=CLOUD).execute(context(running=1))
+
+
+class TestColdPreflight:
+    """A cold upgrade begins where all runs, and goes on where nothing runs any more."""
+
+    @pytest.fixture
+    def preflight(self) -> Callable[..., Plan]:
+        def run(target: str = NEW, **params: Any) -> Plan:
+            operator = PreflightOperator(task_id="preflight", cloud=CLOUD, cold=True)
+            instance = mock.Mock()
+            instance.xcom_pull.side_effect = [operator.execute(cold_context(target_release=target, **params)), None]
+            return Plan.of({"ti": instance})  # type: ignore[typeddict-item]
+
+        return run
+
+    def test_a_first_run(self, preflight: Callable[..., Plan], servers: Servers) -> None:
+        assert preflight(drain=0.5) == Plan(OLD, NEW, NAMES, cold=True, bounded_wait=30.0)
+
+    def test_a_run_over_an_upgraded_cloud(self, preflight: Callable[..., Plan], servers: Servers) -> None:
+        for name in NAMES:
+            servers.run(name, NEW)
+        assert preflight() == Plan(OLD, NEW, NAMES, cold=True, retired=True)
+
+    @pytest.mark.parametrize(("target", "source", "back"), [(NEW, OLD, False), (OLD, NEW, True)])
+    def test_where_all_was_stopped_it_goes_on_or_back(
+        self, target: str, source: str, back: bool, preflight: Callable[..., Plan], servers: Servers
+    ) -> None:
+        for name in NAMES:
+            servers.states[name] = HostState(CLOUD.host(name), name, stopped=OLD)
+        assert preflight(target) == Plan(source, target, NAMES, cold=True, going_back=back)
+
+    def test_after_a_rejection_it_goes_back(self, preflight: Callable[..., Plan], servers: Servers) -> None:
+        """The engines of the middle release run, its APIs don't: their configuration must not be made anew."""
+        for name in NAMES:
+            services = {("engine", NEW): "active"} if "engine" in CLOUD.host(name).roles else {}
+            servers.states[name] = HostState(CLOUD.host(name), name, services, stopped=NEW)
+        assert preflight(NEW) == Plan("27.0.1", NEW, NAMES, cold=True, going_back=True)
+
+    def test_a_jump_is_refused_though_nothing_runs(self, preflight: Callable[..., Plan], servers: Servers) -> None:
+        for name in NAMES:
+            servers.states[name] = HostState(CLOUD.host(name), name, stopped=OLD)
+        with pytest.raises(AirflowFailException, match=r"expected the release next to 25\.0\.2"):
+            preflight("27.0.1")
+
+    def test_what_was_not_stopped_by_an_upgrade_has_to_run(
+        self, preflight: Callable[..., Plan], servers: Servers
+    ) -> None:
+        servers.run("edge.example")
+        with pytest.raises(AirflowFailException, match=r"edge\.example: none of its services runs"):
+            preflight()
+
+    def test_a_rolling_upgrade_leaves_it_alone(self, servers: Servers) -> None:
+        servers.states["edge.example"] = HostState(CLOUD.host("edge.example"), "", stopped=OLD)
+        with pytest.raises(AirflowFailException, match=r"a cold upgrade has stopped 25\.0\.2 there and was left at"):
+            PreflightOperator(task_id="preflight", cloud=CLOUD).execute(context())
+
+
+def test_a_run_that_goes_on_gives_way_to_one_that_has_begun_since(servers: Servers) -> None:
+    for operator in (of_host(LeaveRotationOperator), of_host(RetireEngineOperator)):
+        with pytest.raises(AirflowException, match=f"{COLD} has a run in progress") as caught:
+            operator.execute(context(running=1, cleared=1))
+        assert not isinstance(caught.value, AirflowFailException), "it is tried again"
+    assert servers.steps == []
+
+
+def test_a_run_that_was_never_cleared_is_not_held_up_by_one_that_will_be_refused(servers: Servers) -> None:
+    of_host(RetireEngineOperator).execute(context(running=1))
+    assert servers.steps == [("controller-1", "stop_engine")]
+
+
+class TestCutOff:
+    """What an operator has confirmed to cut off is named, and fails nothing."""
+
+    CUT_OFF = Plan(OLD, NEW, NAMES, cold=True, bounded_wait=60.0, cut_off={"s1": "stack 'web'"})
+
+    @pytest.fixture
+    def upgraded(self, servers: Servers) -> Servers:
+        for name in NAMES:
+            servers.run(name, NEW)
+        servers.broker.queues.return_value = [QueueReading("engine_worker", 2, 0, 0)]
+        servers.database.stranded_stacks.return_value = [stack("s1"), stack("s2", "s1"), stack("s3", "s2")]
+        servers.database.stacks_in_progress.return_value = [stack("s1"), stack("new")]
+        return servers
+
+    @pytest.fixture
+    def verify(self) -> Callable[[Plan], None]:
+        operator = VerifyCloudOperator(task_id="verify_cloud", cloud=CLOUD)
+        return lambda plan: operator.execute(cold_context(plan))
+
+    def test_messages_that_it_leaves_are_known(self, servers: Servers) -> None:
+        servers.broker.queues.return_value = [QueueReading("engine_worker", 2, 0, 0)]
+        of_host(RetireEngineOperator).execute(cold_context(self.CUT_OFF))
+        assert servers.steps == [("controller-1", "stop_engine")]
+        with pytest.raises(UpgradeError, match="left messages"):
+            of_host(RetireEngineOperator).execute(cold_context(replace(self.CUT_OFF, cut_off=None)))
+
+    def test_it_is_named_with_what_to_do(
+        self, verify: Callable[[Plan], None], upgraded: Servers, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        verify(self.CUT_OFF)
+        log = capsys.readouterr().out
+        assert "stack 's1' (s1, project p, CREATE, age 0:02:00)" in log
+        assert "'new'" not in log
+        assert "openstack stack update --existing" in log
+
+    def test_other_stranded_stacks_fail_the_run(self, verify: Callable[[Plan], None], upgraded: Servers) -> None:
+        upgraded.database.stranded_stacks.return_value += [stack("lost")]
+        with pytest.raises(UpgradeError, match="stack 'lost'") as caught:
+            verify(self.CUT_OFF)
+        assert "'s1'" not in str(caught.value)
+        assert "engine_worker" not in str(caught.value)
+
+    def test_unconfirmed_it_fails_the_run(self, verify: Callable[[Plan], None], upgraded: Servers) -> None:
+        with pytest.raises(UpgradeError, match="engine_worker") as caught:
+            verify(replace(self.CUT_OFF, cut_off=None))
+        assert "stack 's1'" in str(caught.value)
+
+    def test_a_run_afterwards_finds_it_as_it_was(self, verify: Callable[[Plan], None], upgraded: Servers) -> None:
+        verify(Plan(OLD, NEW, NAMES, ("s1", "s2", "s3"), cold=True, retired=True))
+
+
+def stack(id_: str, owner: str | None = None) -> StackRow:
+    return StackRow(id_, id_, "p", "CREATE", "IN_PROGRESS", True, owner, 120, None)
+
+
+def test_a_cold_upgrade_stops_all_and_starts_all(servers: Servers) -> None:
+    of_host(StopApiOperator).execute(cold_context())
+    of_host(StartApiOperator).execute(cold_context())
+    assert servers.steps == [("controller-1", "stop_api"), ("controller-1", "start_api")]
+    servers.api.build_info.assert_called_once_with("http://tunnel-to-10.0.0.11-8004")
+    servers.api.build_info.return_value = BuildInfo(OLD, NEW)
+    with pytest.raises(UpgradeError, match="build_info names API 25"):
+        of_host(StartApiOperator).execute(cold_context())
 
 
 class TestSwitch:

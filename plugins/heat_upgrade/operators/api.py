@@ -12,6 +12,7 @@ from heat_upgrade.operators.base import CloudOperator, HostOperator, Plan
 
 if TYPE_CHECKING:
     from heat_upgrade.cloud import Cloud, Host
+    from heat_upgrade.remote import Step
 
 
 class MaySwitchOperator(CloudOperator):
@@ -50,10 +51,29 @@ class SwitchApiOperator(HostOperator):
 
     def upgrade(self, plan: Plan) -> None:
         """Run the step and ask the API, past the load balancer, which release answers."""
-        step = steps.switch_api(self.source(plan), self.target(plan))
-        hosts.hook_for(self.cloud, self.host).run_step(step)
+        hosts.hook_for(self.cloud, self.host).run_step(self.step(plan))
         if "api" in self.host.api_roles:
             check_release(self.cloud, self.host, plan)
+
+    def step(self, plan: Plan) -> Step:
+        """Return the step that brings the target's APIs."""
+        return steps.switch_api(self.source(plan), self.target(plan))
+
+
+class StopApiOperator(HostOperator):
+    """Stop the source's APIs on a host; the target's, where they run already, stay."""
+
+    def upgrade(self, plan: Plan) -> None:
+        """Run the step."""
+        hosts.hook_for(self.cloud, self.host).run_step(steps.stop_api(self.source(plan)))
+
+
+class StartApiOperator(SwitchApiOperator):
+    """Start the target's APIs on a host and see them answer with the target's release."""
+
+    def step(self, plan: Plan) -> Step:
+        """Return the step that starts the target's APIs, where the source's have stopped before."""
+        return steps.start_api(self.target(plan))
 
 
 class RejoinRotationOperator(HostOperator):

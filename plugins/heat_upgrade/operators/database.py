@@ -18,7 +18,7 @@ class BackUpDatabaseOperator(JobOperator):
 
     def work(self, plan: Plan) -> tuple[Host, Step] | None:
         """Return the step where a migration is ahead."""
-        if plan.going_back or not self._runs(plan.source):
+        if plan.going_back or self._is_upgraded(plan.target):
             self.log.info("No migration is ahead, so no backup is taken")
             return None
         host = self.cloud.backup_host
@@ -29,9 +29,10 @@ class BackUpDatabaseOperator(JobOperator):
         """Return where the backup lies."""
         return {"host": self.cloud.backup_host.name, **results}
 
-    def _runs(self, release: str) -> bool:
+    def _is_upgraded(self, target: str) -> bool:
+        # Asked like this, as in a cold upgrade nothing runs now.
         states = hosts.states_of(self.cloud, self.cloud.hosts)
-        return any(release in state.running for state in states.values())
+        return all(state.upgraded(target) for state in states.values())
 
 
 class SyncDatabaseOperator(JobOperator):

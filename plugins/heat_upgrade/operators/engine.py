@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from heat_upgrade import hosts, steps
 from heat_upgrade.drain import WORK_TOPICS
 from heat_upgrade.exceptions import UpgradeError
-from heat_upgrade.operators.base import HostOperator, Plan
+from heat_upgrade.operators.base import HostOperator, Plan, begin
 from heat_upgrade.operators.job import JobOperator
 
 if TYPE_CHECKING:
@@ -60,15 +60,16 @@ class RetireEngineOperator(JobOperator, HostOperator):
 
     def execute(self, context: Context) -> None:
         """Stop the engine, whichever hosts the run was for."""
-        self.upgrade(Plan.of(context))
+        self.upgrade(begin(context, self.cloud))
 
     def work(self, plan: Plan) -> tuple[Host, Step]:
         """Return the step; an engine that has ended, or is about to, is left at that."""
-        return self.host, steps.stop_engine(self.source(plan))
+        return self.host, steps.stop_engine(self.source(plan), outage=plan.cold)
 
     def finish(self, plan: Plan, results: dict[str, str]) -> None:
         """See that no message was left for nobody."""
-        self._refuse_leftovers(self.source(plan).vhost)
+        if plan.cut_off is None:
+            self._refuse_leftovers(self.source(plan).vhost)
 
     def _refuse_leftovers(self, vhost: str) -> None:
         from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook

@@ -12,8 +12,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from heat_upgrade import hosts
 from heat_upgrade.exceptions import MayPass
-from heat_upgrade.operators.base import CloudOperator, Plan
-from heat_upgrade.parameters import RunParameters
+from heat_upgrade.operators.base import CloudOperator, Plan, other_runs
+from heat_upgrade.parameters import COLD, ROLLING, RunParameters
 from heat_upgrade.plan import plan_move
 from heat_upgrade.problems import ProblemsError
 
@@ -73,20 +73,31 @@ class BrokenCloudOperator(BaseOperator):
 
 
 class PreflightOperator(CloudOperator):
-    """Check parameters, hosts, RabbitMQ and the database; give the later tasks their plan."""
+    """
+    Check parameters, hosts, RabbitMQ and the database; give the later tasks their plan.
+
+    :param cold: whether the run is a cold upgrade
+    """
+
+    def __init__(self, *, cold: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.cold = cold
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Run every check, show them in one table and refuse to go on if one failed."""
         try:
-            parameters = RunParameters.parse(dict(context["params"]), self.cloud)
+            parameters = RunParameters.parse(dict(context["params"]), self.cloud, COLD if self.cold else ROLLING)
         except ProblemsError as wrong:
             raise AirflowFailException(str(wrong)) from None
         found = hosts.look_at(self.cloud, self.cloud.hosts)
         states = {name: state for name, state in found.items() if not isinstance(state, Exception)}
-        checks = [_reached(name, state) for name, state in found.items()]
+        checks = [
+            _alone(other_runs(context, self.cloud)),
+            *(_reached(name, state, cold=self.cold) for name, state in found.items()),
+        ]
         plan = None
         try:
-            move = plan_move(self.cloud, parameters.target_release, {n: s.running for n, s in states.items()})
+            move = self._move(parameters.target_release, states)
         except ProblemsError as wrong:
             # Which move it is can't be told while no host answers.
             checks.append(Check("move", False, str(wrong), may_pass=not states))
@@ -94,9 +105,18 @@ class PreflightOperator(CloudOperator):
             plan = self._plan(move, parameters, states, checks)
         return self._conclude(checks, plan)
 
+    def _move(self, target: str, states: dict[str, HostState]) -> Move:
+        running = {name: state.running for name, state in states.items()}
+        if not self.cold:
+            return plan_move(self.cloud, target, running)
+        # Of a run that was left between the stop and the start, the hosts remember where it came from.
+        running = {name: found or {states[name].stopped} - {""} for name, found in running.items()}
+        stopped = any(state.idle and state.stopped == target for state in states.values())
+        return plan_move(self.cloud, target, running, stopped=stopped)
+
     def _plan(self, move: Move, parameters: RunParameters, states: dict[str, HostState], checks: list[Check]) -> Plan:
         stranded: list[str] = []
-        course = "GOING BACK" if move.going_back else "upgrade"
+        course = "GOING BACK" if move.going_back else "cold upgrade" if self.cold else "upgrade"
         hosts_of_run = ", ".join(parameters.hosts)
         checks += [
             Check("move", True, f"{course} from {move.source.version} to {move.target.version} on {hosts_of_run}"),
@@ -110,6 +130,9 @@ class PreflightOperator(CloudOperator):
             stranded=tuple(stranded),
             delete_old_vhost=parameters.delete_old_vhost,
             going_back=move.going_back,
+            cold=self.cold,
+            retired=self.cold and all(state.upgraded(move.target.version) for state in states.values()),
+            bounded_wait=60 * parameters.drain,
         )
 
     def _conclude(self, checks: list[Check], plan: Plan | None) -> dict[str, Any]:
@@ -149,17 +172,27 @@ class PreflightOperator(CloudOperator):
         return found + (f"; stranded before this run, not waited for: {', '.join(names)}" if names else "")
 
 
-def _reached(name: str, state: HostState | Exception) -> Check:
+def _alone(others: list[str]) -> Check:
+    if others:
+        todo = "see that one to its end, or mark it as failed, then trigger this one again"
+        return Check(
+            "one run at a time",
+            False,
+            f"{', '.join(others)} has a run in progress, expected one run over a cloud at a time: {todo}",
+        )
+    return Check("one run at a time", True, "no other upgrade of this cloud is in progress")
+
+
+def _reached(name: str, state: HostState | Exception, *, cold: bool) -> Check:
     if isinstance(state, Exception):
         return Check.failed(name, state)
     services = ", ".join(f"heat-{role} {release} {s}" for (role, release), s in state.services.items() if s != "absent")
-    idle = [role for role in state.host.roles if not state.releases(role)]
-    if len(idle) == len(state.host.roles):
-        todo = "start Heat there, or correct `layout` and the first release's `unit` in the cloud file"
-        return Check(
-            name, False, f"none of its services runs ({services or 'none is installed'}), expected some: {todo}"
-        )
-    return Check(name, True, services)
+    if state.running or (cold and state.stopped):
+        return Check(name, True, services)
+    todo = "start Heat there, or correct `layout` and the first release's `unit` in the cloud file"
+    if state.stopped:
+        todo = f"a cold upgrade has stopped {state.stopped} there and was left at that, so run that one again"
+    return Check(name, False, f"none of its services runs ({services or 'none is installed'}), expected some: {todo}")
 
 
 def _engines_listen(rabbitmq: RabbitMQManagementHook, vhost: str, states: list[HostState]) -> int:
