@@ -179,6 +179,23 @@ class AirflowApi:
         path = f"dags/{_id(dag_id)}/dagRuns/{_id(run_id)}/taskInstances/{_id(task_id)}"
         self._call("PATCH", path, json={"new_state": state})
 
+    def question(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
+        """Return what a task asks: ``subject``, ``body``, ``options`` and, once answered, ``chosen_options``."""
+        asked: dict[str, Any] = self._call("GET", _question(dag_id, run_id, task_id))
+        return asked
+
+    def answer(
+        self, dag_id: str, run_id: str, task_id: str, option: str, params: Mapping[str, Any] | None = None
+    ) -> None:
+        """
+        Answer what a task asks, as the buttons of the UI do.
+
+        :param option: one of the question's options.
+        :param params: the fields of its form; all or none.
+        """
+        body = {"chosen_options": [option], "params_input": dict(params or {})}
+        self._call("PATCH", _question(dag_id, run_id, task_id), json=body)
+
     def dags(self) -> list[str]:
         """Return the ids of the DAGs that Airflow knows."""
         return [dag["dag_id"] for dag in self._pages("dags", "dags")]
@@ -248,6 +265,10 @@ class AirflowApi:
 
 def _id(text: str) -> str:
     return quote(text, safe="")
+
+
+def _question(dag_id: str, run_id: str, task_id: str) -> str:
+    return f"dags/{_id(dag_id)}/dagRuns/{_id(run_id)}/taskInstances/{_id(task_id)}/-1/hitlDetails"
 
 
 def _log_line(event: Mapping[str, Any]) -> str:
