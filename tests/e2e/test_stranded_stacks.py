@@ -1,4 +1,4 @@
-"""Stacks that lost their engines in the middle of their work: found, shown, and brought to an end as an operator says."""
+"""Stacks that lost their engines at work: found, shown, and brought to an end as an operator says."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Users:
         rows = query(
             self.lab,
             "SELECT s.name FROM resource r JOIN stack s ON s.id = r.stack_id WHERE r.engine_id IS NOT NULL"
-            " AND r.rsrc_prop_data_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM stack n WHERE n.id = r.nova_instance)",
+            " AND NOT EXISTS (SELECT 1 FROM stack n WHERE n.id = r.nova_instance)",
         )
         return {name.partition("-outer-")[0] for (name,) in rows}
 
