@@ -290,8 +290,8 @@ def test_engines_are_heard_of_by_their_reports(hook, database):
     for engine_id, age, deleted in ((LIVE, 30, None), (DEAD, 300, None), ("stopped", 30, datetime(2026, 1, 1))):
         database.execute(
             "INSERT INTO service (id, engine_id, host, hostname, `binary`, topic, report_interval, created_at,"
-            " updated_at, deleted_at) VALUES (UUID(), %s, 'h', 'h', 'heat-engine', 'engine', 60, UTC_TIMESTAMP() - INTERVAL 1 DAY,"
-            " UTC_TIMESTAMP() - INTERVAL %s SECOND, %s)",
+            " updated_at, deleted_at) VALUES (UUID(), %s, 'h', 'h', 'heat-engine', 'engine', 60,"
+            " UTC_TIMESTAMP() - INTERVAL 1 DAY, UTC_TIMESTAMP() - INTERVAL %s SECOND, %s)",
             engine_id,
             age,
             deleted,
