@@ -9,15 +9,8 @@ from airflow.sdk import DAG, Param, chain
 
 from heat_upgrade.cloud import Cloud
 from heat_upgrade.dags import dags_of_clouds
-from heat_upgrade.operators.stranded import (
-    APPROVE,
-    END,
-    FIND,
-    ApproveStrandedOperator,
-    EndStrandedOperator,
-    FindStrandedOperator,
-    WaitForEndsOperator,
-)
+from heat_upgrade.operators.stranded import APPROVE, END, FIND, ApproveStrandedOperator, FindStrandedOperator
+from heat_upgrade.operators.stranded_ends import EndStrandedOperator, WaitForEndsOperator
 
 RUN_PARAMETERS = {
     "unchanged_minutes": Param(

@@ -242,8 +242,8 @@ def test_an_update_ends_each_of_them(story: Story) -> None:
 
 
 def test_what_its_owner_has_taken_up_since_is_left_to_them(story: Story) -> None:
-    assert "somebody has taken it up since it was found" in story.log("updated", "end")
-    assert "somebody has taken it up since it was found" in story.log("updated", "wait")
+    assert "it has been taken up since it was found" in story.log("updated", "end")
+    assert "it has been taken up since it was found" in story.log("updated", "wait")
 
 
 def test_the_resources_are_made_in_their_owner_s_project(story: Story) -> None:

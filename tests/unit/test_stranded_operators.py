@@ -21,12 +21,8 @@ from heat_upgrade.hooks.heat_api import HeatApiHook
 from heat_upgrade.hooks.heat_database import HeatDatabaseError, HeatDatabaseHook, StackState
 from heat_upgrade.hooks.rabbitmq import RabbitMQManagementError, RabbitMQManagementHook
 from heat_upgrade.operators import stranded as module
-from heat_upgrade.operators.stranded import (
-    ApproveStrandedOperator,
-    EndStrandedOperator,
-    FindStrandedOperator,
-    WaitForEndsOperator,
-)
+from heat_upgrade.operators.stranded import ApproveStrandedOperator, FindStrandedOperator
+from heat_upgrade.operators.stranded_ends import EndStrandedOperator, WaitForEndsOperator
 from heat_upgrade.stranded import Choice, Hold, StrandedStack, UnfinishedStack, find_stranded
 from heat_upgrade.triggers.stacks import StacksEndedTrigger
 from tests.unit.clouds.broken import edited
@@ -77,7 +73,7 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
     monkeypatch.setattr(heat_api, "HeatApiHook", servers.api)
     monkeypatch.setattr(module, "_LOOKS_APART", 0.0)
     monkeypatch.setattr(module, "_QUEUES_PATIENCE", 0.0)
-    monkeypatch.setattr(module, "_POLL", 0.0)
+    monkeypatch.setattr(module, "POLL", 0.0)
     return servers
 
 
