@@ -95,17 +95,18 @@ class Users:
 
 
 def engine_pids(lab: Lab) -> list[int]:
-    """Return the processes of the engines, masters and workers."""
-    venvs = [f"{host.venv(OLD)}/" for host in lab.hosts]
-    pids = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = file.read_text(encoding="utf-8", errors="replace")
-        except OSError:  # it has ended
-            continue
-        if "heat-engine" in line and any(venv in line for venv in venvs):
-            pids.append(int(file.parent.name))
-    return pids
+    """Return the processes of the engines: each master, then its workers, which go by a title of their own."""
+    commands = {f"{host.venv(OLD)}/bin/heat-engine" for host in lab.hosts}
+    masters = [int(file.parent.name) for file in Path("/proc").glob("[0-9]*/cmdline") if commands & command(file)]
+    children = [Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split() for pid in masters]
+    return [*masters, *(int(pid) for workers in children for pid in workers)]
+
+
+def command(file: Path) -> set[str]:
+    try:
+        return set(file.read_text(encoding="utf-8", errors="replace").replace("\0", " ").split())
+    except OSError:  # it has ended
+        return set()
 
 
 def listeners(lab: Lab) -> set[str]:
@@ -115,7 +116,9 @@ def listeners(lab: Lab) -> set[str]:
 def kill_engines(lab: Lab) -> None:
     """Kill every engine at once, as a power cut would, and wait until new ones listen in their place."""
     before = listeners(lab)
-    for pid in engine_pids(lab):
+    pids = engine_pids(lab)
+    assert len(pids) == 2 * len(lab.hosts), pids
+    for pid in pids:
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: len(listeners(lab)) == len(lab.hosts) and not listeners(lab) & before, what="new engines listen")
 
