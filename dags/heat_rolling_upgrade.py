@@ -28,7 +28,9 @@ from heat_upgrade.operators.preflight import PreflightOperator
 from heat_upgrade.operators.prepare import PrepareHostOperator
 from heat_upgrade.operators.verify import VerifyCloudOperator
 from heat_upgrade.operators.vhost import CreateVhostOperator, DeleteVhostOperator
+from heat_upgrade.operators.window import MayPrepareOperator, MayStartOperator
 from heat_upgrade.sensors.drain import OldEnginesDrainedSensor
+from heat_upgrade.timetable import WindowsTimetable
 
 DOC = Path(__file__).with_suffix(".md").read_text()
 
@@ -37,7 +39,7 @@ def rolling_upgrade(cloud: Cloud) -> DAG:
     """Build the DAG that upgrades one cloud."""
     with DAG(
         dag_id=f"heat_rolling_upgrade__{cloud.name}",
-        schedule=None,
+        schedule=WindowsTimetable(cloud.windows) if cloud.windows else None,
         max_active_runs=1,
         catchup=False,
         # A host that isn't part of a run is skipped, and a skip doesn't hold up the next host; a failure does.
@@ -59,7 +61,9 @@ def rolling_upgrade(cloud: Cloud) -> DAG:
         retire = retire_old_engines(cloud)
 
         chain(
+            *([MayStartOperator(task_id="may_start")] if cloud.windows else []),
             PreflightOperator(task_id="preflight"),
+            *([MayPrepareOperator(task_id="may_prepare")] if prepares_in_windows(cloud) else []),
             prepare,
             BackUpDatabaseOperator(task_id="back_up_database"),
             CreateVhostOperator(task_id="create_vhost"),
@@ -79,6 +83,11 @@ def rolling_upgrade(cloud: Cloud) -> DAG:
     # Not earlier: each task would get a copy of the form, with all hosts in it.
     dag.params.update(run_parameters(cloud))
     return dag
+
+
+def prepares_in_windows(cloud: Cloud) -> bool:
+    """Say whether even what no user notices waits for a maintenance window."""
+    return cloud.windows is not None and not cloud.windows.prepare_outside
 
 
 def switch_api(host: Host) -> TaskGroup:
@@ -118,10 +127,10 @@ def run_parameters(cloud: Cloud) -> dict[str, Param]:
     """Build the trigger form."""
     releases = [release.version for release in cloud.releases]
     names = [host.name for host in cloud.hosts]
-    return {
+    form = {
         "target_release": Param(
-            # Not an older one: a form that is sent off as it is must never go back.
-            releases[-1],
+            # Not an older one: a form that is sent off as it is must never go back. A scheduled run has no form.
+            cloud.pending_release or releases[-1],
             type="string",
             enum=releases,
             title="Target release",
@@ -141,6 +150,14 @@ def run_parameters(cloud: Cloud) -> dict[str, Param]:
             description="Delete the old release's RabbitMQ vhost at the end. Off, it stays until you delete it.",
         ),
     }
+    if cloud.windows:
+        form["ignore_windows"] = Param(
+            False,
+            type="boolean",
+            title="Ignore maintenance windows",
+            description="Move the APIs at once, whether a maintenance window is open or not.",
+        )
+    return form
 
 
 globals().update(dags_of_clouds("heat_rolling_upgrade", rolling_upgrade))

@@ -9,7 +9,7 @@ from typing import Any
 from heat_upgrade.cloud import Cloud
 from heat_upgrade.problems import Problem, ProblemsError, did_you_mean, show, some
 
-NAMES = ("target_release", "hosts", "delete_old_vhost")
+NAMES = ("target_release", "hosts", "delete_old_vhost", "ignore_windows")
 
 
 class ParameterError(ProblemsError):
@@ -23,11 +23,13 @@ class RunParameters:
     :param target_release: the release to go to.
     :param hosts: the names of the hosts to upgrade, in the order of the cloud file.
     :param delete_old_vhost: whether the old release's vhost is deleted at the end.
+    :param ignore_windows: whether users may be touched outside of maintenance windows.
     """
 
     target_release: str
     hosts: tuple[str, ...]
     delete_old_vhost: bool = False
+    ignore_windows: bool = False
 
     @classmethod
     def parse(cls, params: Mapping[str, Any], cloud: Cloud) -> RunParameters:
@@ -40,16 +42,16 @@ class RunParameters:
         everyone = [host.name for host in cloud.hosts]
         target = params.get("target_release")
         hosts = params.get("hosts", everyone)
-        delete = params.get("delete_old_vhost", False)
+        flags = {name: params.get(name, False) for name in ("delete_old_vhost", "ignore_windows")}
         problems = [
             *_unknown(params),
             *_wrong_target(target, [release.version for release in cloud.releases]),
             *_wrong_hosts(hosts, everyone),
-            *_wrong_flag(delete),
+            *_wrong_flags(flags),
         ]
         if problems:
             raise ParameterError(f"parameters for {cloud.name}", problems)
-        return cls(str(target), tuple(name for name in everyone if name in hosts), delete)
+        return cls(str(target), tuple(name for name in everyone if name in hosts), **flags)
 
 
 def _unknown(params: Mapping[str, Any]) -> Iterator[Problem]:
@@ -81,6 +83,7 @@ def _wrong_hosts(hosts: Any, known: list[str]) -> Iterator[Problem]:
             yield Problem(where, show(name), "each host once", "delete the repeated one")
 
 
-def _wrong_flag(value: Any) -> Iterator[Problem]:
-    if not isinstance(value, bool):
-        yield Problem("delete_old_vhost", show(value), "true or false", "write true or false without quotes")
+def _wrong_flags(flags: Mapping[str, Any]) -> Iterator[Problem]:
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            yield Problem(name, show(value), "true or false", "write true or false without quotes")

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import time
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowException
 
 from heat_upgrade import hosts, steps
 from heat_upgrade.exceptions import UpgradeError
-from heat_upgrade.operators.base import CloudOperator, HostOperator, Plan
+from heat_upgrade.operators.base import HostOperator, Plan
+from heat_upgrade.operators.window import WindowGateOperator
 
 if TYPE_CHECKING:
-    from heat_upgrade.cloud import Cloud, Host
+    from airflow.sdk import Context
+
+    from heat_upgrade.cloud import Cloud, Host, Windows
+    from heat_upgrade.hosts import HostState
+
+# The sweep may take so much longer than its slowest host's earlier time says: nobody rehearses a window's end.
+MARGIN = 1.5
 
 
-class MaySwitchOperator(CloudOperator):
-    """The gate before users are touched: an engine of the target listens, to which the APIs can move."""
+class MaySwitchOperator(WindowGateOperator):
+    """The gate before users are touched: an engine of the target listens, and a window has room for the whole sweep."""
 
     def upgrade(self, plan: Plan) -> None:
         """Refuse to go on where calls to a new API would find no engine."""
@@ -30,12 +39,54 @@ class MaySwitchOperator(CloudOperator):
             )
         self.log.info("%d engine processes of %s listen on vhost %s", listening["engine"], plan.target, vhost)
 
+    def needed(self, context: Context, plan: Plan, windows: Windows) -> timedelta | None:
+        """Judge the sweep by the slowest host of earlier runs; a sweep that has begun goes on at any time."""
+        states = hosts.states_of(self.cloud, [host for host in self.cloud.hosts if host.api_roles])
+        left = {name for name, state in states.items() if name in plan.hosts and not state.apis_moved(plan.target)}
+        if not left:
+            self.log.info("Every API of this run is on %s already: no window is needed", plan.target)
+            return None
+        if begun := [host.name for host in self._begun(plan, states)]:
+            self.log.warning(
+                "%s: APIs of %s serve there already. A half-switched cloud is the worst state to leave, so the sweep "
+                "goes on whether a window is open or not",
+                ", ".join(begun),
+                plan.target,
+            )
+            return None
+        waves = sum(any(host.name in left for host in wave) for wave in self.cloud.api_waves())
+        slowest, source = self._slowest(context, windows)
+        self.log.info("%d hosts in %d waves are left; a host takes %.0f s (%s)", len(left), waves, slowest, source)
+        return timedelta(seconds=waves * slowest * MARGIN)
+
+    def _begun(self, plan: Plan, states: dict[str, HostState]) -> list[Host]:
+        return [
+            state.host
+            for state in states.values()
+            if any(plan.target in state.releases(role) for role in state.host.api_roles)
+        ]
+
+    def _slowest(self, context: Context, windows: Windows) -> tuple[float, str]:
+        took = {
+            host.name: context["ti"].xcom_pull(
+                task_ids=f"{host.task_id}.rejoin_rotation", map_indexes=-1, include_prior_dates=True
+            )
+            for host in self.cloud.hosts
+            if host.api_roles
+        }
+        known = {name: seconds for name, seconds in took.items() if seconds}
+        if not known:
+            return windows.seconds_per_host, "the cloud file's seconds_per_host, as no run has measured it yet"
+        name = max(known, key=known.__getitem__)
+        return known[name], f"{name} when it moved last, the slowest"
+
 
 class LeaveRotationOperator(HostOperator):
     """Take a host's APIs out of the load balancer's rotation, unless they are on the target already."""
 
-    def upgrade(self, plan: Plan) -> None:
-        """Look at the host, then run the step for each API."""
+    def upgrade(self, plan: Plan) -> float | None:
+        """Look at the host, then run the step for each API; return the seconds that it took, None if it had moved."""
+        began = time.monotonic()
         state = hosts.states_of(self.cloud, [self.host])[self.host.name]
         target = self.target(plan)
         for role in self.host.api_roles:
@@ -43,21 +94,34 @@ class LeaveRotationOperator(HostOperator):
                 self.log.info("%s: heat-%s is on %s already", self.host.name, role, plan.target)
                 continue
             hosts.rotation_hook(target, role).run_step(steps.leave_rotation(target, role))
+        return None if state.apis_moved(plan.target) else time.monotonic() - began
 
 
 class SwitchApiOperator(HostOperator):
     """Stop the source's APIs on a host, start the target's and see them answer with the target's release."""
 
-    def upgrade(self, plan: Plan) -> None:
-        """Run the step and ask the API, past the load balancer, which release answers."""
+    def upgrade(self, plan: Plan) -> float:
+        """Run the step and ask the API, past the load balancer, which release answers; return the seconds it took."""
+        began = time.monotonic()
         step = steps.switch_api(self.source(plan), self.target(plan))
         hosts.hook_for(self.cloud, self.host).run_step(step)
         if "api" in self.host.api_roles:
             check_release(self.cloud, self.host, plan)
+        return time.monotonic() - began
 
 
 class RejoinRotationOperator(HostOperator):
     """Put a host's APIs back into the rotation and see them accepted."""
+
+    def execute(self, context: Context) -> float | None:
+        """Also return how long the host took, by which the next run judges its sweep; None if it had moved before."""
+        began = time.monotonic()
+        super().execute(context)
+        # The steps' own times: hours in which somebody mended one of them say nothing about the next sweep.
+        earlier = [
+            context["ti"].xcom_pull(task_ids=f"{self.host.task_id}.{step}") for step in ("leave_rotation", "switch_api")
+        ]
+        return None if None in earlier else sum(earlier) + time.monotonic() - began
 
     def upgrade(self, plan: Plan) -> None:
         """Run the step for each API."""

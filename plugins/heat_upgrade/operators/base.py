@@ -27,6 +27,7 @@ class Plan:
     :param stranded: ids of stacks that were IN_PROGRESS with nobody working on them before the run
     :param delete_old_vhost: whether the source's vhost is deleted at the end
     :param going_back: whether the target is the older release, which has served here before
+    :param ignore_windows: whether users may be touched outside of maintenance windows
     """
 
     source: str
@@ -35,6 +36,7 @@ class Plan:
     stranded: tuple[str, ...] = ()
     delete_old_vhost: bool = False
     going_back: bool = False
+    ignore_windows: bool = False
 
     @classmethod
     def of(cls, context: Context) -> Plan:

@@ -101,6 +101,7 @@ class PreflightOperator(CloudOperator):
             stranded=tuple(stranded),
             delete_old_vhost=parameters.delete_old_vhost,
             going_back=move.going_back,
+            ignore_windows=parameters.ignore_windows,
         )
 
     def _conclude(self, checks: list[Check], plan: Plan | None) -> dict[str, Any]:

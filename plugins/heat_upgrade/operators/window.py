@@ -1,0 +1,132 @@
+"""Maintenance windows in a run: whether a scheduled run has anything to do, and gates that wait for a window."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+from airflow.sdk.exceptions import DownstreamTasksSkipped
+
+from heat_upgrade import hosts
+from heat_upgrade.exceptions import UpgradeError
+from heat_upgrade.operators.base import CloudOperator, Plan
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from heat_upgrade.cloud import Windows
+
+# From a window's opening to the look at the clock that follows it, on a busy machine.
+DELAY = timedelta(minutes=1)
+
+
+class MayStartOperator(CloudOperator):
+    """Let a scheduled run go on only if an upgrade is pending; skip all of it otherwise. Only looks at hosts."""
+
+    def execute(self, context: Context) -> None:
+        """Let every run pass that somebody has triggered."""
+        dag_run = context["dag_run"]
+        if dag_run.run_type != "scheduled":
+            self.log.info("A %s run: it goes on, whether a release is pending or not", dag_run.run_type)
+            return
+        if reason := self.nothing_to_do():
+            self.log.info("This scheduled run ends here, skipped: %s", reason)
+            downstream = sorted(self.get_flat_relative_ids(upstream=False))
+            raise DownstreamTasksSkipped(tasks=downstream)  # type: ignore[no-untyped-call]
+        self.log.info("%s is pending: the run goes on", self.cloud.pending_release)
+
+    def nothing_to_do(self) -> str | None:
+        """Return why a scheduled run has nothing to do; None if it has."""
+        pending = self.cloud.pending_release
+        if not pending:
+            return f"the cloud file of {self.cloud.name} has no pending_release"
+        states = hosts.look_at(self.cloud, self.cloud.hosts)
+        if any(isinstance(state, Exception) for state in states.values()):
+            # Preflight tells it, with whatever else is wrong.
+            return None
+        running = set[str]().union(*(state.running for state in states.values() if not isinstance(state, Exception)))
+        versions = [release.version for release in self.cloud.releases]
+        if later := sorted(running & set(versions[versions.index(pending) + 1 :])):
+            return (
+                f"{', '.join(later)} runs, and a scheduled run never goes back to {pending}: delete pending_release, "
+                "or set it to a later release"
+            )
+        return f"the cloud is on {pending} already" if running == {pending} else None
+
+
+class WindowGateOperator(CloudOperator):
+    """
+    Wait, in the triggerer, for a maintenance window with room for what comes after; open at once without windows.
+
+    Whoever inherits from it says with ``upgrade`` what else has to be right, and with ``needed`` how long it takes.
+    """
+
+    def execute(self, context: Context) -> None:
+        """Check the cloud and the clock, and wait if it isn't time yet."""
+        self._check(context)
+
+    def execute_complete(self, context: Context, event: Any) -> None:
+        """Check both once more after a wait: they may have changed meanwhile."""
+        self._check(context)
+
+    def _check(self, context: Context) -> None:
+        plan = Plan.of(context)
+        self.upgrade(plan)
+        windows = self.cloud.windows
+        if windows is None:
+            self.log.info("The cloud file has no windows: nothing to wait for")
+        elif plan.ignore_windows:
+            self.log.warning("Maintenance windows are ignored, as this run's ignore_windows asks for it")
+        elif (needed := self.needed(context, plan, windows)) is not None:
+            self._wait(windows, needed)
+
+    def upgrade(self, plan: Plan) -> None:
+        """Check nothing but the clock."""
+
+    def needed(self, context: Context, plan: Plan, windows: Windows) -> timedelta | None:
+        """Return how long a window has to stay open; None if there is no reason to wait for one."""
+        return DELAY
+
+    def _wait(self, windows: Windows, needed: timedelta) -> None:
+        calendar, now = windows.calendar, _now()
+        room = calendar.room(now)
+        if room >= needed:
+            self.log.info("A window is open for another %s, and %s are needed: going on", _short(room), _short(needed))
+            return
+        period = calendar.next_with_room(now, needed + DELAY)
+        if period is None:
+            raise UpgradeError(
+                f"{self.task_id} needs {_short(needed)} in a window, the longest one to come is open for "
+                f"{_short(calendar.longest(now))}: lengthen a window in the cloud file, move more hosts at once "
+                "(`waves`), or trigger a run with ignore_windows"
+            )
+        self.log.info(
+            "Waiting until %s (%s), when a window opens for %s: %s are needed and %s. The run goes on by itself then. "
+            "After a change of the windows clear this task; a run with ignore_windows doesn't wait",
+            period.start.strftime("%Y-%m-%d %H:%M UTC"),
+            _in_zones(period.start, windows),
+            _short(period.length),
+            _short(needed),
+            f"the open window closes in {_short(room)}" if room else "no window is open",
+        )
+        self.defer(trigger=DateTimeTrigger(moment=period.start), method_name="execute_complete")
+
+
+class MayPrepareOperator(WindowGateOperator):
+    """The gate before the preparation, for clouds that want even what no user notices in a window."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _short(time: timedelta) -> str:
+    """Return a time without its microseconds."""
+    return str(timedelta(seconds=round(time.total_seconds())))
+
+
+def _in_zones(moment: datetime, windows: Windows) -> str:
+    zones = dict.fromkeys(opening.timezone for opening in windows.openings)
+    return ", ".join(f"{moment.astimezone(ZoneInfo(zone)):%a %H:%M} {zone}" for zone in zones)
