@@ -11,19 +11,18 @@ from airflow.sdk.exceptions import AirflowException
 from heat_upgrade import hosts, steps
 from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.operators.base import HostOperator, Plan
-from heat_upgrade.operators.window import WindowGateOperator
+from heat_upgrade.operators.window import SweepGateOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from heat_upgrade.cloud import Cloud, Host, Windows
-    from heat_upgrade.hosts import HostState
 
 # The sweep may take so much longer than its slowest host's earlier time says: nobody rehearses a window's end.
 MARGIN = 1.5
 
 
-class MaySwitchOperator(WindowGateOperator):
+class MaySwitchOperator(SweepGateOperator):
     """The gate before users are touched: an engine of the target listens, and a window has room for the whole sweep."""
 
     def upgrade(self, plan: Plan) -> None:
@@ -39,32 +38,12 @@ class MaySwitchOperator(WindowGateOperator):
             )
         self.log.info("%d engine processes of %s listen on vhost %s", listening["engine"], plan.target, vhost)
 
-    def needed(self, context: Context, plan: Plan, windows: Windows) -> timedelta | None:
-        """Judge the sweep by the slowest host of earlier runs; a sweep that has begun goes on at any time."""
-        states = hosts.states_of(self.cloud, [host for host in self.cloud.hosts if host.api_roles])
-        left = {name for name, state in states.items() if name in plan.hosts and not state.apis_moved(plan.target)}
-        if not left:
-            self.log.info("Every API of this run is on %s already: no window is needed", plan.target)
-            return None
-        if begun := [host.name for host in self._begun(plan, states)]:
-            self.log.warning(
-                "%s: APIs of %s serve there already. A half-switched cloud is the worst state to leave, so the sweep "
-                "goes on whether a window is open or not",
-                ", ".join(begun),
-                plan.target,
-            )
-            return None
+    def room_for(self, left: set[str], context: Context, windows: Windows) -> timedelta:
+        """Judge the sweep by the slowest host of earlier runs."""
         waves = sum(any(host.name in left for host in wave) for wave in self.cloud.api_waves())
         slowest, source = self._slowest(context, windows)
         self.log.info("%d hosts in %d waves are left; a host takes %.0f s (%s)", len(left), waves, slowest, source)
         return timedelta(seconds=waves * slowest * MARGIN)
-
-    def _begun(self, plan: Plan, states: dict[str, HostState]) -> list[Host]:
-        return [
-            state.host
-            for state in states.values()
-            if any(plan.target in state.releases(role) for role in state.host.api_roles)
-        ]
 
     def _slowest(self, context: Context, windows: Windows) -> tuple[float, str]:
         took = {

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from heat_upgrade.cloud import Windows
+    from heat_upgrade.hosts import HostState
 
 # From a window's opening to the look at the clock that follows it, on a busy machine.
 DELAY = timedelta(minutes=1)
@@ -60,7 +61,7 @@ class WindowGateOperator(CloudOperator):
     """
     Wait, in the triggerer, for a maintenance window with room for what comes after; open at once without windows.
 
-    Whoever inherits from it says with ``upgrade`` what else has to be right, and with ``needed`` how long it takes.
+    Whoever inherits from it says with ``needed`` how long that takes, and with ``upgrade`` what else has to be right.
     """
 
     def execute(self, context: Context) -> None:
@@ -87,7 +88,7 @@ class WindowGateOperator(CloudOperator):
 
     def needed(self, context: Context, plan: Plan, windows: Windows) -> timedelta | None:
         """Return how long a window has to stay open; None if there is no reason to wait for one."""
-        return DELAY
+        raise NotImplementedError(f"{type(self).__name__} has to say how long a window it needs")
 
     def _wait(self, windows: Windows, needed: timedelta) -> None:
         calendar, now = windows.calendar, _now()
@@ -114,8 +115,41 @@ class WindowGateOperator(CloudOperator):
         self.defer(trigger=DateTimeTrigger(moment=period.start), method_name="execute_complete")
 
 
-class MayPrepareOperator(WindowGateOperator):
+class SweepGateOperator(WindowGateOperator):
+    """A gate on the way to the sweep of the APIs; a sweep that has begun, or is over, waits for nothing."""
+
+    def needed(self, context: Context, plan: Plan, windows: Windows) -> timedelta | None:
+        """Look which APIs are left, and judge by that."""
+        states = hosts.states_of(self.cloud, [host for host in self.cloud.hosts if host.api_roles])
+        left = {name for name, state in states.items() if name in plan.hosts and not state.apis_moved(plan.target)}
+        if not left:
+            self.log.info("Every API of this run is on %s already: no window is needed", plan.target)
+            return None
+        if begun := [name for name, state in states.items() if _serves(state, plan.target)]:
+            self.log.warning(
+                "%s: APIs of %s serve there already. A half-switched cloud is the worst state to leave, so the sweep "
+                "goes on whether a window is open or not",
+                ", ".join(begun),
+                plan.target,
+            )
+            return None
+        return self.room_for(left, context, windows)
+
+    def room_for(self, left: set[str], context: Context, windows: Windows) -> timedelta:
+        """Return how long a window has to stay open for what comes after the gate; ``left`` are the hosts to move."""
+        raise NotImplementedError(f"{type(self).__name__} has to say how long a window it needs")
+
+
+class MayPrepareOperator(SweepGateOperator):
     """The gate before the preparation, for clouds that want even what no user notices in a window."""
+
+    def room_for(self, left: set[str], context: Context, windows: Windows) -> timedelta:
+        """Ask for an open window, as nothing that has been prepared hurts when it closes."""
+        return DELAY
+
+
+def _serves(state: HostState, release: str) -> bool:
+    return any(release in state.releases(role) for role in state.host.api_roles)
 
 
 def _now() -> datetime:
