@@ -182,7 +182,7 @@ def _without(period: Period, others: Iterable[Period]) -> Iterator[Period]:
         if other.end > start and other.start < period.end:
             if other.start > start:
                 yield Period(start, other.start)
-            start = max(start, other.end)
+            start = other.end
     if start < period.end:
         yield Period(start, period.end)
 

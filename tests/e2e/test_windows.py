@@ -14,14 +14,15 @@ from lab.airflow_api import AirflowApi
 from lab.cloud_lab import Lab
 from lab.dag_run import dag_id
 from lab.processes import wait_until
-from tests.e2e.labs import NEW, fresh_lab
+from tests.e2e.labs import NEW, OLD, fresh_lab
 
 pytestmark = pytest.mark.timeout(900)
 
 IDLE = "heat_rolling_upgrade__idle"
 PATIENCE = 300.0  # seconds for one step on a busy machine
-# From writing a window into the cloud file to the task that waits for it.
-AHEAD = timedelta(seconds=45)
+# From writing a window into the cloud file to the task or the scheduler that waits for it.
+AHEAD = timedelta(seconds=30)
+LATER = timedelta(hours=22)
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +57,10 @@ def task(api: AirflowApi, dag: str, run: str, task_id: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def idle_opening(lab: Lab, api: AirflowApi) -> datetime:
-    """Let a window open soon for a cloud with nothing pending, and none for the lab's own cloud before tomorrow."""
+    """Let a window open soon for a cloud with nothing pending, and one much later for the lab's own."""
     opening = soon()
     write_window(lab, "idle", opening)
-    write_window(lab, lab.name, datetime.now(UTC) - timedelta(hours=2))
+    write_window(lab, lab.name, opening + LATER)
     api.wait_for_dag(dag_id(lab))
     api.reparse(dag_id(lab))
     api.wait_for_dag(IDLE)
@@ -69,13 +70,14 @@ def idle_opening(lab: Lab, api: AirflowApi) -> datetime:
 def test_a_run_waits_for_a_window_and_goes_on_by_itself(lab: Lab, api: AirflowApi, idle_opening: datetime) -> None:
     dag, first = dag_id(lab), "controller_1.leave_rotation"
     run = api.trigger(dag, {"target_release": NEW})
-    api.wait_for_task(dag, run, "sync_database", ["success"], timeout=PATIENCE)
+    api.wait_for_task(dag, run, "may_switch", ["deferred"], timeout=PATIENCE)
+    assert f"Waiting until {idle_opening + LATER:%Y-%m-%d %H:%M} UTC" in api.log(dag, run, "may_switch")
+
     opening = soon()
     write_window(lab, lab.name, opening)
-
-    api.wait_for_task(dag, run, "may_switch", ["deferred"], timeout=PATIENCE)
-    assert datetime.now(UTC) < opening
-    assert f"Waiting until {opening:%Y-%m-%d %H:%M} UTC" in api.log(dag, run, "may_switch")
+    api.clear_tasks(dag, run, ["may_switch"])
+    told = f"Waiting until {opening:%Y-%m-%d %H:%M} UTC"
+    wait_until(lambda: told in api.log(dag, run, "may_switch"), what="the gate looks again", timeout=PATIENCE)
     assert task(api, dag, run, first)["state"] is None
 
     api.wait_for_task(dag, run, first, ["success"], timeout=PATIENCE)
@@ -93,3 +95,18 @@ def test_a_scheduled_run_with_nothing_pending_is_skipped(api: AirflowApi, idle_o
     assert states.pop("may_start") == "success"
     assert set(states.values()) == {"skipped"}
     assert "has no pending_release" in api.log(IDLE, run["dag_run_id"], "may_start")
+
+
+@pytest.mark.long
+def test_a_later_run_judges_its_sweep_by_how_long_hosts_took(lab: Lab, api: AirflowApi, idle_opening: datetime) -> None:
+    dag, lasts = dag_id(lab), [f"{host}.rejoin_rotation" for host in ("controller_1", "controller_2")]
+    (run,) = (run["dag_run_id"] for run in api.runs(dag) if run["run_type"] == "manual")
+    api.wait_for_task(dag, run, lasts[-1], ["success"], timeout=PATIENCE)
+    slowest = max(api.xcoms(dag, run, last)["return_value"] for last in lasts)
+    api.stop_run(dag, run)
+
+    again = api.trigger(dag, {"target_release": OLD})
+    api.wait_for_task(dag, again, "may_switch", ["success"], timeout=PATIENCE)
+    log = api.log(dag, again, "may_switch")
+    assert f"2 hosts in 2 waves are left; a host takes {slowest:.0f} s (controller-" in log
+    api.stop_run(dag, again)

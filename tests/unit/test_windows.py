@@ -159,6 +159,12 @@ CASES = [
         ["11-23 00:00 11-24 00:00", "11-27 00:00 11-28 00:00"],
     ),
     Case(
+        "one blackout within another, and in any order",
+        [window("0 0 16 11 *", 14 * 24, "UTC", "2026-11-27", "2026-11-20 to 2026-11-24", "2026-11-21")],
+        "2026-11-15 12:00",
+        ["11-16 00:00 11-20 00:00", "11-25 00:00 11-27 00:00", "11-28 00:00 11-30 00:00"],
+    ),
+    Case(
         "the first Saturday of a month",
         [window("0 22 * * sat#1", 4)],
         "2026-11-21 12:00",
@@ -206,6 +212,7 @@ def test_the_answers_agree_with_each_other_around_each_edge(case: Case) -> None:
             assert calendar.next_opening(period.start - second) is not None
         assert calendar.room(period.start) >= second
         assert calendar.room(period.end - second) == second
+        assert calendar.open_at(period.end) is None
         assert calendar.room(period.end) == timedelta()
 
 
@@ -243,6 +250,14 @@ def test_each_opening_counts_also_while_another_window_is_open() -> None:
         at("2026-11-22 20:00"),
     ]
     assert calendar.next_opening(at("2026-11-21 20:00")) == at("2026-11-21 22:00")
+
+
+def test_openings_that_the_clocks_skip_stay_in_order_among_the_others() -> None:
+    often = window("15,45 2,3 * * *", 1, BERLIN)
+    assert list(often.openings(at("2026-03-29 00:00"), at("2026-03-29 12:00"))) == [
+        at("2026-03-29 01:15"),
+        at("2026-03-29 01:45"),
+    ]
 
 
 def test_windows_that_never_open_are_closed() -> None:
