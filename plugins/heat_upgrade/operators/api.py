@@ -40,24 +40,9 @@ class MaySwitchOperator(SweepGateOperator):
 
     def room_for(self, left: set[str], context: Context, windows: Windows) -> timedelta:
         """Judge the sweep by the slowest host of earlier runs."""
-        waves = sum(any(host.name in left for host in wave) for wave in self.cloud.api_waves())
-        slowest, source = self._slowest(context, windows)
-        self.log.info("%d hosts in %d waves are left; a host takes %.0f s (%s)", len(left), waves, slowest, source)
-        return timedelta(seconds=waves * slowest * MARGIN)
-
-    def _slowest(self, context: Context, windows: Windows) -> tuple[float, str]:
-        took = {
-            host.name: context["ti"].xcom_pull(
-                task_ids=f"{host.task_id}.rejoin_rotation", map_indexes=-1, include_prior_dates=True
-            )
-            for host in self.cloud.hosts
-            if host.api_roles
-        }
-        known = {name: seconds for name, seconds in took.items() if seconds}
-        if not known:
-            return windows.seconds_per_host, "the cloud file's seconds_per_host, as no run has measured it yet"
-        name = max(known, key=known.__getitem__)
-        return known[name], f"{name} when it moved last, the slowest"
+        needed, reason = time_of_sweep(self.cloud, left, windows, context)
+        self.log.info(reason)
+        return needed
 
 
 class LeaveRotationOperator(HostOperator):
@@ -107,6 +92,32 @@ class RejoinRotationOperator(HostOperator):
         target = self.target(plan)
         for role in self.host.api_roles:
             hosts.rotation_hook(target, role).run_step(steps.rejoin_rotation(target, role))
+
+
+def time_of_sweep(cloud: Cloud, left: set[str], windows: Windows, context: Context) -> tuple[timedelta, str]:
+    """
+    Return how long a sweep takes at most, and what says so.
+
+    :param cloud: the cloud
+    :param left: names of the hosts whose APIs are still to move
+    :param windows: the cloud's windows
+    :param context: of any task of the DAG: earlier runs have left there how long each host took
+    """
+    took = {
+        host.name: context["ti"].xcom_pull(
+            task_ids=f"{host.task_id}.rejoin_rotation", map_indexes=-1, include_prior_dates=True
+        )
+        for host in cloud.hosts
+        if host.api_roles
+    }
+    known = {name: seconds for name, seconds in took.items() if seconds}
+    slowest, source = windows.seconds_per_host, "the cloud file's seconds_per_host, as no run has measured it yet"
+    if known:
+        name = max(known, key=known.__getitem__)
+        slowest, source = known[name], f"{name} when it moved last, the slowest"
+    waves = sum(any(host.name in left for host in wave) for wave in cloud.api_waves())
+    reason = f"{len(left)} hosts in {waves} waves are left; a host takes {slowest:.0f} s ({source})"
+    return timedelta(seconds=waves * slowest * MARGIN), reason
 
 
 def check_release(cloud: Cloud, host: Host, plan: Plan) -> None:
