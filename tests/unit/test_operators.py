@@ -49,10 +49,10 @@ from heat_upgrade.operators.prepare import PrepareHostOperator
 from heat_upgrade.operators.verify import VerifyCloudOperator
 from heat_upgrade.operators.vhost import DeleteVhostOperator
 from heat_upgrade.remote import Outcome, Step
-from tests.unit.clouds.broken import edited
+from tests.unit.clouds.broken import DELETE, edited
 
 OLD, NEW = "25.0.2", "26.0.2"
-CLOUD = Cloud.model_validate({**edited({}), "name": "lab"})
+CLOUD = Cloud.model_validate({**edited({"windows": DELETE, "pending_release": DELETE}), "name": "lab"})
 NAMES = tuple(host.name for host in CLOUD.hosts)
 PLAN = Plan(source=OLD, target=NEW, hosts=NAMES)
 ROLLING, COLD = "heat_rolling_upgrade__lab", "heat_cold_upgrade__lab"
@@ -67,9 +67,8 @@ def context(plan: Plan | None = None, running: int = 0, cleared: int = 0, **para
     :param cleared: how often tasks of this run were cleared
     """
     instance = mock.Mock()
-    instance.xcom_pull.side_effect = lambda task_ids: {"preflight": json.loads(json.dumps((plan or PLAN).as_xcom()))}[
-        task_ids
-    ]
+    xcoms = {"preflight": json.loads(json.dumps((plan or PLAN).as_xcom()))}
+    instance.xcom_pull.side_effect = lambda task_ids, **_: xcoms.get(task_ids)
     instance.dag_id = ROLLING
     instance.get_dr_count.side_effect = lambda dag_id, states: {COLD: running}[dag_id] if states == ["running"] else 9
     return {"ti": instance, "params": {**FORM, **params}, "dag_run": mock.Mock(clear_number=cleared)}
@@ -151,7 +150,11 @@ def of_host(operator: type, name: str = "controller-1") -> Any:
 
 
 @pytest.mark.parametrize(
-    "plan", [PLAN, Plan(OLD, NEW, ("controller-2",), ("s1", "s2"), delete_old_vhost=True, going_back=True)]
+    "plan",
+    [
+        PLAN,
+        Plan(OLD, NEW, ("controller-2",), ("s1", "s2"), delete_old_vhost=True, going_back=True, ignore_windows=True),
+    ],
 )
 def test_a_plan_comes_back_from_an_xcom_as_it_was(plan: Plan) -> None:
     assert Plan.of(context(plan)) == plan

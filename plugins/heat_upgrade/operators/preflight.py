@@ -133,6 +133,7 @@ class PreflightOperator(CloudOperator):
             cold=self.cold,
             retired=self.cold and all(state.upgraded(move.target.version) for state in states.values()),
             bounded_wait=60 * parameters.drain,
+            ignore_windows=parameters.ignore_windows,
         )
 
     def _conclude(self, checks: list[Check], plan: Plan | None) -> dict[str, Any]:
