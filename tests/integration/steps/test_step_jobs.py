@@ -155,7 +155,7 @@ class Log:
         return self._text.count(text)
 
     def wait(self, text: str) -> None:
-        wait_until(lambda: self.count(text), what=f"the log has {text!r}", timeout=30)
+        wait_until(lambda: self.count(text) > 0, what=f"the log has {text!r}", timeout=30)
 
 
 @pytest.fixture
