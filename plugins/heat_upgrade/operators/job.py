@@ -32,7 +32,7 @@ class JobOperator(CloudOperator):
     """
     Have one step done on one host.
 
-    A retry, and a task that is cleared while the step runs, finds the job that runs and follows it.
+    A retry finds the job that runs and follows it. A user who fails, passes or clears the task ends the job.
     """
 
     _job: tuple[HeatHostHook, Job] | None = None

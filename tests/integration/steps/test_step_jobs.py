@@ -82,6 +82,11 @@ class Work:
         found = subprocess.run(["ps", "-o", "stat=", "-s", str(self.group)], capture_output=True, check=False)
         return any(not state.startswith(b"Z") for state in found.stdout.split())
 
+    @property
+    def followed(self) -> bool:
+        found = subprocess.run(["pgrep", "-f", f"/job follow {self.step.job.id}"], capture_output=True, check=False)
+        return found.returncode == 0
+
     def end(self, status: int = 0) -> None:
         (self.path / "end").write_text(f"{status}\n")
 
@@ -149,8 +154,8 @@ class Log:
         self._text += self._capsys.readouterr().out
         return self._text.count(text)
 
-    def wait(self, text: str, times: int = 1) -> None:
-        wait_until(lambda: self.count(text) >= times, what=f"the log has {text!r}", timeout=30)
+    def wait(self, text: str) -> None:
+        wait_until(lambda: self.count(text) > 0, what=f"the log has {text!r}", timeout=30)
 
 
 @pytest.fixture
@@ -190,12 +195,12 @@ def sshd(machine: Machine, steps_lab: Lab) -> Iterator[Callable[[bool], None]]:
     turn(True)
 
 
-def test_a_step_that_is_over_soon_is_not_deferred(work: Work) -> None:
+def test_a_step_that_is_over_soon_is_not_deferred(work: Work, in_worker: None) -> None:
     work.end()
     assert work.run() == {"said": ODD}
 
 
-def test_a_step_that_fails_soon_tells_why(work: Work) -> None:
+def test_a_step_that_fails_soon_tells_why(work: Work, in_worker: None) -> None:
     work.end(7)
     with pytest.raises(RemoteStepError, match="controller-1: step work ended with status 7, expected 0"):
         work.run()
@@ -259,8 +264,8 @@ def test_the_trigger_outlasts_an_sshd_that_is_away(
     work: Work, soon: None, fire: Fire, sshd: Callable[[bool], None], log: Log
 ) -> None:
     waiting = fire(work.defer())
-    log.wait("Authentication (publickey) successful!", times=2)
     work.wait()
+    wait_until(lambda: work.followed, what="the trigger follows the job", timeout=30)
     sshd(False)
     work.end()
     wait_until(lambda: not work.runs, what="the job is over", timeout=30)
@@ -292,13 +297,16 @@ def test_a_job_that_takes_too_long_goes_on(work: Work, soon: None, fire: Fire) -
     assert work.runs
 
 
-def test_a_job_that_is_killed_on_the_host_is_started_anew(work: Work, soon: None, fire: Fire) -> None:
+def test_a_job_that_is_killed_on_the_host_is_started_anew(
+    work: Work, soon: None, fire: Fire, monkeypatch: pytest.MonkeyPatch
+) -> None:
     waiting = fire(work.defer())
     work.wait()
     os.killpg(work.group, signal.SIGKILL)
     with pytest.raises(JobCutOff, match=r"ended without a status.*the next try starts it anew"):
         work.finish(waiting.result(30))
     work.end()
+    monkeypatch.setattr(operators, "AT_ONCE", 60)
     assert work.run() == {"said": ODD}
     assert work.begun == 2
 
