@@ -112,7 +112,7 @@ def find_stranded(
     stacks: Collection[UnfinishedStack], holds: Iterable[Hold], live: Collection[str], unchanged_for: float
 ) -> list[StrandedStack]:
     """
-    Return the roots in whose trees something is in progress and nobody works.
+    Return the roots in whose trees something is in progress and nobody works, oldest first.
 
     :param stacks: every stack in progress, and every one above such a stack
     :param holds: what engines hold
@@ -123,11 +123,12 @@ def find_stranded(
     for hold in holds:
         held[hold.stack_id].append(hold)
     trees = [(root, members) for root, members in _trees(stacks) if any(s.status == IN_PROGRESS for s in members)]
-    return [
+    stranded = [
         _stranded(root, members, held)
         for root, members in trees
         if not any(_worked_on(stack, held[stack.id], members, live, unchanged_for) for stack in members)
     ]
+    return sorted(stranded, key=lambda stack: (stack.since, stack.name))
 
 
 def _trees(stacks: Collection[UnfinishedStack]) -> Iterable[tuple[UnfinishedStack, list[UnfinishedStack]]]:

@@ -95,18 +95,19 @@ class Users:
 
 
 def engine_pids(lab: Lab) -> list[int]:
-    """Return the processes of the engines: each master, then its workers, which go by a title of their own."""
-    commands = {f"{host.venv(OLD)}/bin/heat-engine" for host in lab.hosts}
-    masters = [int(file.parent.name) for file in Path("/proc").glob("[0-9]*/cmdline") if commands & command(file)]
-    children = [Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split() for pid in masters]
-    return [*masters, *(int(pid) for workers in children for pid in workers)]
+    """Return the processes of the engines: each master, then its workers, whose title names no path."""
+    commands = [f"{host.venv(OLD)}/bin/heat-engine" for host in lab.hosts]
+    files = Path("/proc").glob("[0-9]*/cmdline")
+    masters = [int(file.parent.name) for file in files if any(command in title(file) for command in commands)]
+    children = [file for pid in masters for file in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [*masters, *(int(pid) for file in children for pid in file.read_text(encoding="ascii").split())]
 
 
-def command(file: Path) -> set[str]:
+def title(file: Path) -> str:
     try:
-        return set(file.read_text(encoding="utf-8", errors="replace").replace("\0", " ").split())
+        return file.read_text(encoding="utf-8", errors="replace")
     except OSError:  # it has ended
-        return set()
+        return ""
 
 
 def listeners(lab: Lab) -> set[str]:
@@ -143,9 +144,14 @@ class Story:
 
     def answer(self, name: str, option: Choice, leave_alone: list[str]) -> None:
         """Answer, wait for the run's end, and note the stacks' states then."""
-        self.api.answer(DAG, self.runs[name], "approve", option, {"leave_alone": leave_alone})
-        self._wait(name, None)
+        asked = True
+        while asked:  # An answer that is faster than Airflow's scheduler is lost: the task is retried, and asks again.
+            self.api.answer(DAG, self.runs[name], "approve", option, {"leave_alone": leave_alone})
+            asked = self._wait(name, lambda tasks: tasks["approve"] == "awaiting_input" and self._unanswered(name))
         self.states[name] = self.users.states()
+
+    def _unanswered(self, name: str) -> bool:
+        return not self.api.question(DAG, self.runs[name], "approve")["response_received"]
 
     def _wait(self, name: str, until: Any) -> bool:
         return self.api.wait_for_run(DAG, self.runs[name], timeout=PATIENCE, until=until) == "running"

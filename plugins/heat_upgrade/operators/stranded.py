@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import BaseOperator, Param
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from heat_upgrade.drain import WORK_TOPICS, carries_work
-from heat_upgrade.exceptions import UpgradeError
+from heat_upgrade.exceptions import MayPass, UpgradeError
 from heat_upgrade.problems import show, some
 from heat_upgrade.stranded import Choice, StrandedStack, find_stranded, unchanged
 from heat_upgrade.stranded_report import STRANDED, question, stranded_rows, text_table
@@ -105,7 +105,7 @@ class FindStrandedOperator(StrandedOperator):
         rabbitmq = self.rabbitmq()
         while waiting := list(self._waiting(rabbitmq)):
             if time.monotonic() > deadline:
-                raise AirflowException(
+                raise MayPass(
                     f"{', '.join(waiting)}: work waits there, so it can't be told what is stranded: where no engine of "
                     "that vhost runs, start one and let it work that off, else run this when the engines are less busy"
                 )
