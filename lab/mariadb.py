@@ -50,7 +50,7 @@ def start_mariadb(lab: Lab) -> None:
     write_private(directory / "accounts.sql", _accounts(lab))
     server = lab.server("mariadb")
     server.start([_mariadbd(), f"--defaults-file={config}", f"--user={getpass.getuser()}"])
-    wait_until(lambda: _answers(lab), what="MariaDB answers", given_up=server.failure)
+    wait_until(lambda: answers(lab), what="MariaDB answers", given_up=server.failure)
 
 
 def query(lab: Lab, statement: str) -> tuple[tuple[Any, ...], ...]:
@@ -87,7 +87,8 @@ def empty_database(lab: Lab) -> None:
         cursor.execute("CREATE DATABASE heat CHARACTER SET utf8mb4")
 
 
-def _answers(lab: Lab) -> bool:
+def answers(lab: Lab) -> bool:
+    """Tell whether Heat's account can log in."""
     try:
         return query(lab, "SELECT 1") == ((1,),)
     except MySQLdb.OperationalError:
