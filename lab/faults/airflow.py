@@ -25,7 +25,8 @@ class TaskKilled(Fault):
     """The process of a task gets SIGKILL, as from the kernel when memory is short."""
 
     name = "task process killed"
-    deferred = False
+    process = True
+    wait = False
 
     def strike(self, scene: Scene) -> None:
         """Kill it; whatever step it has begun on a host is on its own now."""

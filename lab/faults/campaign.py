@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,8 @@ from lab.processes import LabError, wait_until
 _AT_WORK = frozenset({"running", "deferred"})
 # What an error has to hold to be of use: a next step.
 _NEXT_STEPS = ("clear this task", "then clear", "check ", "mend ", "clear it", "clear wait_until_drained", "expected ")
+# In a line of the log as the API's client writes it.
+_ERROR = re.compile(r"'exc_value': (['\"])(.*?)\1, 'exc_notes'")
 _HEALTHY = 240.0
 # A stack that nobody has touched for so long is stranded: the lab's resources take 30 s at most.
 _STRANDED_AFTER = 45
@@ -120,11 +123,11 @@ class Campaign:
         if attempt is None or attempt.state not in _AT_WORK:
             return False
         # The gate's process runs for a moment before it waits; what strikes the wait has to wait for it.
-        return task_id != GATE or not self._passing[task_id][0].deferred or attempt.state == "deferred"
+        return task_id != GATE or not self._passing[task_id][0].wait or attempt.state == "deferred"
 
     def _strike(self, task: Task) -> None:
         fault = self._passing[task.task_id].pop(0)
-        attempt = self._watch.await_moment(task, deferred=fault.deferred)
+        attempt = self._watch.await_moment(task, process=fault.process, wait=fault.wait)
         if attempt is None:
             self._tell("MISSED", f"{fault.name} at {task.task_id}")
             self.missed.append(f"{fault.name} at {task.task_id}")
@@ -194,9 +197,8 @@ class Campaign:
                 self._starts.forgive(self._task(task_id).host, fault.starts_again)
 
     def _error(self, task_id: str) -> str:
-        lines = self._api.log(self._dag, self._run, task_id).splitlines()
-        told = [line for line in lines if "error_detail=" in line or "level=error" in line]
-        return told[-1][:3000] if told else "its log has no error"
+        told = _ERROR.findall(self._api.log(self._dag, self._run, task_id))
+        return str(told[-1][1]) if told else "its log has no error"
 
     def _help_the_gate(self, attempts: Mapping[str, Attempt]) -> None:
         """Do what the gate's log asks for where a fault has stranded stacks: nobody else would end them."""

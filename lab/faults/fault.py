@@ -36,8 +36,10 @@ class Fault:
 
     name: str
     costs = False
-    # Strikes the gate while it waits in the triggerer, not while its process runs.
-    deferred = True
+    # Strikes a task while its process runs, not while it waits in the triggerer.
+    process = False
+    # Strikes the gate while it waits in the triggerer, not while its step runs.
+    wait = True
 
     def applies(self, task: Task) -> bool:
         """Tell whether it can hit a task."""

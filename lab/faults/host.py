@@ -26,7 +26,7 @@ class ConnectionCut(Fault):
     """A host's sshd is stopped with all its connections, and comes back after a while."""
 
     name = "SSH cut, sshd down"
-    deferred = False
+    wait = False
 
     def applies(self, task: Task) -> bool:
         """Only a task with a remote step has a connection."""
@@ -49,7 +49,6 @@ class Reboot(Fault):
 
     name = "host rebooted"
     costs = True
-    deferred = False
 
     def strike(self, scene: Scene) -> None:
         """Kill everything on the host, let the time pass, start what a boot starts."""
@@ -121,9 +120,7 @@ class SilentIndex(StandingFault):
         index = socket.create_server((host.address, _INDEX_PORT))
         self._sockets[task.task_id] = index
         url = f"http://{host.address}:{_INDEX_PORT}/simple"
-        host.environment.write_text(
-            f"UV_DEFAULT_INDEX={url}\nUV_INDEX_URL={url}\nUV_NO_CACHE=1\nUV_HTTP_TIMEOUT=3\n", encoding="utf-8"
-        )
+        host.environment.write_text(f"UV_DEFAULT_INDEX={url}\nUV_NO_CACHE=1\nUV_HTTP_TIMEOUT=3\n", encoding="utf-8")
         host.stop_sshd()
         host.start_sshd()
 

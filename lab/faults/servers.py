@@ -23,8 +23,6 @@ OUTAGE_SECONDS = 8.0
 class Outage(Fault):
     """A server is away while a task is at work: the task is held until the server is away for sure."""
 
-    deferred = True
-
     def strike(self, scene: Scene) -> None:
         """Stop the server, let the task run into it, start the server."""
         held = [scene.attempt.pid] if scene.attempt.pid and scene.attempt.state == "running" else []

@@ -68,16 +68,17 @@ class RunWatch:
         (row,) = self._read("SELECT state FROM dag_run WHERE dag_id = ? AND run_id = ?")
         return str(row[0])
 
-    def await_moment(self, task: Task, *, deferred: bool) -> Attempt | None:
+    def await_moment(self, task: Task, *, process: bool, wait: bool) -> Attempt | None:
         """
         Wait until a task is in the middle of its work; None where its try ended before that was seen.
 
         :param task: the task; it runs.
-        :param deferred: the gate's middle is its wait in the triggerer, not its step.
+        :param process: its process has to run, too: it may have left a long step to the triggerer.
+        :param wait: the gate's middle is its wait in the triggerer, not its step.
         """
         first = self.attempt(task)
         while (attempt := self.attempt(task)).number == first.number and attempt.state not in ENDED:
-            if in_the_middle(task, attempt, deferred=deferred):
+            if in_the_middle(task, attempt, process=process, wait=wait):
                 return attempt
             time.sleep(POLL)
         return None
@@ -102,13 +103,14 @@ class RunWatch:
             return connection.execute(statement, self._run).fetchall()
 
 
-def in_the_middle(task: Task, attempt: Attempt, *, deferred: bool) -> bool:
+def in_the_middle(task: Task, attempt: Attempt, *, process: bool, wait: bool) -> bool:
     """Tell whether a try is at work: its step runs on its host, or else its process runs."""
-    if deferred and task.kind == GATE:
+    if wait and task.task_id == GATE:
         return attempt.state == "deferred"
-    if attempt.state != "running" or not attempt.pid:
-        return False
-    return task.step is None or bool(step_pids(task))
+    runs = attempt.state == "running" and bool(attempt.pid)
+    if task.step is None or (process and not runs):
+        return runs
+    return (runs or attempt.state == "deferred") and bool(step_pids(task))
 
 
 def step_pids(task: Task) -> list[int]:
