@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 from lab.cloud_lab import RELEASES, Lab
 from lab.faults.airflow import ComponentKilled, TaskKilled
@@ -48,23 +49,16 @@ class Plan:
     anew: bool = False
 
 
-def at_every_task(*faults: Callable[[], Fault]) -> Callable[[Lab], Faults]:
-    """Let each of some faults strike every task that it can hit."""
-    return at(TASKS, *faults)
-
-
-def at(tasks: Iterable[str], *faults: Callable[[], Fault]) -> Callable[[Lab], Faults]:
+def in_turn(*faults: Callable[[], Fault]) -> Callable[[Lab], Faults]:
     """
-    Let each of some faults strike each of some tasks, where it can hit it.
+    Let one fault strike each task that it can hit; of several, each the next task.
 
-    :param tasks: their ids.
     :param faults: make the faults.
     """
-    chosen = tuple(tasks)
 
     def plan(lab: Lab) -> Faults:
-        made = {task: [fault() for fault in faults] for task in chosen}
-        return {task: [fault for fault in those if fault.applies(Task(lab, task))] for task, those in made.items()}
+        made = {task: fault() for task, fault in zip(TASKS, cycle(faults), strict=False)}
+        return {task: [fault] for task, fault in made.items() if fault.applies(Task(lab, task))}
 
     return plan
 
@@ -89,18 +83,18 @@ def each_its_own(lab: Lab) -> Faults:
     }
 
 
-def _component(name: str) -> Callable[[], Fault]:
-    return lambda: ComponentKilled(name)
+def _killed(component: str) -> Callable[[], Fault]:
+    return lambda: ComponentKilled(component)
 
 
-SHARED = ("preflight", "back_up_database", "sync_database", "wait_until_drained", "verify_cloud", "delete_old_vhost")
 FULL = (
-    Plan("tasks killed", FIRST, SECOND, at_every_task(TaskKilled)),
-    Plan("connections cut", SECOND, THIRD, at_every_task(ConnectionCut)),
-    Plan("Airflow killed", THIRD, SECOND, at_every_task(*map(_component, ("scheduler", "api-server", "triggerer")))),
-    Plan("servers restarted", SECOND, FIRST, at(TASKS[3:], BrokerRestarted, DatabaseRestarted)),
-    Plan("flaws", FIRST, SECOND, each_its_own, anew=True),
-    Plan("hosts rebooted", SECOND, THIRD, at_every_task(Reboot), anew=True),
+    Plan("tasks killed", FIRST, SECOND, in_turn(TaskKilled)),
+    Plan("connections cut", SECOND, THIRD, in_turn(ConnectionCut)),
+    Plan("scheduler killed", THIRD, SECOND, in_turn(_killed("scheduler"))),
+    Plan("flaws", SECOND, THIRD, each_its_own, anew=True),
+    Plan("API server and triggerer killed", THIRD, SECOND, in_turn(_killed("api-server"), _killed("triggerer"))),
+    Plan("hosts rebooted", SECOND, THIRD, in_turn(Reboot), anew=True),
+    Plan("servers restarted", THIRD, SECOND, in_turn(BrokerRestarted, DatabaseRestarted)),
 )
 
 
