@@ -63,9 +63,26 @@ def in_turn(*faults: Callable[[], Fault]) -> Callable[[Lab], Faults]:
     return plan
 
 
-def each_its_own(lab: Lab) -> Faults:
-    """Give each of the tasks that a new release's flaws can stop its own."""
+def cut(lab: Lab) -> Faults:
+    """Cut the connection of each task that has one; hit the others, and the gate's wait, by Airflow's own faults."""
     return {
+        **in_turn(ConnectionCut)(lab),
+        "create_vhost": [ComponentKilled("scheduler")],
+        "may_switch": [ComponentKilled("api-server")],
+        "wait_until_drained": [ConnectionCut(), ComponentKilled("triggerer")],
+        "delete_old_vhost": [ComponentKilled("scheduler")],
+    }
+
+
+def each_its_own(lab: Lab) -> Faults:
+    """Give each of the tasks that a new release's flaws can stop its own, and the others one of Airflow's."""
+    return {
+        "preflight": [ComponentKilled("api-server")],
+        "back_up_database": [ComponentKilled("triggerer")],
+        "sync_database": [ComponentKilled("scheduler")],
+        "controller_1.leave_rotation": [ComponentKilled("triggerer")],
+        "controller_2.leave_rotation": [ComponentKilled("scheduler")],
+        "retire.controller_2": [ComponentKilled("triggerer")],
         "prepare.controller_1": [DiskFull()],
         "prepare.controller_2": [SilentIndex()],
         "create_vhost": [ManagementDown()],
@@ -89,7 +106,7 @@ def _killed(component: str) -> Callable[[], Fault]:
 
 FULL = (
     Plan("tasks killed", FIRST, SECOND, in_turn(TaskKilled)),
-    Plan("connections cut", SECOND, THIRD, in_turn(ConnectionCut)),
+    Plan("connections cut", SECOND, THIRD, cut),
     Plan("scheduler killed", THIRD, SECOND, in_turn(_killed("scheduler"))),
     Plan("flaws", SECOND, THIRD, each_its_own, anew=True),
     Plan("API server and triggerer killed", THIRD, SECOND, in_turn(_killed("api-server"), _killed("triggerer"))),
