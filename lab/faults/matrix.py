@@ -106,14 +106,14 @@ def unexplained(failures: Iterable[Failure], windows: Iterable[tuple[float, floa
     ]
 
 
-def as_markdown(reports: Sequence[Report]) -> str:
+def as_markdown(reports: Sequence[Report], tasks: Sequence[str]) -> str:
     """
     Show all cells: a row for each task, a column for each fault.
 
     :param reports: of all runs.
+    :param tasks: the tasks in the order of a run.
     """
     cells = [cell for report in reports for cell in report.cells]
-    tasks = list(dict.fromkeys(cell.task for cell in cells))
     faults = list(dict.fromkeys(cell.fault for cell in cells))
     rows = [[f"`{task}`", *(_entry(cells, task, fault) for fault in faults)] for task in tasks]
     return str(tabulate(rows, headers=["task", *faults], tablefmt="github", disable_numparse=True))

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from lab.cloud_lab import PROJECT_ROOT
 from lab.faults.matrix import Report, as_markdown, totals
-from lab.faults.plans import FULL, Plan
+from lab.faults.plans import FULL, TASKS, Plan
 
 PAGE = PROJECT_ROOT / "docs/faults.md"
 _REPORTS = PROJECT_ROOT / ".state/reports"
@@ -53,7 +53,7 @@ def page(reports: list[Report]) -> str:
     """
     counted = ", ".join(f"{count} {outcome}" for outcome, count in totals(reports).items())
     cells = sum(len(report.cells) for report in reports)
-    lines = [_HEAD + as_markdown(reports), "", f"{cells} cells: {counted}.", "", *_runs(reports), ""]
+    lines = [_HEAD + as_markdown(reports, TASKS), "", f"{cells} cells: {counted}.", "", *_runs(reports), ""]
     return "\n".join(lines)
 
 
