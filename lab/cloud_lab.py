@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from lab.passwords import load_secrets
-from lab.processes import LabError, Server, stop_marked
+from lab.processes import LabError, Server, send_signal, stop_marked
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
@@ -140,13 +141,15 @@ class LabHost:
         start_sshd(self)
 
     def stop_sshd(self) -> None:
-        """Stop its SSH server, with all its open connections."""
-        self.sshd.stop(grace=2.0)
+        """Kill its SSH server, with all its open connections: each is a process in a session of its own."""
+        connections = self.sshd.connections()
+        self.sshd.stop(grace=0)
+        send_signal(connections, signal.SIGKILL)
 
     def cut_power(self) -> None:
         """Kill everything that runs on it, also what was started over SSH."""
         self.supervisord.stop(grace=0)
-        self.sshd.stop(grace=0)
+        self.stop_sshd()
         stop_marked(f"HOME={self.home}")
 
     def boot(self) -> None:

@@ -17,8 +17,8 @@ from lab.airflow import airflow_url
 from lab.cloud_lab import Lab
 from lab.faults.fault import Fault, Scene
 from lab.faults.task import Task
-from lab.faults.watch import send
 from lab.http import local_session
+from lab.processes import send_signal
 
 
 class TaskKilled(Fault):
@@ -52,7 +52,7 @@ class ComponentKilled(Fault):
         pid = component_pid(scene.lab, self._component)
         children = _children(pid) if self._component == "scheduler" else []
         os.kill(pid, signal.SIGKILL)
-        send([child for child in children if b"<idle>" in _title(child)], signal.SIGKILL)
+        send_signal([child for child in children if b"<idle>" in _title(child)], signal.SIGKILL)
 
     def healthy(self, lab: Lab, task: Task) -> bool:
         """Tell whether its successor has sent a heartbeat."""

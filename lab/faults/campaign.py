@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 from lab.airflow import airflow_client
 from lab.cloud_lab import Lab
@@ -19,8 +18,8 @@ from lab.faults.matrix import Cell
 from lab.faults.operator import in_progress, revive_stranded
 from lab.faults.services import ServiceStarts
 from lab.faults.task import GATE, Task
-from lab.faults.watch import ENDED, POLL, Attempt, RunWatch, send, step_pids
-from lab.processes import LabError, wait_until
+from lab.faults.watch import ENDED, POLL, Attempt, RunWatch, step_pids
+from lab.processes import LabError, send_signal, wait_until
 
 _AT_WORK = frozenset({"running", "deferred"})
 # What an error has to hold to be of use: a next step.
@@ -42,13 +41,11 @@ class Campaign:
     :param target: the release that the run brings.
     :param faults: the faults of each task, in their order: the first hits its first try, the next one a later try, or
         the same one if that goes on.
-    :param conf: more parameters of the run.
     """
 
     lab: Lab
     target: str
-    faults: Mapping[str, Sequence[Fault]]
-    conf: Mapping[str, Any] = field(default_factory=dict)
+    faults: Mapping[Task, Sequence[Fault]]
     cells: list[Cell] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
     windows: list[tuple[float, float]] = field(default_factory=list)
@@ -60,18 +57,26 @@ class Campaign:
 
         :raises LabError: if it stops at a task that no fault has hit, or can't be resumed.
         """
-        self._passing = {t: [f for f in fs if not isinstance(f, StandingFault)] for t, fs in self.faults.items()}
-        self._standing = {t: f for t, fs in self.faults.items() for f in fs if isinstance(f, StandingFault)}
+        faults = {task.task_id: those for task, those in self.faults.items()}
+        self._tasks = {task.task_id: task for task in self.faults}
+        self._passing = {t: [f for f in those if not isinstance(f, StandingFault)] for t, those in faults.items()}
+        self._standing = {t: f for t, those in faults.items() for f in those if isinstance(f, StandingFault)}
         self._laid: set[str] = set()
+        self._held: dict[str, list[int]] = {}
+        self._striking: Future[None] | None = None
+        self._struck = ""
         self._starts = ServiceStarts(self.lab, self.target)
         self._api, self._dag = airflow_client(self.lab), dag_id(self.lab)
         try:
             self._lay({})
             self._api.wait_for_dag(self._dag)
-            self._run = self._api.trigger(self._dag, {"target_release": self.target, **self.conf})
+            self._run = self._api.trigger(self._dag, {"target_release": self.target, "delete_old_vhost": True})
             self._watch = RunWatch(self.lab, self._dag, self._run)
-            self._follow()
+            with ThreadPoolExecutor(1) as self._pool:
+                self._follow()
         finally:
+            for task_id in list(self._held):
+                self._let_go(task_id)
             for task, fault in self._standing.items():
                 fault.mend(self.lab, self._task(task), self.target)
 
@@ -85,8 +90,8 @@ class Campaign:
             attempts = self._watch.attempts()
             self._lay(attempts)
             self._close(attempts)
-            if state == "success":
-                return
+            if state == "success" and not (self._striking and not self._striking.done()):
+                return self._end()
             if state == "failed":
                 self._resume(attempts)
                 continue
@@ -94,8 +99,16 @@ class Campaign:
             self._help_the_gate(attempts)
             time.sleep(POLL)
 
+    def _end(self) -> None:
+        if self._striking:
+            self._striking.result()
+        self._close(self._watch.attempts())
+        for task_id, faults in self._passing.items():
+            for fault in faults:
+                self._miss(task_id, fault)
+
     def _task(self, task_id: str) -> Task:
-        return Task(self.lab, task_id)
+        return self._tasks[task_id]
 
     # Causes that are there before their task.
 
@@ -109,14 +122,21 @@ class Campaign:
             fault.lay(self.lab, task, self.target)
             self.cells.append(Cell(task_id, fault.name, time.time(), tries=1))
 
-    # Faults that strike and pass.
+    # Faults that strike and pass: one at a time.
 
     def _strike_next(self, attempts: Mapping[str, Attempt]) -> None:
         due = [task for task, faults in self._passing.items() if faults and self._is_due(task, attempts)]
-        if not due:
+        if self._striking and not self._striking.done():
+            self._hold([task for task in due if task != self._struck], attempts)
             return
-        with self._held([self._task(other) for other in due[1:]]):
-            self._strike(self._task(due[0]))
+        if self._striking:
+            self._striking.result()
+            self._striking = None
+        if due:
+            self._struck = due[0]
+            self._let_go(self._struck)
+            self._hold(due[1:], attempts)
+            self._striking = self._pool.submit(self._strike, self._task(self._struck))
 
     def _is_due(self, task_id: str, attempts: Mapping[str, Attempt]) -> bool:
         attempt = attempts.get(task_id)
@@ -129,8 +149,7 @@ class Campaign:
         fault = self._passing[task.task_id].pop(0)
         attempt = self._watch.await_moment(task, process=fault.process, wait=fault.wait)
         if attempt is None:
-            self._tell("MISSED", f"{fault.name} at {task.task_id}")
-            self.missed.append(f"{fault.name} at {task.task_id}")
+            self._miss(task.task_id, fault)
             return
         cell = Cell(task.task_id, fault.name, time.time(), attempt.number)
         self.cells.append(cell)
@@ -146,18 +165,20 @@ class Campaign:
             self.windows.append((cell.began, cell.ended))
             self.touched |= before | in_progress(self.lab)
 
-    @contextmanager
-    def _held(self, tasks: Sequence[Task]) -> Iterator[None]:
-        """Hold tasks that run beside the one whose turn it is, so that each meets its own fault at work."""
-        attempts = self._watch.attempts()
-        processes = {task: attempts[task.task_id].pid for task in tasks if attempts[task.task_id].state == "running"}
-        held = [pid for pid in processes.values() if pid]
-        held += [pid for task in tasks if task.step for pid in step_pids(task)]
-        send(held, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            send(held, signal.SIGCONT)
+    def _hold(self, task_ids: Sequence[str], attempts: Mapping[str, Attempt]) -> None:
+        """Hold tasks that begin while another one's fault lasts, so that each meets its own fault at work."""
+        for task_id in task_ids:
+            task, attempt = self._task(task_id), attempts[task_id]
+            if task_id not in self._held and attempt.state == "running" and attempt.pid:
+                self._held[task_id] = [attempt.pid, *(step_pids(task) if task.step else [])]
+                send_signal(self._held[task_id], signal.SIGSTOP)
+
+    def _let_go(self, task_id: str) -> None:
+        send_signal(self._held.pop(task_id, []), signal.SIGCONT)
+
+    def _miss(self, task_id: str, fault: Fault) -> None:
+        self._tell("MISSED", f"{fault.name} at {task_id}")
+        self.missed.append(f"{fault.name} at {task_id}")
 
     # What became of them.
 
@@ -171,6 +192,8 @@ class Campaign:
                 self._tell(cell.outcome.value, f"{cell.task} ({cell.fault}), {' '.join(cell.flaws)}")
 
     def _resume(self, attempts: Mapping[str, Attempt]) -> None:
+        if self._striking:
+            self._striking.result()
         failed = [task for task, attempt in attempts.items() if attempt.state == "failed"]
         for task_id in failed:
             self._stopped(task_id)

@@ -28,6 +28,7 @@ TASKS = (
     *("verify_cloud", "delete_old_vhost"),
 )
 Faults = Mapping[str, Sequence[Fault]]
+Tasks = Sequence[Task]
 
 
 @dataclass(frozen=True)
@@ -45,36 +46,41 @@ class Plan:
     name: str
     source: str
     target: str
-    faults: Callable[[Lab], Faults]
+    faults: Callable[[Tasks], Faults]
     anew: bool = False
 
+    def tasks(self, lab: Lab) -> list[Task]:
+        """Return the run's tasks in their order."""
+        releases = list(RELEASES)
+        going_back = releases.index(self.target) < releases.index(self.source)
+        return [Task(lab, task_id, going_back) for task_id in TASKS]
 
-def in_turn(*faults: Callable[[], Fault]) -> Callable[[Lab], Faults]:
+
+def in_turn(*faults: Callable[[], Fault]) -> Callable[[Tasks], Faults]:
     """
     Let one fault strike each task that it can hit; of several, each the next task.
 
     :param faults: make the faults.
     """
 
-    def plan(lab: Lab) -> Faults:
-        made = {task: fault() for task, fault in zip(TASKS, cycle(faults), strict=False)}
-        return {task: [fault] for task, fault in made.items() if fault.applies(Task(lab, task))}
+    def plan(tasks: Tasks) -> Faults:
+        made = [(task, fault()) for task, fault in zip(tasks, cycle(faults), strict=False)]
+        return {task.task_id: [fault] for task, fault in made if fault.applies(task)}
 
     return plan
 
 
-def cut(lab: Lab) -> Faults:
+def cut(tasks: Tasks) -> Faults:
     """Cut the connection of each task that has one; hit the others, and the gate's wait, by Airflow's own faults."""
     return {
-        **in_turn(ConnectionCut)(lab),
-        "create_vhost": [ComponentKilled("scheduler")],
+        **in_turn(_killed("scheduler"), _killed("triggerer"))(tasks),
+        **in_turn(ConnectionCut)(tasks),
         "may_switch": [ComponentKilled("api-server")],
         "wait_until_drained": [ConnectionCut(), ComponentKilled("triggerer")],
-        "delete_old_vhost": [ComponentKilled("scheduler")],
     }
 
 
-def each_its_own(lab: Lab) -> Faults:
+def each_its_own(_: Tasks) -> Faults:
     """Give each of the tasks that a new release's flaws can stop its own, and the others one of Airflow's."""
     return {
         "preflight": [ComponentKilled("api-server")],
@@ -106,8 +112,8 @@ def _killed(component: str) -> Callable[[], Fault]:
 
 FULL = (
     Plan("tasks killed", FIRST, SECOND, in_turn(TaskKilled)),
-    Plan("connections cut", SECOND, THIRD, cut),
-    Plan("scheduler killed", THIRD, SECOND, in_turn(_killed("scheduler"))),
+    Plan("scheduler killed", SECOND, THIRD, in_turn(_killed("scheduler"))),
+    Plan("connections cut", THIRD, SECOND, cut),
     Plan("flaws", SECOND, THIRD, each_its_own, anew=True),
     Plan("API server and triggerer killed", THIRD, SECOND, in_turn(_killed("api-server"), _killed("triggerer"))),
     Plan("hosts rebooted", SECOND, THIRD, in_turn(Reboot), anew=True),
@@ -115,7 +121,7 @@ FULL = (
 )
 
 
-def _short(lab: Lab) -> Faults:
+def _short(_: Tasks) -> Faults:
     return {
         "prepare.controller_1": [TaskKilled()],
         "controller_1.switch_api": [ConnectionCut()],

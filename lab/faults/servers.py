@@ -10,10 +10,9 @@ from lab.bring_up import build_info, listening_engines
 from lab.cloud_lab import Lab
 from lab.faults.fault import Fault, Scene
 from lab.faults.task import Task
-from lab.faults.watch import send
 from lab.host import programs
 from lab.mariadb import answers, start_mariadb
-from lab.processes import wait_until
+from lab.processes import send_signal, wait_until
 from lab.rabbitmq import management_get, start_management, start_rabbitmq, stop_management
 
 # A task that hasn't met the outage by then doesn't need the server.
@@ -26,11 +25,11 @@ class Outage(Fault):
     def strike(self, scene: Scene) -> None:
         """Stop the server, let the task run into it, start the server."""
         held = [scene.attempt.pid] if scene.attempt.pid and scene.attempt.state == "running" else []
-        send(held, signal.SIGSTOP)
+        send_signal(held, signal.SIGSTOP)
         try:
             self.stop(scene.lab)
         finally:
-            send(held, signal.SIGCONT)
+            send_signal(held, signal.SIGCONT)
         try:
             scene.watch.await_end_of_try(scene.task, scene.attempt, OUTAGE_SECONDS)
         finally:

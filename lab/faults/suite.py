@@ -24,7 +24,9 @@ def carry_out(lab: Lab, plan: Plan) -> Report:
     """
     if plan.anew:
         forget_release(lab, plan.target)
-    campaign = Campaign(lab, plan.target, plan.faults(lab), {"delete_old_vhost": True})
+    tasks = plan.tasks(lab)
+    faults = plan.faults(tasks)
+    campaign = Campaign(lab, plan.target, {task: faults.get(task.task_id, ()) for task in tasks})
     report = Report(f"{plan.name}: {plan.source} to {plan.target}", campaign.cells, campaign.missed)
     begun = time.monotonic()
     _, account = under_traffic(lab, f"faults {plan.name}", campaign.run)

@@ -21,6 +21,8 @@ _STEPS = {
     "retire": "stop_engine",
     "verify_cloud": "look",
 }
+# The schema stays as it is on the way back.
+_FORWARD_ONLY = ("back_up_database", "sync_database")
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,12 @@ class Task:
 
     :param lab: the lab.
     :param task_id: as Airflow knows it, for example ``prepare.controller_1``.
+    :param going_back: whether the run goes to an older release.
     """
 
     lab: Lab
     task_id: str
+    going_back: bool = False
 
     @property
     def kind(self) -> str:
@@ -52,7 +56,7 @@ class Task:
     @property
     def step(self) -> str | None:
         """The remote step in the middle of it; None where it runs none."""
-        return _STEPS.get(self.kind)
+        return None if self.going_back and self.kind in _FORWARD_ONLY else _STEPS.get(self.kind)
 
     @property
     def ssh_host(self) -> LabHost:

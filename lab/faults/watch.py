@@ -8,8 +8,6 @@ process and sees its end. A remote step is told by its command line, ``bash <lay
 
 from __future__ import annotations
 
-import os
-import signal
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -132,15 +130,3 @@ def _command_lines() -> Iterator[tuple[int, list[bytes]]]:
         if entry.name.isdigit():
             with suppress(OSError):  # it has ended
                 yield int(entry.name), (entry / "cmdline").read_bytes().split(b"\0")
-
-
-def send(pids: list[int], number: signal.Signals) -> None:
-    """
-    Send a signal to processes that may have ended.
-
-    :param pids: the processes.
-    :param number: the signal.
-    """
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)

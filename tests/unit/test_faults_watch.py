@@ -12,8 +12,8 @@ import pytest
 
 from lab.cloud_lab import Lab
 from lab.faults.task import GATE, Task
-from lab.faults.watch import Attempt, RunWatch, in_the_middle, send, step_pids
-from lab.processes import wait_until
+from lab.faults.watch import Attempt, RunWatch, in_the_middle, step_pids
+from lab.processes import send_signal, wait_until
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ def test_a_step_is_found_by_its_command_line(lab: Lab, step: subprocess.Popen[by
 
 
 def test_a_signal_to_a_process_that_has_ended_is_none(step: subprocess.Popen[bytes]) -> None:
-    send([step.pid], signal.SIGKILL)
+    send_signal([step.pid], signal.SIGKILL)
     step.wait()
-    send([step.pid], signal.SIGKILL)
+    send_signal([step.pid], signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
