@@ -20,6 +20,8 @@ datadir = {directory}/data
 socket = {directory}/mariadb.sock
 pid_file = {directory}/mariadb.pid
 init_file = {directory}/accounts.sql
+# Its own: a server that starts removes the temporary tables that it finds, those of another lab's server, too.
+tmpdir = {directory}/tmp
 bind_address = {address}
 port = {port}
 skip_name_resolve
@@ -40,7 +42,7 @@ def start_mariadb(lab: Lab) -> None:
     :raises LabError: if it does not come up.
     """
     directory = lab.state / "mariadb"
-    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "tmp").mkdir(parents=True, exist_ok=True)
     config = directory / "mariadb.cnf"
     config.write_text(
         _CONFIG.format(directory=directory, address=lab.server_address, port=DATABASE_PORT), encoding="utf-8"
