@@ -8,7 +8,7 @@ UV_VERSION := $(shell sed -n 's/^uv==//p' requirements-dev.in)
 LOCKED := requirements.txt requirements-dev.txt
 STEPS := $(shell grep -rlI '^\#!/usr/bin/env bash' include/remote) $(wildcard include/remote/*.sh) lab/debian-packages .ci/run
 
-.PHONY: demo stop test test-unit test-integration test-e2e lint compare bench lock setup packages clean
+.PHONY: demo stop test test-unit test-integration test-e2e faults lint compare bench lock setup packages clean
 
 demo: setup ## a real rolling upgrade in the embedded lab, under traffic; leaves the UI and the cloud running
 	@$(BIN)/python -m lab.demo
@@ -28,6 +28,9 @@ test-integration: setup
 
 test-e2e: setup
 	@$(BIN)/pytest tests/e2e
+
+faults: setup ## whole runs with a fault at every task, under traffic; writes docs/faults.md
+	@HEAT_UPGRADE_FAULTS=full $(BIN)/pytest -s -m "long or not long" tests/faults tests/e2e/test_half_way.py
 
 lint: $(VENV)/installed
 	@$(BIN)/ruff check

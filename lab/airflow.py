@@ -60,6 +60,9 @@ jwt_secret = {jwt_secret}
 [scheduler]
 # Two cores: look often enough that a task follows the one before it at once, seldom enough to leave it the CPU.
 scheduler_idle_sleep_time = 0.2
+# What a scheduler that died had in its hands another one takes up soon, not after five minutes.
+scheduler_health_check_threshold = 15
+orphaned_tasks_check_interval = 10
 
 [dag_processor]
 refresh_interval = 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from lab.passwords import load_secrets
-from lab.processes import LabError, Server
+from lab.processes import LabError, Server, send_signal, stop_marked
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
@@ -109,6 +110,16 @@ class LabHost:
         return self.root / "var/lib/heat/out-of-rotation"
 
     @property
+    def home(self) -> Path:
+        """The home of the account that logs in there; what SSH starts is known by it."""
+        return self.root / "home"
+
+    @property
+    def environment(self) -> Path:
+        """More variables for what SSH starts there, one ``NAME=value`` a line; read when sshd starts."""
+        return self.root / "etc/environment"
+
+    @property
     def supervisor_conf(self) -> Path:
         """The configuration of its supervisord."""
         return self.root / "etc/supervisord.conf"
@@ -130,8 +141,23 @@ class LabHost:
         start_sshd(self)
 
     def stop_sshd(self) -> None:
-        """Stop its SSH server, with all its open connections."""
-        self.sshd.stop(grace=2.0)
+        """Kill its SSH server, with all its open connections: each is a process in a session of its own."""
+        connections = self.sshd.connections()
+        self.sshd.stop(grace=0)
+        send_signal(connections, signal.SIGKILL)
+
+    def cut_power(self) -> None:
+        """Kill everything that runs on it, also what was started over SSH."""
+        self.supervisord.stop(grace=0)
+        self.stop_sshd()
+        stop_marked(f"HOME={self.home}")
+
+    def boot(self) -> None:
+        """Start what a boot starts: its SSH server, its service manager and with it the services that are enabled."""
+        from lab.host import start_services
+
+        self.start_sshd()
+        start_services(self)
 
     def service_starts(self) -> dict[str, int]:
         """Return how often its supervisord has started each program."""

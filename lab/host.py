@@ -84,7 +84,7 @@ def start_sshd(host: LabHost) -> None:
     config = host.root / "etc/ssh/sshd_config"
     write_private(config, _sshd_config(host))
     host.sshd.start([Path(sshd).resolve(), "-D", "-e", "-f", config])
-    wait_until(lambda: _greets(host), what=f"sshd of {host.name} answers", given_up=host.sshd.failure)
+    wait_until(lambda: greets(host), what=f"sshd of {host.name} answers", given_up=host.sshd.failure)
 
 
 def install_first_release(lab: Lab, host: LabHost) -> None:
@@ -159,7 +159,7 @@ def _sshd_config(host: LabHost) -> str:
     It has what a package installation needs, and a home of its own: the dot files of whoever runs the lab are
     none of the host's business. Only uv's cache is shared, since it makes an installation a matter of seconds.
     """
-    home = host.root / "home"
+    home = host.home
     home.mkdir(parents=True, exist_ok=True)
     cache = run([_TOOLS / "uv", "cache", "dir"], what="find uv's cache").strip()
     names = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
@@ -170,6 +170,7 @@ def _sshd_config(host: LabHost) -> str:
     }
     no_proxy = ",".join(filter(None, (wanted.get("no_proxy"), host.address)))
     wanted |= {"HEAT_LAB": str(host.lab_state), "HOME": str(home), "UV_CACHE_DIR": cache, "no_proxy": no_proxy}
+    wanted |= _own_environment(host)
     pairs = " ".join(f'"{name}={value}"' for name, value in sorted(wanted.items()))
     return _SSHD.format(
         address=host.address,
@@ -180,7 +181,15 @@ def _sshd_config(host: LabHost) -> str:
     )
 
 
-def _greets(host: LabHost) -> bool:
+def _own_environment(host: LabHost) -> dict[str, str]:
+    if not host.environment.exists():
+        return {}
+    lines = host.environment.read_text(encoding="utf-8").splitlines()
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}
+
+
+def greets(host: LabHost) -> bool:
+    """Tell whether the host's SSH server answers."""
     try:
         with socket.create_connection((host.address, SSH_PORT), timeout=2) as connection:
             connection.settimeout(5)

@@ -20,6 +20,8 @@ datadir = {directory}/data
 socket = {directory}/mariadb.sock
 pid_file = {directory}/mariadb.pid
 init_file = {directory}/accounts.sql
+# Its own: a server that starts removes the temporary tables that it finds, those of another lab's server, too.
+tmpdir = {directory}/tmp
 bind_address = {address}
 port = {port}
 skip_name_resolve
@@ -40,7 +42,7 @@ def start_mariadb(lab: Lab) -> None:
     :raises LabError: if it does not come up.
     """
     directory = lab.state / "mariadb"
-    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "tmp").mkdir(parents=True, exist_ok=True)
     config = directory / "mariadb.cnf"
     config.write_text(
         _CONFIG.format(directory=directory, address=lab.server_address, port=DATABASE_PORT), encoding="utf-8"
@@ -50,7 +52,7 @@ def start_mariadb(lab: Lab) -> None:
     write_private(directory / "accounts.sql", _accounts(lab))
     server = lab.server("mariadb")
     server.start([_mariadbd(), f"--defaults-file={config}", f"--user={getpass.getuser()}"])
-    wait_until(lambda: _answers(lab), what="MariaDB answers", given_up=server.failure)
+    wait_until(lambda: answers(lab), what="MariaDB answers", given_up=server.failure)
 
 
 def query(lab: Lab, statement: str) -> tuple[tuple[Any, ...], ...]:
@@ -87,7 +89,8 @@ def empty_database(lab: Lab) -> None:
         cursor.execute("CREATE DATABASE heat CHARACTER SET utf8mb4")
 
 
-def _answers(lab: Lab) -> bool:
+def answers(lab: Lab) -> bool:
+    """Tell whether Heat's account can log in."""
     try:
         return query(lab, "SELECT 1") == ((1,),)
     except MySQLdb.OperationalError:

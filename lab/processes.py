@@ -116,6 +116,7 @@ def run(argv: Sequence[str | Path], *, what: str, env: Mapping[str, str] | None 
 class _Stat:
     pid: int
     state: str
+    parent: int
     session: int
     started: int
 
@@ -127,7 +128,7 @@ def _stat(pid: int) -> _Stat | None:
         return None
     # The command name is in brackets and may hold spaces and brackets itself.
     fields = text.rpartition(")")[2].split()
-    return _Stat(pid, fields[0], int(fields[3]), int(fields[19]))
+    return _Stat(pid, fields[0], int(fields[1]), int(fields[3]), int(fields[19]))
 
 
 def _all_processes() -> Iterator[_Stat]:
@@ -186,6 +187,12 @@ class Server:
         recorded = self._recorded()
         return recorded is not None and any(stat.pid == recorded[0] for stat in self._members())
 
+    def connections(self) -> list[int]:
+        """Return the processes that it has forked into sessions of their own, as sshd does for each connection."""
+        everybody, recorded = list(_all_processes()), self._recorded()
+        sessions = {stat.session for stat in everybody if recorded and stat.parent == recorded[0] != stat.session}
+        return [stat.pid for stat in everybody if stat.session in sessions]
+
     def started(self) -> float:
         """Return when it was started, in seconds since the epoch; 0 if it never was."""
         return self.record.stat().st_mtime if self.record.exists() else 0.0
@@ -206,10 +213,10 @@ class Server:
         members = self._members()
         if grace and members:
             leader = [stat.pid for stat in members if stat.pid == stat.session]
-            _signal(leader or [stat.pid for stat in members], signal.SIGTERM)
+            send_signal(leader or [stat.pid for stat in members], signal.SIGTERM)
             self._wait_gone(grace)
         while members := self._members():
-            _signal([stat.pid for stat in members], signal.SIGKILL)
+            send_signal([stat.pid for stat in members], signal.SIGKILL)
             self._wait_gone(1.0)
         self.record.unlink(missing_ok=True)
 
@@ -243,7 +250,7 @@ def stop_marked(marker: str) -> None:
     :param marker: the variable, as ``NAME=value``.
     """
     while pids := [stat.pid for stat in _all_processes() if marker.encode() in _environ(stat.pid)]:
-        _signal(pids, signal.SIGKILL)
+        send_signal(pids, signal.SIGKILL)
         time.sleep(_POLL)
 
 
@@ -254,7 +261,7 @@ def _environ(pid: int) -> list[bytes]:
         return []
 
 
-def _signal(pids: Sequence[int], number: signal.Signals) -> None:
+def send_signal(pids: Sequence[int], number: signal.Signals) -> None:
     for pid in pids:
         try:
             os.kill(pid, number)

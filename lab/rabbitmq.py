@@ -16,10 +16,11 @@ import requests
 from lab.cloud_lab import AMQP_PORT, FIRST_RELEASE, MANAGEMENT_PORT, RELEASES, Lab
 from lab.http import local_session
 from lab.passwords import write_private
-from lab.processes import LabError, clean_environment, wait_until
+from lab.processes import LabError, clean_environment, run, wait_until
 
 # Not the one in the search path: Debian's wrapper wants to become the account rabbitmq.
 _SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+_CONTROL = _SERVER.with_name("rabbitmqctl")
 
 _CONFIG = """\
 listeners.tcp.1 = {address}:{amqp}
@@ -60,6 +61,21 @@ def management_get(lab: Lab, path: str) -> Any:
     )
     answer.raise_for_status()
     return answer.json()
+
+
+def stop_management(lab: Lab) -> None:
+    """Stop RabbitMQ's management API; the broker serves on."""
+    _control(lab, "application:stop(rabbitmq_management).")
+
+
+def start_management(lab: Lab) -> None:
+    """Start RabbitMQ's management API again."""
+    _control(lab, "application:start(rabbitmq_management).")
+
+
+def _control(lab: Lab, expression: str) -> None:
+    environment = _environment(lab, lab.state / "rabbitmq")
+    run([_CONTROL, "eval", expression], what=f"have RabbitMQ do {expression}", env=environment)
 
 
 def _serves(lab: Lab) -> bool:

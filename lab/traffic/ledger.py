@@ -7,7 +7,7 @@ from collections import Counter
 from pydantic import BaseModel
 
 WINDOW = 10  # seconds over which the slowest pace of the probes is taken
-DETAILS = 20  # how many failures are kept in full
+DETAILS = 2000  # how many failures are kept in full: whoever causes an outage tells by them what it cost
 
 
 class Failure(BaseModel):

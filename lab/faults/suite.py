@@ -1,0 +1,54 @@
+"""One run of the suite under traffic, its report, and the page of all reports."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from lab.cloud_lab import Lab
+from lab.faults.campaign import Campaign
+from lab.faults.host import forget_release
+from lab.faults.matrix import Report, unexplained
+from lab.faults.plans import Plan
+from lab.traffic import Account
+from lab.under_traffic import under_traffic
+
+
+def carry_out(lab: Lab, plan: Plan) -> Report:
+    """
+    Drive one run through its faults while users keep creating stacks, and report what became of each task.
+
+    :param lab: the lab, on the plan's source; Airflow runs there.
+    :param plan: the plan.
+    :raises LabError: if the run stops where no fault has hit it, or can't be resumed.
+    """
+    if plan.anew:
+        forget_release(lab, plan.target)
+    tasks = plan.tasks(lab)
+    faults = plan.faults(tasks)
+    campaign = Campaign(lab, plan.target, {task: faults.get(task.task_id, ()) for task in tasks})
+    report = Report(f"{plan.name}: {plan.source} to {plan.target}", campaign.cells, campaign.missed)
+    begun = time.monotonic()
+    _, account = under_traffic(lab, f"faults {plan.name}", campaign.run)
+    report.seconds = time.monotonic() - begun
+    _judge(report, campaign, account)
+    return report
+
+
+def _judge(report: Report, campaign: Campaign, account: Account) -> None:
+    report.sent, report.failed = account.requests.sent, account.requests.failed
+    report.unexplained = unexplained(account.requests.failures, campaign.windows)
+    stuck = {*account.stuck, *account.unsettled}
+    report.stranded = sorted(stuck & campaign.touched)
+    report.stuck = sorted(stuck - campaign.touched)
+
+
+def against(reports: Sequence[Report]) -> list[str]:
+    """Return what speaks against runs under faults; nothing if all went as it should."""
+    reasons = []
+    for report in reports:
+        reasons += [f"{report.title}: lost: {cell}" for cell in report.lost]
+        reasons += [f"{report.title}: missed: {cell}" for cell in report.missed]
+        reasons += [f"{report.title}: a {f.kind} failed: {f.error}" for f in report.unexplained[:5]]
+        reasons += [f"{report.title}: stuck: {name}" for name in report.stuck]
+    return reasons
