@@ -15,7 +15,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, TaskGroup, TriggerRule, chain
 
 from heat_upgrade.cloud import Cloud, Host
-from heat_upgrade.dags import dags_of_clouds, for_each
+from heat_upgrade.dags import dags_of_clouds, for_each, target_release
 from heat_upgrade.operators.api import (
     LeaveRotationOperator,
     MaySwitchOperator,
@@ -116,17 +116,9 @@ def retire_old_engines(cloud: Cloud) -> TaskGroup:
 
 def run_parameters(cloud: Cloud) -> dict[str, Param]:
     """Build the trigger form."""
-    releases = [release.version for release in cloud.releases]
     names = [host.name for host in cloud.hosts]
     return {
-        "target_release": Param(
-            # Not an older one: a form that is sent off as it is must never go back.
-            releases[-1],
-            type="string",
-            enum=releases,
-            title="Target release",
-            description="The release after the one that runs, or the one before it to go back. A jump is refused.",
-        ),
+        "target_release": target_release(cloud),
         "hosts": Param(
             names,
             type="array",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from airflow.sdk import DAG, TaskGroup
+from airflow.sdk import DAG, Param, TaskGroup
 
 from heat_upgrade.cloud import Cloud, CloudFileError, Host, clouds_directory, load_clouds
 from heat_upgrade.operators.base import HostOperator
@@ -43,3 +43,16 @@ def for_each(hosts: Iterable[Host], group_id: str, operator: type[HostOperator])
         for host in hosts:
             operator(task_id=host.task_id, host=host)
     return group
+
+
+def target_release(cloud: Cloud) -> Param:
+    """Build the trigger form's field for the release to go to."""
+    releases = [release.version for release in cloud.releases]
+    return Param(
+        # Not an older one: a form that is sent off as it is must never go back.
+        releases[-1],
+        type="string",
+        enum=releases,
+        title="Target release",
+        description="The release after the one that runs, or the one before it to go back. A jump is refused.",
+    )

@@ -19,10 +19,12 @@ from airflow.sdk import DAG, TriggerRule
 from airflow.serialization.serialized_objects import DagSerialization
 
 from heat_upgrade.cloud_checks import TASKS_OF_THE_DAG
+from heat_upgrade.operators.preflight import PreflightOperator
 from tests.unit.clouds.broken import GOOD
 
 PROJECT = Path(__file__).parents[2]
 DAG_FILE = PROJECT / "dags" / "heat_rolling_upgrade.py"
+PREFLIGHT_FILE = DAG_FILE.with_name("heat_preflight.py")
 BOTH = ["engine", "api"]
 LoadDags = Callable[..., DagBag]
 
@@ -226,6 +228,19 @@ def test_the_trigger_form(load: LoadDags) -> None:
     for param in (target, hosts, delete):
         assert param.schema["title"]
         assert param.description
+
+
+def test_the_checks_alone_are_a_dag_that_runs_any_day(load: LoadDags) -> None:
+    load(lab=cloud_file([BOTH] * 3), bad="hosts: [")
+    bag = DagBag(dag_folder=PREFLIGHT_FILE)
+    assert bag.import_errors == {}
+    assert set(bag.dags) == {"heat_preflight__lab", "heat_preflight__bad"}
+    dag = bag.dags["heat_preflight__lab"]
+    assert list(dag.task_dict) == ["preflight"]
+    assert isinstance(dag.get_task("preflight"), PreflightOperator)
+    assert dag.params.dump() == {"target_release": "27.0.1"}
+    assert dag.schedule is None
+    assert dag.doc_md
 
 
 def test_the_form_stands_once_in_a_large_dag(load: LoadDags) -> None:
