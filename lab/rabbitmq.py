@@ -16,7 +16,7 @@ import requests
 from lab.cloud_lab import AMQP_PORT, FIRST_RELEASE, MANAGEMENT_PORT, RELEASES, Lab
 from lab.http import local_session
 from lab.passwords import write_private
-from lab.processes import LabError, clean_environment, wait_until
+from lab.processes import LabError, clean_environment, run, wait_until
 
 # Not the one in the search path: Debian's wrapper wants to become the account rabbitmq.
 _SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -60,6 +60,36 @@ def management_get(lab: Lab, path: str) -> Any:
     )
     answer.raise_for_status()
     return answer.json()
+
+
+def management_call(lab: Lab, method: str, path: str, body: Any = None) -> None:
+    """
+    Change something through RabbitMQ's management API.
+
+    :param method: PUT or DELETE.
+    :param path: what follows ``/api/``.
+    :param body: what to send.
+    """
+    account = lab.management()
+    answer = local_session().request(
+        method,
+        f"http://{account.host}:{account.port}/api/{path}",
+        json=body,
+        auth=(account.login, account.password),
+        timeout=10,
+    )
+    answer.raise_for_status()
+
+
+def rabbitmqctl(lab: Lab, *arguments: str) -> str:
+    """
+    Run an administrator's command on the lab's RabbitMQ and return what it says.
+
+    :param arguments: the command's words.
+    """
+    ctl = _SERVER.with_name("rabbitmqctl")
+    environment = _environment(lab, lab.state / "rabbitmq")
+    return run([ctl, *arguments], what=f"rabbitmqctl {arguments[0]}", env=environment)
 
 
 def _serves(lab: Lab) -> bool:

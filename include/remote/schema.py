@@ -1,6 +1,6 @@
-"""Print the revisions of Heat's schema that a release knows, oldest first, as its migrations' files tell them.
+"""Print the revisions of Heat's schema that each of some releases knows, oldest first, as its migrations' files tell.
 
-schema.py VENV
+schema.py RELEASE=VENV ...
 
 Importing Heat would tell the same, in the time that everything else here takes together.
 """
@@ -13,15 +13,17 @@ FIELD = re.compile(r"^(revision|down_revision)\b[^=\n]*=\s*['\"]?(\w+)", re.MULT
 PLACE = "lib*/python3*/*-packages/heat/db/migrations/versions/*.py"
 
 
-def main():
+def revisions(venv):
     following = {}
-    for file in Path(sys.argv[1]).glob(PLACE):
+    for file in Path(venv).glob(PLACE):
         fields = dict(FIELD.findall(file.read_text(encoding="utf-8")))
         if "revision" in fields:
             following[fields.get("down_revision", "None")] = fields["revision"]
     revision = "None"
     while revision := following.pop(revision, None):
-        print(revision)
+        yield revision
 
 
-main()
+for word in sys.argv[1:]:
+    release, _, venv = word.partition("=")
+    print(f"::schema/{release}={' '.join(revisions(venv))}")

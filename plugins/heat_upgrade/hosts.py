@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from heat_upgrade import steps
 from heat_upgrade.cloud import Commands, HAProxy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from heat_upgrade.cloud import Cloud, Deployment, Host, Role
     from heat_upgrade.hooks.host import HeatHostHook
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 # A service in one of these states still works, or will.
 ALIVE = frozenset({"active", "starting", "stopping"})
 SSH_SESSIONS_AT_ONCE = 16
-
-A = TypeVar("A")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -104,31 +101,18 @@ def look_at(cloud: Cloud, hosts: Iterable[Host]) -> dict[str, HostState | Except
     :param cloud: the cloud
     :param hosts: some of its hosts
     """
-
-    def look(host: Host, hook: HeatHostHook) -> HostState:
-        return HostState.parse(host, hook.run_step(steps.look(cloud, host), silence=120))
-
     # The hooks read their connections here, in the task's own thread.
-    pairs = [(host, hook_for(cloud, host)) for host in hosts]
-    return {host.name: state for (host, _), state in zip(pairs, at_once(look, pairs), strict=True)}
+    hooks = [(host, hook_for(cloud, host)) for host in hosts]
 
-
-def at_once(ask: Callable[[A, HeatHostHook], T], pairs: Sequence[tuple[A, HeatHostHook]]) -> list[T | Exception]:
-    """
-    Ask over several SSH connections at once; what can't be asked gives its error.
-
-    :param ask: asks over one connection
-    :param pairs: what to ask for, with the hook of the host to ask
-    """
-
-    def try_to(pair: tuple[A, HeatHostHook]) -> T | Exception:
+    def ask(pair: tuple[Host, HeatHostHook]) -> HostState | Exception:
+        host, hook = pair
         try:
-            return ask(*pair)
+            return HostState.parse(host, hook.run_step(steps.look(cloud, host), silence=120))
         except Exception as error:
             return error
 
     with ThreadPoolExecutor(SSH_SESSIONS_AT_ONCE) as pool:
-        return list(pool.map(try_to, pairs))
+        return {host.name: state for (host, _), state in zip(hooks, pool.map(ask, hooks), strict=True)}
 
 
 def states_of(cloud: Cloud, hosts: Iterable[Host]) -> dict[str, HostState]:

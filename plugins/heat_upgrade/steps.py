@@ -33,9 +33,11 @@ def check_host(target: Deployment) -> Step:
         "PYTHON": installer.python,
         "UV": installer.command if isinstance(installer, Uv) else "",
         "BACKUP_DIR": cloud.backup.directory if host == cloud.backup_host else "",
-        "HEALTHCHECK_FILE": _healthcheck_file(target),
-        "URLS": " ".join(f"{role}={_url(target, role)}/healthcheck" for role in host.api_roles),
     }
+    followers = [role for role in host.api_roles if isinstance(target.rotation(role), Healthcheck)]
+    if followers:
+        settings["HEALTHCHECK_FILE"] = _healthcheck_file(target)
+        settings["URLS"] = " ".join(f"{role}={_url(target, role)}/healthcheck" for role in followers)
     return _step("check_host", target, settings)
 
 

@@ -14,7 +14,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from heat_upgrade import hosts
-from heat_upgrade.drain import QueueReading
+from heat_upgrade.drain import QueueReading, Unread
 from heat_upgrade.exceptions import HostUnreachable, UpgradeError
 from heat_upgrade.hooks import heat_api, heat_database, rabbitmq
 from heat_upgrade.hooks.heat_api import BuildInfo, HeatApiHook
@@ -88,10 +88,11 @@ class Servers:
         services = {(role, release): "active" for role in host.roles for release in releases}
         self.states[name] = HostState(host, name, services)
 
-    def ask(self) -> dict[str, HostFacts | Exception]:
+    def ask(self) -> dict[str, HostFacts | Unread]:
         """Return what preflight is told by the hosts."""
         return {
-            name: state if isinstance(state, Exception) else self._facts(state) for name, state in self.states.items()
+            name: Unread(str(state)) if isinstance(state, Exception) else self._facts(state)
+            for name, state in self.states.items()
         }
 
     def _facts(self, state: HostState) -> HostFacts:
@@ -114,7 +115,7 @@ class Servers:
 def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
     servers = Servers()
     monkeypatch.setattr(hosts, "look_at", lambda _, some: {host.name: servers.states[host.name] for host in some})
-    monkeypatch.setattr(ask, "ask_hosts", lambda *_: servers.ask())
+    monkeypatch.setattr(ask, "ask_all", lambda *_: (servers.ask(), {}))
     monkeypatch.setattr(hosts, "hook_for", lambda _, host: servers.hook(host.name))
     monkeypatch.setattr(hosts, "rotation_hook", lambda one, role: servers.hook(f"{one.host.name} {role}"))
     monkeypatch.setattr(rabbitmq, "RabbitMQManagementHook", lambda _: servers.broker)
@@ -221,7 +222,7 @@ class TestPreflight:
     def test_wrong_parameters_are_refused_before_a_host_is_asked(
         self, preflight: Callable[..., Any], servers: Servers, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(ask, "ask_hosts", lambda *_: pytest.fail("a host was asked"))
+        monkeypatch.setattr(ask, "ask_all", lambda *_: pytest.fail("a host was asked"))
         with pytest.raises(AirflowFailException, match="did you mean 'controller-1'") as caught:
             preflight(hosts=["controler-1"], target_release="latest")
         assert "'latest'" in str(caught.value)

@@ -10,7 +10,6 @@ import pytest
 
 from heat_upgrade.cloud import Cloud, Deployment
 from heat_upgrade.drain import Unread
-from heat_upgrade.exceptions import HostUnreachable
 from heat_upgrade.preflight.check import Check, Outcome
 from heat_upgrade.preflight.facts import Ahead, HostFacts, in_units, seconds
 from heat_upgrade.preflight.hosts import check_host
@@ -37,7 +36,7 @@ def ahead(one: Deployment | None = None, **others: Any) -> Ahead:
     return Ahead(target=one or target(), **{**facts, **others})
 
 
-def checks(facts: HostFacts | Exception, to_come: Ahead | None = None) -> dict[str, Check]:
+def checks(facts: HostFacts | Unread, to_come: Ahead | None = None) -> dict[str, Check]:
     return {check.name: check for check in check_host(facts, to_come or ahead())}
 
 
@@ -72,7 +71,7 @@ def test_a_host_has_the_checks_of_its_roles() -> None:
 
 
 def test_a_host_that_is_not_reached_fails_once_and_every_check_is_in_the_table() -> None:
-    found = checks(HostUnreachable("controller-1: SSH failed, check sshd"))
+    found = checks(Unread("controller-1: SSH failed, check sshd"))
     assert found["SSH"] == Check("SSH", FAILED, "controller-1: SSH failed, check sshd")
     assert outcomes(found) == {name: SKIPPED for name in NAMES} | {"SSH": FAILED}
 

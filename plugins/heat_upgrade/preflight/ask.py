@@ -4,34 +4,51 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 from heat_upgrade import steps
 from heat_upgrade.cloud import HAProxy
 from heat_upgrade.drain import Unread
-from heat_upgrade.hosts import HostState, at_once, hook_for, rotation_hook
+from heat_upgrade.hosts import SSH_SESSIONS_AT_ONCE, HostState, hook_for, rotation_hook
+from heat_upgrade.preflight.check import read
 from heat_upgrade.preflight.facts import HostFacts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from heat_upgrade.cloud import Cloud, Deployment, Release, Role
     from heat_upgrade.hooks.host import HeatHostHook
 
 # Seconds without a word after which a host counts as away.
 _SILENCE = 120
-# An API on a host.
-Api = tuple[str, "Role"]
+
+Api = tuple["Deployment", "Role"]
+Hosts = dict[str, HostFacts | Unread]
+# By the host's name and the API.
+Rotations = dict[tuple[str, "Role"], str | Unread]
 
 
-def ask_hosts(cloud: Cloud, target: Release) -> dict[str, HostFacts | Exception]:
+def ask_all(cloud: Cloud, target: Release) -> tuple[Hosts, Rotations]:
     """
-    Ask all hosts what they run and have; one that can't be asked gives its error.
+    Ask all hosts what they run and have, and every HAProxy, each once, what it thinks of its servers.
 
     :param cloud: the cloud
     :param target: the release that is to come
+    :return: of each host what it told, or why it didn't; of each API behind an HAProxy its status and check
     """
+    deployments = [cloud.deployment(host, target) for host in cloud.hosts]
     # The hooks read their connections here, in the task's own thread.
-    pairs = [(cloud.deployment(host, target), hook_for(cloud, host)) for host in cloud.hosts]
-    return {one.host.name: found for (one, _), found in zip(pairs, at_once(_ask_host, pairs), strict=True)}
+    hosts = [(one, hook_for(cloud, one.host)) for one in deployments]
+    balancers = [(apis, rotation_hook(*apis[0])) for apis in _behind_haproxy(deployments)]
+    with ThreadPoolExecutor(SSH_SESSIONS_AT_ONCE) as pool:
+        told = {one.host.name: pool.submit(read, partial(_ask_host, one, hook)) for one, hook in hosts}
+        thought = [(apis, pool.submit(read, partial(_ask_balancer, apis, hook))) for apis, hook in balancers]
+    rotations = {
+        (one.host.name, role): _status(one, role, answer.result()) for apis, answer in thought for one, role in apis
+    }
+    return {name: answer.result() for name, answer in told.items()}, rotations
 
 
 def _ask_host(target: Deployment, hook: HeatHostHook) -> HostFacts:
@@ -48,31 +65,24 @@ def _ask_host(target: Deployment, hook: HeatHostHook) -> HostFacts:
     )
 
 
-def ask_balancers(cloud: Cloud, target: Release) -> dict[Api, str | Unread]:
-    """
-    Ask every HAProxy, each once, what it thinks of the cloud's APIs: a server's status and how it was checked.
-
-    :param cloud: the cloud
-    :param target: the release that is to come
-    """
-    behind: dict[HAProxy, list[tuple[Deployment, Role]]] = defaultdict(list)
-    for host in cloud.hosts:
-        for role in host.api_roles:
-            way = cloud.deployment(host, target).rotation(role)
+def _behind_haproxy(deployments: Iterable[Deployment]) -> list[list[Api]]:
+    """Return the APIs of each HAProxy: one that has many is asked once."""
+    behind: dict[HAProxy, list[Api]] = defaultdict(list)
+    for one in deployments:
+        for role in one.host.api_roles:
+            way = one.rotation(role)
             if isinstance(way, HAProxy):
-                behind[way.model_copy(update={"server": ""})].append((cloud.deployment(host, target), role))
-    pairs = [(apis, rotation_hook(*apis[0])) for apis in behind.values()]
-    answers = zip(pairs, at_once(_ask_balancer, pairs), strict=True)
-    return {(one.host.name, role): _server(one, role, answer) for (apis, _), answer in answers for one, role in apis}
+                behind[way.model_copy(update={"server": ""})].append((one, role))
+    return list(behind.values())
 
 
-def _ask_balancer(apis: list[tuple[Deployment, Role]], hook: HeatHostHook) -> dict[str, str]:
+def _ask_balancer(apis: list[Api], hook: HeatHostHook) -> dict[str, str]:
     return hook.run_step(steps.check_rotation(apis), silence=_SILENCE)
 
 
-def _server(target: Deployment, role: Role, answer: dict[str, str] | Exception) -> str | Unread:
+def _status(target: Deployment, role: Role, answer: dict[str, str] | Unread) -> str | Unread:
     way = target.rotation(role)
     assert isinstance(way, HAProxy)  # noqa: S101
-    if isinstance(answer, Exception):
-        return Unread(str(answer))
-    return answer.get(f"{way.backend(role)}/{way.server}", "") or Unread("HAProxy says nothing of it")
+    if isinstance(answer, Unread):
+        return answer
+    return answer.get(f"{way.backend(role)}/{way.server}") or Unread(f"HAProxy says nothing of {way.server}")

@@ -27,7 +27,7 @@ PYTHON = {25: (3, 10), 26: (3, 10), 27: (3, 11)}
 HostCheck = Callable[[str, HostFacts, Ahead], Check]
 
 
-def check_host(found: HostFacts | Exception, ahead: Ahead) -> list[Check]:
+def check_host(found: HostFacts | Unread, ahead: Ahead) -> list[Check]:
     """
     Make every check of a host.
 
@@ -35,9 +35,9 @@ def check_host(found: HostFacts | Exception, ahead: Ahead) -> list[Check]:
     :param ahead: what is to come
     """
     checks = _checks_of(ahead.target)
-    if isinstance(found, Exception):
+    if isinstance(found, Unread):
         rest = [skipped(name, "the host wasn't asked") for name in checks if name != "SSH"]
-        return [failed("SSH", str(found)), *rest]
+        return [failed("SSH", found.reason), *rest]
     return list(_in_order(checks, found, ahead))
 
 

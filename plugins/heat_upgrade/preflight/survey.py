@@ -38,11 +38,10 @@ class Survey:
         self.cloud = cloud
         self.parameters = parameters
         self.target = cloud.release(parameters.target_release)
-        self.found = ask.ask_hosts(cloud, self.target)
+        self.found, self.rotations = ask.ask_all(cloud, self.target)
         self.hosts = {name: facts for name, facts in self.found.items() if isinstance(facts, HostFacts)}
         self.move = self._move()
         self.source = self._source()
-        self.rotations = ask.ask_balancers(cloud, self.target)
         self.broker = BrokerFacts.read(RabbitMQManagementHook(cloud.connections.rabbitmq), self.source, self.target)
         self.database = DatabaseFacts.read(HeatDatabaseHook(cloud.connections.database), self.broker.live_engines)
 
