@@ -259,6 +259,20 @@ SPOILED: dict[str, tuple[HostFacts, Ahead, str, Outcome, tuple[str, ...]]] = {
         FAILED,
         ("heat-api answers 404", "expected 200", "haproxy or commands"),
     ),
+    "an API that is ill": (
+        reporting(healthcheck__api="500"),
+        ahead(),
+        "rotation api",
+        WARNED,
+        ("heat-api answers 500", "expected 200", "see the API's log"),
+    ),
+    "a new engine that is deaf beside an old one": (
+        healthy(HOST, OLD, NEW, upgrade_check="0"),
+        ahead(consumers={"heat": consumers("controller-1"), "heat_26": {}}),
+        "engine",
+        WARNED,
+        (f"{NEW} on vhost 'heat_26'",),
+    ),
     "another health check file": (
         reporting(**{f"conf__{OLD}__health_file": "/elsewhere"}),
         ahead(),

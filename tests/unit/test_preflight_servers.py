@@ -141,6 +141,10 @@ class TestBrokerFacts:
         assert found.live_engines == {"e1"}
         assert [field.name for field in fields(found) if isinstance(getattr(found, field.name), Unread)] == ["queues"]
 
+    def test_queues_that_come_and_go_are_read_once_more(self, hook: mock.Mock) -> None:
+        hook.queues.side_effect = [OSError("a queue was deleted just now"), []]
+        assert BrokerFacts.read(hook, OLD_RELEASE, NEW_RELEASE).queues == []
+
     def test_an_upgrade_that_is_over_may_have_deleted_the_vhost(self, hook: mock.Mock) -> None:
         hook.vhost_exists.side_effect = lambda vhost: vhost == "heat_26"
         found = outcomes(rabbitmq(BrokerFacts.read(hook, OLD_RELEASE, NEW_RELEASE)))

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from heat_upgrade.cloud import Commands, HAProxy, Healthcheck
 from heat_upgrade.drain import Unread
 from heat_upgrade.hosts import ALIVE
 from heat_upgrade.preflight.check import Check, failed, passed, skipped, warned
 from heat_upgrade.preflight.facts import Ahead, HostFacts, in_units, seconds
+from heat_upgrade.preflight.rotation import rotation
 
 if TYPE_CHECKING:
-    from heat_upgrade.cloud import Deployment, Role
+    from heat_upgrade.cloud import Deployment
 
 # Seconds between a host's clock and ours. Heat compares times of its hosts; a stack counts as stranded after 60 s.
 CLOCK_WARNS, CLOCK_FAILS = 2.0, 30.0
@@ -189,7 +189,9 @@ def listens(name: str, facts: HostFacts, ahead: Ahead) -> Check:
     deaf = [one for one in running if not ahead.consumers.get(one.vhost, {}).get(queue)]
     if deaf:
         told = ", ".join(f"{one.version} on vhost {one.vhost!r}" for one in deaf)
-        return failed(
+        # Beside another one it was left by an earlier run, which may have to be gone back on for that reason.
+        verdict = failed if len(running) == 1 else warned
+        return verdict(
             name,
             f"nobody reads queue {queue!r} of {told}, expected the host's engine: correct the release's `vhost` "
             "(transport_url in heat.conf has it), or see the engine's log for its connection to RabbitMQ",
@@ -315,72 +317,3 @@ def upgrade_check(name: str, facts: HostFacts, ahead: Ahead) -> Check:
     todo = "its table is above: do what it says"
     verdict = warned if status == "1" else failed
     return verdict(name, f"{command} ends with status {status}, expected 0; {todo}")
-
-
-def rotation(role: Role, name: str, facts: HostFacts, ahead: Ahead) -> Check:
-    """Check what can be seen of an API's place in the rotation without taking it out."""
-    way = ahead.target.rotation(role)
-    if not facts.state.releases(role):
-        return skipped(name, f"no heat-{role} runs here")
-    if isinstance(way, Healthcheck):
-        return _by_healthcheck(name, role, way, facts)
-    if isinstance(way, HAProxy):
-        return _by_haproxy(name, role, way, ahead)
-    assert isinstance(way, Commands)  # noqa: S101
-    return skipped(name, "by the cloud file's own commands, which show what they do when the first API leaves")
-
-
-def _by_healthcheck(name: str, role: Role, way: Healthcheck, facts: HostFacts) -> Check:
-    status = facts.reported.get(f"healthcheck/{role}", "000")
-    if facts.reported.get("out_of_rotation") == "yes":
-        return warned(
-            name,
-            f"{way.file} exists, so the API is out of the rotation, expected in: an earlier run has stopped there; "
-            "rejoin_rotation takes the file away",
-        )
-    if status != "200":
-        return failed(
-            name,
-            f"/healthcheck of heat-{role} answers {status}, expected 200: see the API's log; an API without one needs "
-            "another `rotation` in the cloud file (haproxy or commands)",
-        )
-    return _follows_the_file(name, way, facts, sorted(facts.state.releases(role)))
-
-
-def _follows_the_file(name: str, way: Healthcheck, facts: HostFacts, releases: list[str]) -> Check:
-    answers = "/healthcheck answers 200"
-    for version in releases:
-        file, backends = (facts.configured(version, key) for key in ("health_file", "health_backends"))
-        if file and (file != way.file or "disable_by_file" not in backends):
-            return failed(
-                name,
-                f"[healthcheck] of {version}'s heat.conf has disable_by_file_path {file!r} and backends {backends!r}, "
-                f"expected {way.file!r} and disable_by_file: correct the one or the other, or rotation.file",
-            )
-        if not file:
-            return warned(
-                name,
-                f"{answers}, but {version}'s heat.conf has no [healthcheck] disable_by_file_path, expected "
-                f"{way.file!r}: unless api-paste.ini has it, the API will not leave the rotation",
-            )
-    return passed(name, f"{answers}, and 503 while {way.file} exists; a balancer that follows shows at the first API")
-
-
-def _by_haproxy(name: str, role: Role, way: HAProxy, ahead: Ahead) -> Check:
-    reading = ahead.rotations.get(role, Unread("HAProxy wasn't asked"))
-    if isinstance(reading, Unread):
-        return failed(name, reading.reason)
-    status, _, how = reading.partition(",")
-    server = f"{way.backend(role)}/{way.server}"
-    todo = "`option httpchk GET /healthcheck` in the backend, so that a dead API leaves the rotation by itself"
-    if status == "no check":
-        return warned(name, f"{server} isn't checked by HAProxy, expected {todo}")
-    if not status.startswith("UP"):
-        return warned(
-            name,
-            f"{server} is {status} ({how}), expected UP: see the API's log and HAProxy's; what an earlier run has left "
-            "so, rejoin_rotation puts back",
-        )
-    if not how.lstrip("* ").startswith("L7"):
-        return warned(name, f"{server} is {status}, checked by its port alone ({how}), expected {todo}")
-    return passed(name, f"{server} is {status} by an HTTP check ({how})")

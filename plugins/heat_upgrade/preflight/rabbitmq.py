@@ -68,7 +68,7 @@ class BrokerFacts:
             tags=tags,
             nodes=read(rabbitmq.nodes),
             consumers=consumers,
-            queues=read(partial(rabbitmq.queues, source.vhost)),
+            queues=read(partial(_queues, rabbitmq, source.vhost)),
             expiring=read(partial(rabbitmq.expiring_policies, source.vhost)),
             permissions=read(partial(rabbitmq.permissions, source.vhost)),
             changes=read(lambda: [str(change) for change in rabbitmq.vhost_changes(source.vhost, target.vhost)]),
@@ -80,6 +80,12 @@ class BrokerFacts:
         if isinstance(self.consumers, Unread):
             return self.consumers
         return {id_ for queues in self.consumers.values() for queue in queues if (id_ := engine_of(queue))}
+
+
+def _queues(rabbitmq: RabbitMQManagementHook, vhost: str) -> list[QueueReading]:
+    """Read them once more if they can't be: a queue that is made or deleted just now shows in some answers only."""
+    first = read(partial(rabbitmq.queues, vhost))
+    return rabbitmq.queues(vhost) if isinstance(first, Unread) else first
 
 
 def _consumers(rabbitmq: RabbitMQManagementHook, *releases: Release) -> dict[str, Consumers]:

@@ -82,12 +82,15 @@ class Survey:
         return next((release for release in self.cloud.releases if release.version in running), None)
 
     def _run_checks(self) -> list[Check]:
+        """Return what concerns the run as a whole: its move, and whatever else may forbid it now."""
+        return [self._move_check("move")]
+
+    def _move_check(self, name: str) -> Check:
         if isinstance(self.move, ProblemsError):
-            return [failed("move", str(self.move))]
+            return failed(name, str(self.move))
         course = "GOING BACK" if self.move.going_back else "upgrade"
-        where = ", ".join(self.parameters.hosts)
-        told = f"{course} from {self.move.source.version} to {self.move.target.version} on {where}"
-        return [passed("move", told)]
+        releases = f"from {self.move.source.version} to {self.move.target.version}"
+        return passed(name, f"{course} {releases} on {', '.join(self.parameters.hosts)}")
 
     def _ahead(self, name: str) -> Ahead:
         return Ahead(
