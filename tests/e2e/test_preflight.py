@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,12 +126,15 @@ def _cause(lab: Lab) -> None:
     first = lab.host(FIRST)
     first.rotation_file.parent.mkdir(parents=True, exist_ok=True)
     first.rotation_file.touch()
-    _engine(lab, "stop", "STOPPED")
     lab.host(SECOND).stop_sshd()
     policy = {"pattern": ".*", "definition": {"message-ttl": 70000}, "priority": 0, "apply-to": "queues"}
     management_call(lab, "PUT", f"policies/{OLD_VHOST}/ttl", policy)
     management_call(lab, "DELETE", f"permissions/{OLD_VHOST}/heat")
-    rabbitmqctl(lab, "set_vm_memory_high_watermark", "absolute", "1MB")
+    # It takes its time to stop: let that pass while RabbitMQ is told.
+    with ThreadPoolExecutor() as pool:
+        stopped = pool.submit(_engine, lab, "stop", "STOPPED")
+        rabbitmqctl(lab, "set_vm_memory_high_watermark", "absolute", "1MB")
+        stopped.result()
     wait_until(lambda: _alarm(lab), what="RabbitMQ tells its memory alarm")
 
 

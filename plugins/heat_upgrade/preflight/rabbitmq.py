@@ -206,7 +206,7 @@ def permissions(name: str, found: Sequence[Permission], *, vhost: str, logins: M
             name,
             f"user {', '.join(map(repr, barred))}, as which Heat logs in, lacks permissions on vhost {vhost!r}, "
             "expected configure, write and read, which the new vhost gets as well: "
-            f"`rabbitmqctl set_permissions -p {vhost} USER '.*' '.*' '.*'`",
+            f"`rabbitmqctl set_permissions -p {vhost} {barred[0]} '.*' '.*' '.*'`",
         )
     if not users:
         return warned(name, f"Heat's user isn't known from any heat.conf, expected one of {sorted(allowed)}")
