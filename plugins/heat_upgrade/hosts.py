@@ -47,7 +47,8 @@ class HostState:
             heat_host=results.get("heat_host", ""),
             services={(key[0], key[1]): value for key, value in words.items() if key[0] in host.roles},
             installed={key[1]: value for key, value in words.items() if key[0] == "installed"},
-            vhosts={key[1]: value for key, value in words.items() if key[0] == "vhost"},
+            # A transport_url that names none means RabbitMQ's own default.
+            vhosts={key[1]: value or "/" for key, value in words.items() if key[0] == "vhost"},
         )
 
     def releases(self, role: Role) -> set[str]:

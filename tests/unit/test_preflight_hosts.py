@@ -98,7 +98,7 @@ SPOILED: dict[str, tuple[HostFacts, Ahead, str, Outcome, tuple[str, ...]]] = {
         ahead(),
         "clock",
         WARNED,
-        ("3.2 s behind this machine's", "expected at most 2 s", "chronyc tracking"),
+        ("3.2 s behind Airflow's", "expected at most 2 s", "chronyc tracking"),
     ),
     "a clock that is far ahead": (
         replace(healthy(HOST), ahead=95.0),
@@ -190,14 +190,14 @@ SPOILED: dict[str, tuple[HostFacts, Ahead, str, Outcome, tuple[str, ...]]] = {
         ahead(),
         "graceful stop",
         WARNED,
-        ("600 s, stopped after 90 s", "TimeoutStopSec (stopwaitsecs)", "above both"),
+        ("600 s, killed after 90 s", "TimeoutStopSec (stopwaitsecs)", "above both"),
     ),
     "a grace without end and a service manager that kills": (
         reporting(**{f"conf__{OLD}__graceful_shutdown_timeout": "0", f"stop_timeout__{OLD}": "30"}),
         ahead(),
         "graceful stop",
         WARNED,
-        ("graceful_shutdown_timeout never, stopped after 30 s", "TimeoutStopSec"),
+        ("graceful_shutdown_timeout no limit, killed after 30 s", "TimeoutStopSec"),
     ),
     "a database that was not read": (
         healthy(HOST),

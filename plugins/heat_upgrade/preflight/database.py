@@ -47,7 +47,7 @@ class DatabaseFacts:
     What Heat's database tells, each part or why it couldn't be read.
 
     :param revision: of the schema, None for an empty database
-    :param ahead: seconds that its clock is ahead of this machine's
+    :param ahead: seconds that its clock is ahead of Airflow's
     :param size: of its tables, in bytes
     :param longest: the resource that took longest lately, None if there is none
     :param in_progress: the stacks in progress

@@ -26,7 +26,7 @@ class HostFacts:
     :param reported: what the step ``check_host`` reported
     :param login: as whom and where SSH got in
     :param key: where its host key was known from; empty if it wasn't verified
-    :param ahead: seconds that its clock is ahead of this machine's
+    :param ahead: seconds that its clock is ahead of Airflow's
     """
 
     state: HostState

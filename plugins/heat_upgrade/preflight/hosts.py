@@ -84,19 +84,19 @@ def host_key(name: str, facts: HostFacts, ahead: Ahead) -> Check:
 
 
 def clock(name: str, facts: HostFacts, ahead: Ahead) -> Check:
-    """Check that the host's clock agrees with this machine's."""
+    """Check that the host's clock agrees with Airflow's."""
     return clock_check(name, facts.ahead, "see `chronyc tracking` or `timedatectl` there")
 
 
 def clock_check(name: str, ahead: float, todo: str) -> Check:
     """
-    Check a clock against this machine's.
+    Check a clock against Airflow's.
 
     :param name: what is checked
     :param ahead: seconds that it is ahead
     :param todo: what to do if it is far off
     """
-    off = f"{abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
+    off = f"{abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} Airflow's"
     if abs(ahead) <= CLOCK_WARNS:
         return passed(name, off)
     verdict = failed if abs(ahead) > CLOCK_FAILS else warned
@@ -227,7 +227,7 @@ def graceful_stop(name: str, facts: HostFacts, ahead: Ahead) -> Check:
     problems: list[str] = []
     for version in sorted(facts.state.releases("engine")):
         grace, stop = _patience(facts, version)
-        told.append(f"{version}: graceful_shutdown_timeout {_limit(grace)}, stopped after {_limit(stop)}")
+        told.append(f"{version}: graceful_shutdown_timeout {_limit(grace)}, killed after {_limit(stop)}")
         problems += _too_short(grace, stop, longest)
     if not told:
         return skipped(name, "no engine runs here")
@@ -249,7 +249,7 @@ def _patience(facts: HostFacts, version: str) -> tuple[float, float]:
 
 
 def _limit(limit: float) -> str:
-    return "never" if limit == float("inf") else f"{limit:g} s"
+    return "no limit" if limit == float("inf") else f"{limit:g} s"
 
 
 def _too_short(grace: float, stop: float, longest: float) -> Iterator[str]:
