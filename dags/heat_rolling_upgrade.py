@@ -7,7 +7,6 @@ while another one of its release is alive.
 
 from __future__ import annotations
 
-from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, TaskGroup, TriggerRule, chain
 
 from heat_upgrade.cloud import Cloud, Host
-from heat_upgrade.dags import dags_of_clouds, for_each, target_release
+from heat_upgrade.dags import dags_of_clouds, delete_old_vhost, for_each, target_release, upgrade_dag
 from heat_upgrade.operators.api import (
     LeaveRotationOperator,
     MaySwitchOperator,
@@ -35,21 +34,8 @@ DOC = Path(__file__).with_suffix(".md").read_text()
 
 def rolling_upgrade(cloud: Cloud) -> DAG:
     """Build the DAG that upgrades one cloud."""
-    with DAG(
-        dag_id=f"heat_rolling_upgrade__{cloud.name}",
-        schedule=None,
-        max_active_runs=1,
-        catchup=False,
-        # A host that isn't part of a run is skipped, and a skip doesn't hold up the next host; a failure does.
-        default_args={
-            "cloud": cloud,
-            "trigger_rule": TriggerRule.NONE_FAILED,
-            "retries": 2,
-            "retry_delay": timedelta(seconds=15),
-        },
-        doc_md=DOC,
-        tags=["heat", "upgrade", cloud.name],
-    ) as dag:
+    # A host that isn't part of a run is skipped, and a skip doesn't hold up the next host; a failure does.
+    with upgrade_dag("heat_rolling_upgrade", cloud, DOC, TriggerRule.NONE_FAILED) as dag:
         prepare = for_each(cloud.hosts, "prepare", PrepareHostOperator)
         # A group of their own, not the first task of each host's group: every new engine must listen before the first
         # API moves, and groups that wait for one another can't be drawn.
@@ -126,12 +112,7 @@ def run_parameters(cloud: Cloud) -> dict[str, Param]:
             title="Hosts",
             description="All, or some now and the others in a later run; the last run retires the old engines.",
         ),
-        "delete_old_vhost": Param(
-            False,
-            type="boolean",
-            title="Delete the old vhost",
-            description="Delete the old release's RabbitMQ vhost at the end. Off, it stays until you delete it.",
-        ),
+        "delete_old_vhost": delete_old_vhost(),
     }
 
 

@@ -12,6 +12,7 @@ import requests
 from lab.http import local_session
 
 TaskStates = dict[str, str]
+AT_WORK = frozenset({"scheduled", "queued", "running", "deferred", "restarting"})
 FINAL_STATES = frozenset({"success", "failed"})
 _POLL = 1.0
 # Seconds: on a busy machine the first answers, for which Airflow imports a lot, were seen to take more than a minute.
@@ -179,6 +180,37 @@ class AirflowApi:
         path = f"dags/{_id(dag_id)}/dagRuns/{_id(run_id)}/taskInstances/{_id(task_id)}"
         self._call("PATCH", path, json={"new_state": state})
 
+    def stop_run(self, dag_id: str, run_id: str, *, timeout: float = 60.0) -> None:
+        """
+        End a run where it stands, as "mark as failed" in the UI does, and wait until none of its tasks is at work.
+
+        :param timeout: seconds to wait at most.
+        :raises AirflowApiError: on a timeout.
+        """
+        self._call("PATCH", f"dags/{_id(dag_id)}/dagRuns/{_id(run_id)}", json={"state": "failed"})
+        deadline = time.monotonic() + timeout
+        while busy := [t["task_id"] for t in self.task_instances(dag_id, run_id) if t["state"] in AT_WORK]:
+            if time.monotonic() > deadline:
+                raise AirflowApiError(f"{', '.join(busy)} of {run_id} still run {timeout:.0f} s after it was stopped")
+            time.sleep(_POLL)
+
+    def question(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
+        """Return what a task asks: ``subject``, ``body``, ``options`` and, once answered, ``chosen_options``."""
+        asked: dict[str, Any] = self._call("GET", _question(dag_id, run_id, task_id))
+        return asked
+
+    def answer(
+        self, dag_id: str, run_id: str, task_id: str, option: str, params: Mapping[str, Any] | None = None
+    ) -> None:
+        """
+        Answer what a task asks, as the buttons of the UI do.
+
+        :param option: one of the question's options.
+        :param params: the fields of its form; all or none.
+        """
+        body = {"chosen_options": [option], "params_input": dict(params or {})}
+        self._call("PATCH", _question(dag_id, run_id, task_id), json=body)
+
     def dags(self) -> list[str]:
         """Return the ids of the DAGs that Airflow knows."""
         return [dag["dag_id"] for dag in self._pages("dags", "dags")]
@@ -248,6 +280,10 @@ class AirflowApi:
 
 def _id(text: str) -> str:
     return quote(text, safe="")
+
+
+def _question(dag_id: str, run_id: str, task_id: str) -> str:
+    return f"dags/{_id(dag_id)}/dagRuns/{_id(run_id)}/taskInstances/{_id(task_id)}/-1/hitlDetails"
 
 
 def _log_line(event: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from lab.under_traffic import control_run, under_traffic
 NAME = "demo"
 TARGET = "26.0.2"
 # Long enough for each kind of failure that this traffic provokes on one release alone to show.
-CONTROL_SECONDS = 90
+CONTROL_SECONDS = 60
 
 
 def main() -> int:

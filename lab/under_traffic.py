@@ -12,8 +12,8 @@ from lab.traffic import Account, Traffic
 Result = TypeVar("Result")
 
 # Stacks of every shape are under way before the work begins, and still after it has ended.
-BEFORE_SECONDS = 20
-AFTER_SECONDS = 15
+BEFORE_SECONDS = 10
+AFTER_SECONDS = 10
 
 
 def under_traffic(lab: Lab, label: str, work: Callable[[], Result]) -> tuple[Result, Account]:

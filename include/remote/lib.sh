@@ -57,6 +57,17 @@ wait_until() {
     done
 }
 
+# at_once COMMAND WORDS...: run a command for all the words side by side; fails if it fails for one of them.
+at_once() {
+    local command=$1 word pid pids=()
+    shift
+    for word in "$@"; do
+        "$command" "$word" &
+        pids+=($!)
+    done
+    for pid in "${pids[@]}"; do wait "$pid"; done
+}
+
 http_status() { python3 "$here/http_status.py" "$1" 9>&-; }
 
 # Put standard input into a file that root owns, only if it differs; the mode and owner are those of a like file.
@@ -135,6 +146,11 @@ stop_and_check() {
     wait_until "${STOP_TIMEOUT:-100}" service_ended "$unit" ||
         fail "$unit is '$(service_state "$unit")' after it was stopped, expected inactive: look at its log, then clear this task"
 }
+
+# leave_word UNIT: between a cold upgrade's stop and its start nothing runs here, so a file says which release did.
+leave_word() { [[ -z ${STOPPED-} ]] || service_ended "$1" || printf '%s\n' "$STOPPED" >"$STATE/stopped"; }
+
+forget_word() { rm -f "$STATE/stopped"; }
 
 # The name under which Heat knows the engine that this configuration is for.
 heat_host() { as_root cat "$1" | python3 "$here/heat_conf.py" get DEFAULT host "$(hostname)"; }

@@ -54,7 +54,7 @@ service_start() {
 # Blocks until the service has ended, at the longest the program's stopwaitsecs.
 service_stop() {
     service_enable "$1" false
-    supervisorctl stop "$1"
+    supervisorctl stop "$1" || true # it may never have been started; the caller looks
 }
 
 # Heat logs to one stream or the other; a service that somebody else has set up may have a file for one of them only.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from airflow.sdk import DAG, Param, TaskGroup
+from airflow.sdk import DAG, Param, TaskGroup, TriggerRule
 
 from heat_upgrade.cloud import Cloud, CloudFileError, Host, clouds_directory, load_clouds
 from heat_upgrade.operators.base import HostOperator
 from heat_upgrade.operators.preflight import BrokenCloudOperator
+from heat_upgrade.retries import RETRIES
 
 
 def dags_of_clouds(procedure: str, build: Callable[[Cloud], DAG]) -> dict[str, DAG]:
@@ -23,6 +24,49 @@ def dags_of_clouds(procedure: str, build: Callable[[Cloud], DAG]) -> dict[str, D
         for name, cloud in load_clouds(clouds_directory()).items()
     ]
     return {dag.dag_id: dag for dag in dags}
+
+
+def upgrade_dag(procedure: str, cloud: Cloud, doc: str, trigger_rule: TriggerRule = TriggerRule.ALL_SUCCESS) -> DAG:
+    """
+    Return an empty DAG for one cloud, as every upgrade wants it.
+
+    :param procedure: what its id begins with
+    :param cloud: the cloud; every task gets it
+    :param doc: what the UI shows, as Markdown
+    :param trigger_rule: what each task wants of those before it, unless it says otherwise
+    """
+    return DAG(
+        dag_id=f"{procedure}__{cloud.name}",
+        schedule=None,
+        max_active_runs=1,
+        catchup=False,
+        default_args={"cloud": cloud, "trigger_rule": trigger_rule, **RETRIES},
+        doc_md=doc,
+        tags=["heat", "upgrade", cloud.name],
+    )
+
+
+def target_release(cloud: Cloud) -> Param:
+    """Build the form's field for the release to go to."""
+    releases = [release.version for release in cloud.releases]
+    return Param(
+        # Not an older one: a form that is sent off as it is must never go back.
+        releases[-1],
+        type="string",
+        enum=releases,
+        title="Target release",
+        description="The release after the one that runs, or the one before it to go back. A jump is refused.",
+    )
+
+
+def delete_old_vhost() -> Param:
+    """Build the form's field for the end of the old vhost."""
+    return Param(
+        False,
+        type="boolean",
+        title="Delete the old vhost",
+        description="Delete the old release's RabbitMQ vhost at the end. Off, it stays until you delete it.",
+    )
 
 
 def _broken_cloud(dag_id: str, error: CloudFileError) -> DAG:
@@ -43,16 +87,3 @@ def for_each(hosts: Iterable[Host], group_id: str, operator: type[HostOperator])
         for host in hosts:
             operator(task_id=host.task_id, host=host)
     return group
-
-
-def target_release(cloud: Cloud) -> Param:
-    """Build the trigger form's field for the release to go to."""
-    releases = [release.version for release in cloud.releases]
-    return Param(
-        # Not an older one: a form that is sent off as it is must never go back.
-        releases[-1],
-        type="string",
-        enum=releases,
-        title="Target release",
-        description="The release after the one that runs, or the one before it to go back. A jump is refused.",
-    )

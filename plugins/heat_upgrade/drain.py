@@ -116,6 +116,11 @@ class HeldRow:
     resource: str | None
     engine_id: str
 
+    @property
+    def stack(self) -> str:
+        """Name the stack as its owner knows it."""
+        return f"stack {self.stack_name!r} ({self.stack_id}, project {self.project})"
+
 
 @dataclass(frozen=True)
 class Unread:
@@ -240,6 +245,19 @@ class Snapshot:
             return snapshot._towards_t0(reading, reading.broker, reading.database)
         ids = {stack.id for stack in self.waiting} | revived
         return replace(snapshot, waiting=tuple(stack for stack in reading.database.stacks if stack.id in ids))
+
+    def without_old_side(self, reading: Reading) -> Snapshot:
+        """
+        Return the snapshot of a first reading that finds no old engine: who is in progress is the new side's.
+
+        :param reading: the reading
+        """
+        broker, database = reading.broker, reading.database
+        if isinstance(broker, Unread) or isinstance(database, Unread) or broker.new_engines:
+            return replace(self, time=reading.began)
+        # Nobody's: there is no new side either.
+        waiting = tuple(stack for stack in database.stacks if stack.id not in self.stranded)
+        return replace(self, time=reading.began, waiting=waiting)
 
     def _towards_t0(self, reading: Reading, broker: Broker, database: Database) -> Snapshot:
         picked_up = 0 if broker.calls_queued else self.picked_up + 1
@@ -387,7 +405,7 @@ def _held_by(engine_id: str, rows: list[HeldRow], *, runs: bool, stranded: bool)
     resources = ", ".join(sorted(row.resource for row in rows if row.resource))
     lock = "its lock" if any(row.resource is None for row in rows) else ""
     what = " and ".join(filter(None, (resources and f"resource {resources}", lock)))
-    of = f"{what} of stack {rows[0].stack_name!r} ({rows[0].stack_id}, project {rows[0].project})"
+    of = f"{what} of {rows[0].stack}"
     if runs:
         return Verdict(blockers=(f"{of}: held by old engine {engine_id}",))
     dead = f"{of}: held by engine {engine_id}, which doesn't run any more"
@@ -415,6 +433,7 @@ class DrainWatch:
         self.clean = 0
         self._broker_read = False
         self._retired = False
+        self._last: Reading | None = None
 
     @property
     def drained(self) -> bool:
@@ -428,15 +447,25 @@ class DrainWatch:
         :param reading: the reading; some seconds after the one before
         """
         self.taken += 1
+        self._last = reading
         if self._finds_it_retired(reading):
-            # Who is in progress now isn't theirs.
             self._retired = True
-            self.snapshot = replace(self.snapshot, time=reading.began)
+            self.snapshot = self.snapshot.without_old_side(reading)
         else:
             self.snapshot = self.snapshot.after(reading)
         self.verdict = assess(reading, self.snapshot)
         self.clean = self.clean + 1 if self.verdict.clean else 0
         return self.verdict
+
+    @property
+    def left(self) -> dict[str, str] | None:
+        """Return the stacks, by id, that are cut off if the old engines stop now; None where that can't be told."""
+        reading = self._last
+        if reading is None or isinstance(reading.broker, Unread) or isinstance(reading.database, Unread):
+            return None
+        waiting = {stack.id: str(stack) for stack in self.snapshot.waiting}
+        held = {row.stack_id: row.stack for row in reading.held_by_old if row.stack_id not in self.snapshot.stranded}
+        return held | waiting
 
     def _finds_it_retired(self, reading: Reading) -> bool:
         """Tell whether the old engines were stopped in an earlier run, as the first look at RabbitMQ shows."""

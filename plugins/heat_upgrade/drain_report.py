@@ -80,7 +80,7 @@ def timeout_message(verdict: Verdict, timeout: float) -> str:
         [
             f"The old engines were not drained within {timeout:.0f} s. Still in the way:",
             *lines,
-            "Nothing was stopped. Clear this task once that is mended: it waits anew.",
+            "No engine was stopped. Clear this task once that is mended: it waits anew.",
         ]
     )
 

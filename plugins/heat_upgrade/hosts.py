@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from heat_upgrade import steps
 from heat_upgrade.cloud import Commands, HAProxy
@@ -30,6 +30,7 @@ class HostState:
     :param services: state of each service, by role and release
     :param installed: version found in each release's venv, by release; empty where there is none
     :param vhosts: vhost that each release's heat.conf names, by release
+    :param stopped: release that a cold upgrade has stopped here, until another one starts; empty otherwise
     """
 
     host: Host
@@ -37,6 +38,7 @@ class HostState:
     services: Mapping[tuple[str, str], str] = field(default_factory=dict)
     installed: Mapping[str, str] = field(default_factory=dict)
     vhosts: Mapping[str, str] = field(default_factory=dict)
+    stopped: str = ""
 
     @classmethod
     def parse(cls, host: Host, results: Mapping[str, str]) -> HostState:
@@ -49,6 +51,7 @@ class HostState:
             installed={key[1]: value for key, value in words.items() if key[0] == "installed"},
             # A transport_url that names none means RabbitMQ's own default.
             vhosts={key[1]: value or "/" for key, value in words.items() if key[0] == "vhost"},
+            stopped=results.get("stopped", ""),
         )
 
     def releases(self, role: Role) -> set[str]:
@@ -60,6 +63,15 @@ class HostState:
         """Return the releases of which any service is alive."""
         return {release for (_, release), state in self.services.items() if state in ALIVE}
 
+    @property
+    def idle(self) -> bool:
+        """Tell whether a service of some role runs on no release at all."""
+        return any(not self.releases(role) for role in self.host.roles)
+
+    def upgraded(self, target: str) -> bool:
+        """Say whether each of the host's services runs on the target alone."""
+        return all(self.releases(role) == {target} for role in self.host.roles)
+
     def moved(self, target: str) -> bool:
         """Say whether each of the host's APIs runs on the target alone and its engine, if any, at least there too."""
         apis = all(self.releases(role) == {target} for role in self.host.api_roles)
@@ -70,13 +82,18 @@ def hook_for(cloud: Cloud, host: Host) -> HeatHostHook:
     """Return the SSH hook of a host."""
     from heat_upgrade.hooks.host import HeatHostHook
 
-    return HeatHostHook(
-        ssh_conn_id=cloud.connections.ssh,
-        address=host.address,
-        port=host.port,
-        host_key=host.host_key,
-        name=host.name,
-    )
+    return HeatHostHook(**hook_arguments(cloud, host))
+
+
+def hook_arguments(cloud: Cloud, host: Host) -> dict[str, Any]:
+    """Return what makes the SSH hook of a host; no secret."""
+    return {
+        "ssh_conn_id": cloud.connections.ssh,
+        "address": host.address,
+        "port": host.port,
+        "host_key": host.host_key,
+        "name": host.name,
+    }
 
 
 def rotation_hook(deployment: Deployment, role: Role) -> HeatHostHook:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from heat_upgrade.cloud import Cloud
 from heat_upgrade.problems import Problem, ProblemsError, did_you_mean, show, some
 
-NAMES = ("target_release", "hosts", "delete_old_vhost")
+ROLLING = ("target_release", "hosts", "delete_old_vhost")
+# All hosts, always: a cold upgrade of half a cloud is none.
+COLD = ("target_release", "drain", "delete_old_vhost")
+LONGEST_DRAIN = 7 * 24 * 60
 
 
 class ParameterError(ProblemsError):
@@ -23,40 +26,45 @@ class RunParameters:
     :param target_release: the release to go to.
     :param hosts: the names of the hosts to upgrade, in the order of the cloud file.
     :param delete_old_vhost: whether the old release's vhost is deleted at the end.
+    :param drain: minutes after which a cold upgrade asks whether to go on; 0 to wait as the cloud file says.
     """
 
     target_release: str
     hosts: tuple[str, ...]
     delete_old_vhost: bool = False
+    drain: float = 0.0
 
     @classmethod
-    def parse(cls, params: Mapping[str, Any], cloud: Cloud) -> RunParameters:
+    def parse(cls, params: Mapping[str, Any], cloud: Cloud, names: Collection[str] = ROLLING) -> RunParameters:
         """Return a run's parameters.
 
         :param params: the run's ``params``; without ``hosts`` all hosts are meant.
         :param cloud: the cloud that the run is for.
+        :param names: the parameters that such a run has.
         :raises ParameterError: with every problem found.
         """
         everyone = [host.name for host in cloud.hosts]
         target = params.get("target_release")
         hosts = params.get("hosts", everyone)
         delete = params.get("delete_old_vhost", False)
+        drain = params.get("drain")
         problems = [
-            *_unknown(params),
+            *_unknown(params, names),
             *_wrong_target(target, [release.version for release in cloud.releases]),
             *_wrong_hosts(hosts, everyone),
             *_wrong_flag(delete),
+            *_wrong_drain(drain),
         ]
         if problems:
             raise ParameterError(f"parameters for {cloud.name}", problems)
-        return cls(str(target), tuple(name for name in everyone if name in hosts), delete)
+        return cls(str(target), tuple(name for name in everyone if name in hosts), delete, float(drain or 0))
 
 
-def _unknown(params: Mapping[str, Any]) -> Iterator[Problem]:
+def _unknown(params: Mapping[str, Any], names: Collection[str]) -> Iterator[Problem]:
     # A misspelt `hosts` would otherwise upgrade them all.
-    for name in sorted(set(params) - set(NAMES), key=str):
-        todo = did_you_mean(str(name), NAMES, "leave it out")
-        yield Problem("parameters", f"the unknown parameter {show(name)}", f"only {', '.join(NAMES)}", todo)
+    for name in sorted(set(params) - set(names), key=str):
+        todo = did_you_mean(str(name), names, "leave it out")
+        yield Problem("parameters", f"the unknown parameter {show(name)}", f"only {', '.join(names)}", todo)
 
 
 def _wrong_target(target: Any, versions: list[str]) -> Iterator[Problem]:
@@ -84,3 +92,11 @@ def _wrong_hosts(hosts: Any, known: list[str]) -> Iterator[Problem]:
 def _wrong_flag(value: Any) -> Iterator[Problem]:
     if not isinstance(value, bool):
         yield Problem("delete_old_vhost", show(value), "true or false", "write true or false without quotes")
+
+
+def _wrong_drain(value: Any) -> Iterator[Problem]:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LONGEST_DRAIN:
+        todo = "write for example 30, or leave it empty to wait as long as the cloud file says"
+        yield Problem("drain", show(value), f"minutes from 0 to {LONGEST_DRAIN}", todo)

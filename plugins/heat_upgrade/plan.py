@@ -30,18 +30,19 @@ class Move:
     going_back: bool = False
 
 
-def plan_move(cloud: Cloud, target: str, running: Mapping[str, Set[str]]) -> Move:
+def plan_move(cloud: Cloud, target: str, running: Mapping[str, Set[str]], *, stopped: bool = False) -> Move:
     """Return the move that brings the hosts to the target.
 
     :param cloud: the cloud.
     :param target: the release to go to, one of the cloud's.
     :param running: for each host the releases of which a service runs there; none, one, or two in mid-upgrade.
+    :param stopped: whether a cold upgrade has stopped the target itself on a host, and was left at that.
     :raises MoveError: if it isn't a move to the next release, or back to the one before.
     """
     goal = cloud.release(target)
     others = _others(cloud, target, running)
     if not others:
-        return _nothing_left(cloud, goal)
+        return _come_back(cloud, goal) if stopped else _nothing_left(cloud, goal)
     _refuse_unknown(cloud, others)
     _refuse_several(cloud, goal, others)
     source = cloud.release(next(iter(others)))
@@ -64,6 +65,13 @@ def _nothing_left(cloud: Cloud, goal: Release) -> Move:
     if position == 0:
         return Move(cloud.releases[1], goal, going_back=True)
     return Move(cloud.releases[position - 1], goal)
+
+
+def _come_back(cloud: Cloud, goal: Release) -> Move:
+    """Return the move back to what was stopped a while ago, from what was to follow it."""
+    position = cloud.releases.index(goal)
+    neighbour = cloud.releases[position + 1 if position + 1 < len(cloud.releases) else position - 1]
+    return Move(neighbour, goal, going_back=True)
 
 
 def _refuse_unknown(cloud: Cloud, others: Mapping[str, list[str]]) -> None:

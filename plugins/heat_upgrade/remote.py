@@ -28,7 +28,7 @@ if [ ! -d {state}/steps/{digest} ]; then
   mkdir -p {state}/steps && fresh=$(mktemp -d {state}/steps/new.XXXXXX) && tar -xzf - -C "$fresh" || unusable
   mv -T "$fresh" {state}/steps/{digest} 2>/dev/null || rm -rf "$fresh"
 fi
-exec env {settings} bash {state}/steps/{digest}/{name} </dev/null
+exec env {settings} bash {state}/steps/{digest}/{run} </dev/null
 """
 
 
@@ -41,12 +41,14 @@ class Step:
     :param settings: what the script's head asks for; never a secret, since a process list shows it
     :param state: the upgrade's own folder on the host
     :param files: more files to lay beside the script, by name
+    :param patience: seconds that it may take as a job of its own on the host; 0 for one that is over in seconds
     """
 
     name: str
     settings: Mapping[str, str]
     state: str
     files: Mapping[str, bytes] = field(default_factory=dict)
+    patience: float = 0
 
     @property
     def bundle(self) -> bytes:
@@ -56,12 +58,105 @@ class Step:
     @property
     def command(self) -> str:
         """Return the shell command that unpacks the bundle from standard input and runs the step."""
+        return self._bootstrap(shlex.quote(self.name))
+
+    @property
+    def job(self) -> Job:
+        """Return the step as a job: the same one, whoever asks for the same thing to be done."""
+        work = hashlib.sha256(self.command.encode()).hexdigest()[:16]
+        become = self.settings.get("BECOME", "none")
+        return Job(step=self.name, id=f"{self.name}-{work}", state=self.state, bundle=self._digest, become=become)
+
+    @property
+    def start_command(self) -> str:
+        """Return the shell command that unpacks the bundle, starts the job unless it runs already, and follows it."""
+        return self._bootstrap(f"job start {shlex.quote(self.job.id)} {shlex.quote(self.name)}")
+
+    @property
+    def _digest(self) -> str:
+        return hashlib.sha256(self.bundle).hexdigest()[:16]
+
+    def _bootstrap(self, run: str) -> str:
         return BOOTSTRAP.format(
             state=shlex.quote(self.state),
-            digest=hashlib.sha256(self.bundle).hexdigest()[:16],
+            digest=self._digest,
             settings=" ".join(f"{name}={shlex.quote(value)}" for name, value in sorted(self.settings.items())),
-            name=shlex.quote(self.name),
+            run=run,
         )
+
+
+@dataclass(frozen=True)
+class Job:
+    """
+    A step that runs on by itself once it has been started.
+
+    :param step: the step's name
+    :param id: names the job on its host
+    :param state: the upgrade's own folder on the host
+    :param bundle: digest of the scripts that it runs from
+    :param become: how it gets root's rights: sudo or none
+    """
+
+    step: str
+    id: str
+    state: str
+    bundle: str
+    become: str
+
+    @property
+    def folder(self) -> str:
+        """Return where its output lies on the host."""
+        return f"{self.state}/jobs/{self.id}"
+
+    @property
+    def follow_command(self) -> str:
+        """Return the shell command that writes what the job writes, from its beginning, and ends as it does."""
+        return self._command("follow")
+
+    @property
+    def stop_command(self) -> str:
+        """Return the shell command that ends the job and all that it has started."""
+        return f"BECOME={shlex.quote(self.become)} {self._command('stop')}"
+
+    def _command(self, verb: str) -> str:
+        script = shlex.quote(f"{self.state}/steps/{self.bundle}/job")
+        return f"bash {script} {verb} {shlex.quote(self.id)} </dev/null"
+
+
+# How a job can end without a status.
+LOST, STOPPED = "lost", "stopped"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """
+    How a step ended.
+
+    :param status: its exit code
+    :param results: what it reported
+    :param error: why it failed, in one line; empty where it didn't
+    """
+
+    status: int
+    results: dict[str, str]
+    error: str = ""
+
+    @classmethod
+    def of(cls, name: str, status: int, lines: list[str], complaints: list[str]) -> Outcome:
+        """
+        Judge what a step left behind.
+
+        :param name: the step
+        :param status: its exit code
+        :param lines: the lines of its standard output
+        :param complaints: the lines of its standard error
+        """
+        return cls(status, results(lines), error(name, status, complaints) if status else "")
+
+    @property
+    def cut_off(self) -> str:
+        """Say how a job ended without a status: lost or stopped; empty for every other end."""
+        return self.results.get("job", "") if self.status else ""
 
 
 @lru_cache(maxsize=8)

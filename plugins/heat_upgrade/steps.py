@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
     from heat_upgrade.cloud import Cloud, Deployment, Host, Role
 
+# Seconds that a step may take on the host. An installation may wait for a slow index; a large database takes hours.
+INSTALLATION = 2 * 3600
+LARGE_DATABASE = 12 * 3600
+# Seconds to wait for another step on the host, and for what ends an engine that outstays its time.
+MARGIN = 900
 # Seconds for which a backup counts as taken before this upgrade, so that a second run doesn't take another.
 BACKUP_IS_FRESH = 12 * 3600
 
@@ -81,23 +86,25 @@ def prepare(source: Deployment, target: Deployment, *, keep_config: bool = False
         **_listen("API", target, "api"),
         **_listen("API_CFN", target, "api-cfn"),
     }
-    return _step("prepare", target, settings, files)
+    return _step("prepare", target, settings, files, patience=INSTALLATION)
 
 
 def back_up_database(source: Deployment, target_release: str, directory: str) -> Step:
     """Build the step that dumps Heat's database before its schema is migrated for a release."""
     settings = {
+        "CLOUD": source.cloud.name,
         "CONFIG": source.config,
         "BACKUP_DIR": directory,
         "RELEASE": target_release,
         "FRESH": str(BACKUP_IS_FRESH),
     }
-    return _step("back_up_database", source, settings)
+    return _step("back_up_database", source, settings, patience=LARGE_DATABASE)
 
 
 def sync_database(target: Deployment, revision: str) -> Step:
     """Build the step that migrates the database with the target's code."""
-    return _step("sync_database", target, {"VENV": target.venv, "CONFIG": target.config, "REVISION": revision})
+    settings = {"VENV": target.venv, "CONFIG": target.config, "REVISION": revision}
+    return _step("sync_database", target, settings, patience=LARGE_DATABASE)
 
 
 def start_engine(target: Deployment) -> Step:
@@ -110,18 +117,44 @@ def check_engine(target: Deployment, pid: str) -> Step:
     return _step("check_engine", target, {"UNIT": target.unit("engine"), "PID": pid})
 
 
-def stop_engine(source: Deployment) -> Step:
-    """Build the step that stops the source's engine."""
-    patience = str(source.cloud.services.stop_timeout)
-    settings = {"UNIT": source.unit("engine"), "STOP_TIMEOUT": patience, "LOCK_TIMEOUT": patience}
-    return _step("stop_engine", source, settings)
+def stop_engine(source: Deployment, *, outage: bool = False) -> Step:
+    """
+    Build the step that stops the source's engine.
+
+    :param source: the release that runs
+    :param outage: whether nothing runs in its place yet, so that the host has to remember what did
+    """
+    timeout = source.cloud.services.stop_timeout
+    settings = {"UNIT": source.unit("engine"), "STOP_TIMEOUT": str(timeout), "LOCK_TIMEOUT": str(timeout)}
+    # A stop that somebody else has begun is waited for first.
+    return _step("stop_engine", source, settings | (_stopped(source) if outage else {}), patience=2 * timeout + MARGIN)
+
+
+def stop_api(source: Deployment) -> Step:
+    """Build the step that stops the source's APIs on a host, with nothing in their place yet."""
+    return _step("stop_api", source, _old_apis(source) | _stopped(source))
+
+
+def start_api(target: Deployment) -> Step:
+    """Build the step that starts the target's APIs on a host."""
+    return _step("start_api", target, _new_apis(target))
 
 
 def switch_api(source: Deployment, target: Deployment) -> Step:
     """Build the step that stops the source's APIs on a host and starts the target's in their place."""
-    roles = target.host.api_roles
-    words = [f"{source.unit(role)},{target.unit(role)},{_url(target, role)}/" for role in roles]
-    return _step("switch_api", target, {"APIS": " ".join(words)})
+    return _step("switch_api", target, _old_apis(source) | _new_apis(target))
+
+
+def _old_apis(source: Deployment) -> dict[str, str]:
+    return {"OLD_UNITS": " ".join(source.unit(role) for role in source.host.api_roles)}
+
+
+def _new_apis(target: Deployment) -> dict[str, str]:
+    return {"APIS": " ".join(f"{target.unit(role)},{_url(target, role)}/" for role in target.host.api_roles)}
+
+
+def _stopped(source: Deployment) -> dict[str, str]:
+    return {"STOPPED": source.release.version}
 
 
 def leave_rotation(target: Deployment, role: Role) -> Step:
@@ -201,7 +234,14 @@ def _listen(prefix: str, deployment: Deployment, role: Role) -> dict[str, str]:
     }
 
 
-def _step(name: str, where: Deployment, settings: dict[str, str], files: dict[str, bytes] | None = None) -> Step:
+def _step(
+    name: str,
+    where: Deployment,
+    settings: dict[str, str],
+    files: dict[str, bytes] | None = None,
+    *,
+    patience: float = 0,
+) -> Step:
     manager = where.service_manager
     common: dict[str, str] = {"STATE": where.state, "BECOME": where.cloud.become, "SERVICE_MANAGER": manager.kind}
     if isinstance(manager, Supervisor):
@@ -210,4 +250,4 @@ def _step(name: str, where: Deployment, settings: dict[str, str], files: dict[st
         common["UNIT_DIR"] = manager.unit_dir
     if where.cloud.services.user:
         common["SERVICE_USER"] = where.cloud.services.user
-    return Step(name, {**common, **settings}, where.state, files or {})
+    return Step(name, {**common, **settings}, where.state, files or {}, patience)

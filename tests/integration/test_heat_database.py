@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
 from heat_upgrade.drain import HeldRow
 from heat_upgrade.hooks import heat_database as module
@@ -219,15 +220,15 @@ def test_nothing_can_be_written_through_the_hook(hook, database):
 
 
 @pytest.mark.parametrize(
-    ("changed", "reason"),
+    ("changed", "reason", "passes"),
     [
-        ({"password": "wr@ng/pass"}, "Access denied"),
-        ({"login": "nobody"}, "Access denied"),
-        ({"port": 1}, "Can't connect"),
-        ({"schema": "elsewhere"}, "denied"),
+        ({"password": "wr@ng/pass"}, "Access denied", False),
+        ({"login": "nobody"}, "Access denied", False),
+        ({"port": 1}, "Can't connect", True),
+        ({"schema": "elsewhere"}, "denied", False),
     ],
 )
-def test_a_database_out_of_reach_is_an_error_with_the_next_step(connections, servers, changed, reason):
+def test_a_database_out_of_reach_is_an_error_with_the_next_step(connections, servers, changed, reason, passes):
     connections("database", **changed)
     with pytest.raises(HeatDatabaseError, match=reason) as caught:
         HeatDatabaseHook("database").stacks_in_progress()
@@ -236,6 +237,7 @@ def test_a_database_out_of_reach_is_an_error_with_the_next_step(connections, ser
     assert servers.server_address in message
     assert servers.database().password not in message
     assert "wr@ng/pass" not in message
+    assert isinstance(caught.value, AirflowFailException) != passes
 
 
 def test_a_server_that_accepts_and_says_nothing_does_not_hang_us(connections, monkeypatch):
@@ -243,9 +245,10 @@ def test_a_server_that_accepts_and_says_nothing_does_not_hang_us(connections, mo
     with socket.create_server(("127.0.0.1", 0)) as silent:
         connections("database", host="127.0.0.1", port=silent.getsockname()[1])
         begun = time.monotonic()
-        with pytest.raises(HeatDatabaseError, match="handshake"):
+        with pytest.raises(HeatDatabaseError, match="handshake") as caught:
             HeatDatabaseHook("database").stacks_in_progress()
         assert time.monotonic() - begun < 4
+    assert not isinstance(caught.value, AirflowFailException)
 
 
 def test_a_query_that_hangs_does_not_hang_us(hook, database, monkeypatch):

@@ -6,60 +6,45 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import yaml
-from airflow.api_fastapi.core_api.services.ui.task_group import task_group_to_dict, task_group_to_dict_grid
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG, TriggerRule
 from airflow.serialization.serialized_objects import DagSerialization
 
 from heat_upgrade.cloud_checks import TASKS_OF_THE_DAG
 from heat_upgrade.operators.preflight import PreflightOperator
-from tests.unit.clouds.broken import GOOD
+from heat_upgrade.retries import POLICY, RETRIES
+from tests.unit.dag_files import (
+    BOTH,
+    PROJECT,
+    SHAPES,
+    LoadDags,
+    Shape,
+    before,
+    cloud_file,
+    drawn_order,
+    loader,
+    stored,
+    with_role,
+)
 
-PROJECT = Path(__file__).parents[2]
 DAG_FILE = PROJECT / "dags" / "heat_rolling_upgrade.py"
-PREFLIGHT_FILE = DAG_FILE.with_name("heat_preflight.py")
-BOTH = ["engine", "api"]
-LoadDags = Callable[..., DagBag]
-
-
-def cloud_file(roles: list[list[str]], waves: list[Any] | None = None, **edits: Any) -> dict[str, Any]:
-    """Return a cloud file with a host for each list of roles."""
-    hosts = [
-        {"name": f"controller-{number}", "address": f"10.1.{number // 200}.{number % 200 + 1}", "roles": list(host)}
-        for number, host in enumerate(roles, start=1)
-    ]
-    return {**GOOD, "hosts": hosts, "waves": waves or [1], "backup": {}, **edits}
 
 
 @pytest.fixture
 def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LoadDags:
-    """Load the DAG file as Airflow does, for some cloud files."""
-
-    def load_dags(**clouds: Mapping[str, Any] | str) -> DagBag:
-        monkeypatch.setenv("HEAT_UPGRADE_CLOUDS", str(tmp_path))
-        for name, content in clouds.items():
-            text = content if isinstance(content, str) else yaml.safe_dump(content)
-            (tmp_path / f"{name}.yaml").write_text(text)
-        return DagBag(dag_folder=DAG_FILE)
-
-    return load_dags
+    return loader("heat_rolling_upgrade.py", tmp_path, monkeypatch)
 
 
 def dag_of(bag: DagBag, cloud: str) -> DAG:
     assert bag.import_errors == {}
     return bag.dags[f"heat_rolling_upgrade__{cloud}"]
-
-
-def before(dag: DAG, task_id: str) -> set[str]:
-    """Return every task that has to end before this one starts."""
-    return dag.task_dict[task_id].get_flat_relative_ids(upstream=True)
 
 
 def test_every_cloud_file_gives_a_dag(load: LoadDags) -> None:
@@ -102,43 +87,25 @@ def test_the_structure_of_a_small_cloud(load: LoadDags) -> None:
     }
 
 
+def test_every_task_is_tried_again_by_the_same_rules(load: LoadDags) -> None:
+    dag = dag_of(load(small=cloud_file([BOTH])), "small")
+    for task in dag.tasks:
+        assert (task.retries, task.retry_policy) == (RETRIES["retries"], POLICY), task.task_id
+    saved = DagSerialization.from_dict(json.loads(json.dumps(DagSerialization.to_dict(dag))))
+    for task in saved.tasks:
+        assert task.has_retry_policy
+        assert (task.retries, task.retry_delay) == (RETRIES["retries"], RETRIES["retry_delay"])
+        assert (task.retry_exponential_backoff, task.max_retry_delay) == (2.0, RETRIES["max_retry_delay"])
+
+
 def test_the_reserved_names_are_the_dags_own(load: LoadDags) -> None:
     dag = dag_of(load(lab=cloud_file([BOTH])), "lab")
     assert set(dag.task_group.children) - {"controller_1"} == TASKS_OF_THE_DAG
 
 
-class Shape(NamedTuple):
-    """A cloud's hosts and waves, and how many hosts each wave then has."""
-
-    name: str
-    roles: list[list[str]]
-    waves: list[Any]
-    sizes: list[int]
-
-
-SHAPES = [
-    Shape("one-host", [BOTH], [1], [1]),
-    Shape("engine-only-host", [["engine"], ["api"], BOTH], [1], [1, 1]),
-    Shape("api-only-hosts", [BOTH, ["api"], ["api-cfn", "api"]], [2], [2, 1]),
-    Shape("api-cfn-only-host", [BOTH, ["api-cfn"], ["engine", "api-cfn", "api"]], [1], [1, 1, 1]),
-    Shape("engines-and-apis-apart", [["engine"], ["engine"], ["api"], ["api"], ["api"]], [1, 2], [1, 2]),
-    Shape("4-hosts-one-by-one", [BOTH] * 4, [1], [1, 1, 1, 1]),
-    Shape("4-hosts-in-waves", [BOTH] * 4, [1, 2, "50%"], [1, 2, 1]),
-    Shape("11-hosts-in-waves", [BOTH] * 11, [1, 2, "50%"], [1, 2, 6, 2]),
-    Shape("all-at-once", [BOTH] * 4, ["100%"], [4]),
-    Shape("200-hosts-one-by-one", [BOTH] * 200, [1], [1] * 200),
-    Shape("200-hosts-in-waves", [BOTH] * 200, [1, 2, "50%"], [1, 2, 100, 97]),
-]
-
-
 @pytest.fixture(params=SHAPES, ids=lambda shape: shape.name)
 def shape(request: pytest.FixtureRequest) -> Shape:
     return request.param
-
-
-def with_role(shape: Shape, *roles: str) -> list[str]:
-    """Return the task ids of the hosts with one of the roles, in the order of the file."""
-    return [f"controller_{n}" for n, host in enumerate(shape.roles, start=1) if set(roles) & set(host)]
 
 
 def waves_of(shape: Shape) -> Iterator[list[str]]:
@@ -176,19 +143,12 @@ def test_the_order_holds_for_every_shape(shape: Shape, load: LoadDags) -> None:
 def test_the_ui_can_sort_and_draw_every_shape(shape: Shape, load: LoadDags) -> None:
     """The grid and the graph sort groups, not tasks: groups that wait for one another make both fail."""
     dag = dag_of(load(lab=cloud_file(shape.roles, shape.waves)), "lab")
-    stored = json.loads(json.dumps(DagSerialization.to_dict(dag)))
-    root = DagSerialization.from_dict(stored).task_group
-    groups = root.get_task_group_dict()
-    sorted_ids = [child.node_id for child in root.topological_sort(group_dict=groups)]
-    places = {node: place for place, node in enumerate(sorted_ids)}
+    places = drawn_order(dag)
     order = ["preflight", "prepare", "back_up_database", "create_vhost", "sync_database", "start_new_engines"]
     order += ["may_switch", "wait_until_drained", "retire", "verify_cloud", "delete_old_vhost"]
     assert [places[node] for node in order] == sorted(places[node] for node in order)
     for host in with_role(shape, "api", "api-cfn"):
         assert places["may_switch"] < places[host] < places["wait_until_drained"]
-    for draw in (task_group_to_dict, task_group_to_dict_grid):
-        drawn = draw(root, group_dict=groups)
-        assert {node["id"] for node in drawn["children"]} >= set(sorted_ids)
 
 
 def test_a_host_that_is_left_out_holds_nobody_up_and_a_failed_one_does(load: LoadDags) -> None:
@@ -213,13 +173,13 @@ def test_a_host_that_is_left_out_holds_nobody_up_and_a_failed_one_does(load: Loa
 
 def test_the_trigger_form(load: LoadDags) -> None:
     dag = dag_of(load(lab=cloud_file([BOTH] * 3)), "lab")
-    stored = DagSerialization.from_dict(json.loads(json.dumps(DagSerialization.to_dict(dag))))
-    assert stored.params.dump() == {
+    params = stored(dag).params
+    assert params.dump() == {
         "target_release": "27.0.1",
         "hosts": ["controller-1", "controller-2", "controller-3"],
         "delete_old_vhost": False,
     }
-    target, hosts, delete = (stored.params.get_param(name) for name in stored.params)
+    target, hosts, delete = (params.get_param(name) for name in params)
     assert target.schema["enum"] == ["25.0.2", "26.0.2", "27.0.1"]
     assert target.schema["type"] == "string"
     assert hosts.schema["examples"] == ["controller-1", "controller-2", "controller-3"]
@@ -230,9 +190,8 @@ def test_the_trigger_form(load: LoadDags) -> None:
         assert param.description
 
 
-def test_the_checks_alone_are_a_dag_that_runs_any_day(load: LoadDags) -> None:
-    load(lab=cloud_file([BOTH] * 3), bad="hosts: [")
-    bag = DagBag(dag_folder=PREFLIGHT_FILE)
+def test_the_checks_alone_are_a_dag_that_runs_any_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bag = loader("heat_preflight.py", tmp_path, monkeypatch)(lab=cloud_file([BOTH] * 3), bad="hosts: [")
     assert bag.import_errors == {}
     assert set(bag.dags) == {"heat_preflight__lab", "heat_preflight__bad"}
     dag = bag.dags["heat_preflight__lab"]

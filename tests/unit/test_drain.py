@@ -365,6 +365,19 @@ def test_but_only_if_the_database_agrees(deserted, database):
 
 
 @pytest.mark.parametrize("deserted", DESERTED.values(), ids=DESERTED.keys())
+def test_where_no_new_engine_is_either_nobody_works_on_what_is_in_progress(deserted):
+    nobody = replace(deserted.broker, new_engines=frozenset())
+    quiet = replace(deserted, broker=nobody)
+    assert watched(quiet).drained
+    busy = replace(quiet, database=Database(stacks=(stack("s1"), stack("s2")), held=()))
+    watch = watched(busy, stranded=("s2",))
+    assert not watch.drained
+    assert set(watch.left) == {"s1"}
+    watch.observe(quiet)
+    assert watch.drained
+
+
+@pytest.mark.parametrize("deserted", DESERTED.values(), ids=DESERTED.keys())
 def test_the_first_look_at_rabbitmq_counts_not_the_first_try(deserted):
     assert watched(replace(deserted, broker=Unread("down")), deserted).drained
     assert not watched(READING, deserted).drained
@@ -383,6 +396,30 @@ def test_work_left_behind_in_a_deserted_vhost_is_an_error():
     watch = watched(left)
     assert not watch.drained
     assert watch.verdict.errors
+
+
+def test_without_a_new_side_every_engine_is_an_old_one():
+    alone = replace(BROKER, new_engines=frozenset())
+    unknown = replace(READING, broker=alone, database=Database(stacks=(), held=(held(UNKNOWN),)))
+    assert not watched(*[unknown] * 5).drained
+    assert watched(*[replace(READING, broker=alone)] * 4).drained
+
+
+def test_what_is_cut_off_is_in_progress_since_t0_or_held_by_an_old_engine():
+    begun = reading(stacks=(stack("s1"), stack("stranded")), held=(held(stack_id="s1"), held(stack_id="s2")))
+    watch = watched(begun, begun, stranded=("stranded",))
+    assert watch.left == {
+        "s1": "stack 'name-s1' (s1, project admin, CREATE, age 0:00:42)",
+        "s2": "stack 'name-s2' (s2, project admin)",
+    }
+    watch.observe(READING)
+    assert watch.left == {}
+
+
+@pytest.mark.parametrize("part", ["broker", "database"])
+def test_what_is_cut_off_cannot_be_told_from_half_a_reading(part):
+    assert DrainWatch(readings=3).left is None
+    assert watched(READING, READING, replace(READING, **{part: Unread("down")})).left is None
 
 
 def test_nothing_is_drained_before_the_first_reading():

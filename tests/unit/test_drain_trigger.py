@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import pytest
 from airflow.sdk.exceptions import AirflowException
 
 from heat_upgrade.drain import Broker, Database, Unread
+from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
 from heat_upgrade.triggers import drain as module
 from heat_upgrade.triggers.drain import OldEnginesDrainedTrigger
 from tests.unit.test_drain import BROKER, DEAD, held, queue, reading, stack, swap
@@ -152,6 +154,21 @@ def test_a_timeout_names_what_is_in_the_way(reads):
     assert event["status"] == "timed out"
     for text in ("within 0 s", "'engine_worker'", "name-s1", "project admin", "age 0:00:05", "name-s2", DEAD):
         assert text in event["message"]
+    assert set(event["stacks"]) == {"s1", "s2"}
+    assert len(event["reasons"]) == 3
+
+
+def test_what_is_left_cannot_be_told_without_a_whole_reading(reads):
+    reads(databases=[AirflowException("401")])
+    assert outcome(trigger(timeout=0.05))["stacks"] is None
+
+
+def test_no_vhost_of_the_new_release_has_no_engines():
+    hook = mock.create_autospec(RabbitMQManagementHook, instance=True)
+    hook.vhost_exists.side_effect = lambda vhost: vhost == "heat"
+    hook.queues.return_value = hook.connections.return_value = hook.expiring_policies.return_value = []
+    assert module.read_broker(hook, "heat", "heat_26").new_engines == frozenset()
+    hook.engine_ids.assert_not_called()
 
 
 def test_a_restart_does_not_prolong_the_wait(reads):

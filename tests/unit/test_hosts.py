@@ -38,6 +38,7 @@ def test_everything_that_look_reports_is_read() -> None:
             f"installed/{NEW}": "",
             f"vhost/{OLD}": "",
             "heat_host": "c1",
+            "stopped": NEW,
         },
     )
     assert found.heat_host == "c1"
@@ -45,6 +46,21 @@ def test_everything_that_look_reports_is_read() -> None:
     assert found.installed == {OLD: OLD, NEW: ""}
     assert found.vhosts == {OLD: "/"}, "the default"
     assert found.running == {OLD}
+    assert found.stopped == NEW
+    assert found.idle, "no API runs"
+
+
+@pytest.mark.parametrize(
+    ("services", "upgraded"),
+    [
+        ({"engine_new": "active", "api_new": "active"}, True),
+        ({"engine_new": "active", "engine_old": "stopping", "api_new": "active"}, False),
+        ({"engine_new": "active"}, False),
+        ({}, False),
+    ],
+)
+def test_a_host_is_upgraded_when_all_of_it_runs_on_the_target_alone(services: dict[str, str], upgraded: bool) -> None:
+    assert state(**services).upgraded(NEW) is upgraded
 
 
 @pytest.mark.parametrize(

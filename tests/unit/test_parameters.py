@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from heat_upgrade.cloud import Cloud
-from heat_upgrade.parameters import ParameterError, RunParameters
+from heat_upgrade.parameters import COLD, ParameterError, RunParameters
 from tests.unit.clouds.broken import edited
 
 CLOUD = Cloud.model_validate({**edited({}), "name": "lab"})
@@ -35,6 +35,10 @@ def hosts(value: Any) -> dict[str, Any]:
 
 def delete(value: Any) -> dict[str, Any]:
     return {"target_release": "26.0.2", "delete_old_vhost": value}
+
+
+def drain(value: Any) -> dict[str, Any]:
+    return {"target_release": "26.0.2", "drain": value}
 
 
 KNOWN = "one of 25.0.2, 26.0.2, 27.0.1"
@@ -83,6 +87,39 @@ BROKEN = [
         "leave it out",
     ),
 ]
+
+
+MINUTES = "minutes from 0 to 10080"
+BROKEN_COLD = [
+    Broken("wait as a text", drain("30"), "drain", "'30'", MINUTES, "write for example 30"),
+    Broken("wait as a boolean", drain(True), "drain", "true", MINUTES, "or leave it empty"),
+    Broken("wait below nothing", drain(-1), "drain", "-1", MINUTES, "write for example 30"),
+    Broken("wait for ever", drain(10081), "drain", "10081", MINUTES, "write for example 30"),
+    Broken("wait for no number", drain(float("nan")), "drain", "nan", MINUTES, "write for example 30"),
+    Broken(
+        "hosts of a cold upgrade",
+        {"target_release": "26.0.2", "hosts": ["controller-1"]},
+        "parameters",
+        "the unknown parameter 'hosts'",
+        "only target_release, drain, delete_old_vhost",
+        "leave it out",
+    ),
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN_COLD, ids=lambda broken: broken.id)
+def test_a_mistake_in_a_cold_upgrades_parameters_is_told_too(broken: Broken) -> None:
+    with pytest.raises(ParameterError) as caught:
+        RunParameters.parse(broken.params, CLOUD, COLD)
+    (problem,) = caught.value.problems
+    assert (problem.where, problem.value, problem.expected) == (broken.where, broken.value, broken.expected)
+    assert broken.todo in problem.todo
+
+
+@pytest.mark.parametrize(("given", "minutes"), [({}, 0.0), ({"drain": None}, 0.0), ({"drain": 0.5}, 0.5)])
+def test_a_cold_upgrade_is_of_all_hosts_and_may_bound_its_wait(given: dict[str, Any], minutes: float) -> None:
+    found = RunParameters.parse({"target_release": "26.0.2", **given}, CLOUD, COLD)
+    assert found == RunParameters("26.0.2", EVERYONE, drain=minutes)
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.id)

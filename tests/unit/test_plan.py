@@ -40,6 +40,16 @@ def test_what_runs_decides_the_source(target: str, releases: tuple[str, ...], so
     assert move == Move(source=CLOUD.release(source), target=CLOUD.release(target), going_back=back)
 
 
+@pytest.mark.parametrize(("target", "source"), [(OLD, NEW), (NEW, NEWEST), (NEWEST, NEW)])
+def test_what_a_cold_upgrade_has_stopped_comes_back_from_what_was_to_follow_it(target: str, source: str) -> None:
+    move = plan_move(CLOUD, target, running(target, target, target), stopped=True)
+    assert move == Move(CLOUD.release(source), CLOUD.release(target), going_back=True)
+
+
+def test_what_a_cold_upgrade_has_stopped_is_gone_on_from() -> None:
+    assert plan_move(CLOUD, NEW, running(OLD, OLD, OLD), stopped=False) == Move(CLOUD.release(OLD), CLOUD.release(NEW))
+
+
 REFUSED = [
     # id, target, what runs; value, expectation, next step
     (

@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from heat_upgrade.drain import Unread
-from heat_upgrade.preflight.check import Unasked, failed, failures, judge, passed, read, skipped, table, warned
+from heat_upgrade.exceptions import MayPass, UpgradeError
+from heat_upgrade.preflight.check import (
+    Away,
+    Unasked,
+    failed,
+    failures,
+    judge,
+    may_pass,
+    passed,
+    read,
+    skipped,
+    table,
+    warned,
+)
 
 GROUPS = {
     "controller-1": [passed("SSH", "as heat@10.0.0.11:22"), failed("disk", "90 MiB free for /opt, expected 0.5 GiB")],
@@ -43,3 +56,17 @@ def test_what_cannot_be_read_fails_and_what_was_not_asked_is_skipped() -> None:
     assert judge("size", 7, lambda name, size: passed(name, f"{size} KiB")) == passed("size", "7 KiB")
     assert judge("size", read(broken), passed) == failed("size", "away, start it")
     assert judge("size", Unasked("it is away"), passed) == skipped("size", "it is away")
+
+
+def test_a_run_is_tried_again_if_all_that_failed_may_pass_by_itself() -> None:
+    def away() -> int:
+        raise MayPass("connection refused")
+
+    def refused() -> int:
+        raise UpgradeError("wrong password")
+
+    assert read(away) == Away("connection refused")
+    assert read(refused) == Unread("wrong password")
+    fine, passing, final = passed("a", "1"), judge("b", read(away), passed), judge("c", read(refused), passed)
+    assert may_pass({"host": [fine, passing]})
+    assert not may_pass({"host": [fine, passing], "RabbitMQ": [final]})

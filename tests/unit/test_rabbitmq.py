@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
 from heat_upgrade.hooks import rabbitmq
 from heat_upgrade.hooks.rabbitmq import Policy, RabbitMQManagementError, RabbitMQManagementHook
@@ -149,19 +150,22 @@ def test_an_answer_that_cannot_be_relied_on_is_an_error(broker, hook, answers, e
 
 
 @pytest.mark.parametrize(
-    ("status", "next_step"),
+    ("status", "next_step", "passes"),
     [
-        (401, "check login and password of the connection, and that 'operator' is an administrator"),
-        (404, "check that the vhost exists"),
-        (500, "check the server's log"),
+        (401, "check login and password of the connection, and that 'operator' is an administrator", False),
+        (403, "expected success", False),
+        (404, "check that the vhost exists", False),
+        (500, "check the server's log", True),
+        (503, "check the server's log", True),
     ],
 )
-def test_an_error_carries_its_status_and_the_next_step(broker, hook, status, next_step):
+def test_an_error_carries_its_status_the_next_step_and_whether_it_may_pass(broker, hook, status, next_step, passes):
     broker.answers[PLAIN] = (status, "{}")
     with pytest.raises(RabbitMQManagementError, match=str(status)) as caught:
         hook.queues("heat")
     assert caught.value.status == status
     assert next_step in str(caught.value)
+    assert isinstance(caught.value, AirflowFailException) != passes
 
 
 @pytest.mark.parametrize("tags", ["administrator", "monitoring,policymaker", ["monitoring"]])

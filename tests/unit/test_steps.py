@@ -37,6 +37,8 @@ def every_step(**edits: object) -> list[Step]:
         steps.check_engine(target, "42"),
         steps.stop_engine(source),
         steps.switch_api(source, target),
+        steps.stop_api(source),
+        steps.start_api(target),
         steps.leave_rotation(target, "api"),
         steps.rejoin_rotation(target, "api"),
     ]
@@ -128,16 +130,28 @@ def test_the_new_configuration_gets_a_health_check_file_whatever_the_rotation() 
 def test_an_api_is_asked_where_it_listens(address: str, listens: str, url: str) -> None:
     source, target = (deployment(release, services__api__address=address) for release in (OLD, NEW))
     assert steps.prepare(source, target).settings["API_ADDRESS"] == listens
-    assert steps.switch_api(source, target).settings["APIS"] == f"heat-api-{OLD},heat-api-{NEW},{url}"
+    assert steps.switch_api(source, target).settings["APIS"] == f"heat-api-{NEW},{url}"
     assert steps.leave_rotation(target, "api").settings["URLS"] == f"{url}healthcheck"
 
 
 def test_both_apis_of_a_host_are_switched() -> None:
     source, target = deployment(OLD, "edge.example"), deployment(NEW, "edge.example")
-    assert steps.switch_api(source, target).settings["APIS"].split() == [
-        f"heat-api-cfn-{OLD},heat-api-cfn-{NEW},http://127.0.0.1:8000/",
-        f"heat-api-{OLD},heat-api-{NEW},http://[fd00::13]:8004/",
+    switch = steps.switch_api(source, target).settings
+    assert switch["OLD_UNITS"].split() == [f"heat-api-cfn-{OLD}", f"heat-api-{OLD}"]
+    assert switch["APIS"].split() == [
+        f"heat-api-cfn-{NEW},http://127.0.0.1:8000/",
+        f"heat-api-{NEW},http://[fd00::13]:8004/",
     ]
+    assert steps.stop_api(source).settings["OLD_UNITS"] == switch["OLD_UNITS"]
+    assert steps.start_api(target).settings["APIS"] == switch["APIS"]
+
+
+def test_only_a_step_that_leaves_nothing_running_leaves_word() -> None:
+    source, target = deployment(OLD), deployment(NEW)
+    assert steps.stop_api(source).settings["STOPPED"] == OLD
+    assert steps.stop_engine(source, outage=True).settings["STOPPED"] == OLD
+    for step in (steps.stop_engine(source), steps.switch_api(source, target), steps.start_api(target)):
+        assert "STOPPED" not in step.settings
 
 
 @pytest.mark.parametrize(

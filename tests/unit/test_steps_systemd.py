@@ -161,6 +161,31 @@ def test_a_service_is_disabled_before_it_is_stopped(host: Host) -> None:
     assert host.state(f"heat-engine-{OLD}", "enabled") == "no"
 
 
+def word(host: Host) -> str:
+    """Return which release a host says that a cold upgrade has stopped."""
+    done = host.run(steps.look(host.cloud, host.cloud.host("controller-1")))
+    return remote.results(done.stdout.decode().splitlines())["stopped"]
+
+
+@pytest.mark.parametrize("role", ["engine", "api"])
+def test_a_stop_that_leaves_nothing_running_leaves_word_until_the_next_start(host: Host, role: str) -> None:
+    source = host.deployment(OLD)
+    stop = steps.stop_api(source) if role == "api" else steps.stop_engine(source, outage=True)
+    host.unit(f"heat-{role}-{OLD}", ActiveState="inactive")
+    assert host.run(stop).returncode == 0
+    assert word(host) == "", "it was stopped before, and another release runs perhaps"
+    (host.root / f"heat-{role}-{OLD}" / "ActiveState").write_text("active\n")
+    assert host.run(stop).returncode == 0
+    assert word(host) == OLD
+    assert host.state(f"heat-{role}-{OLD}", "ActiveState") == "inactive"
+    config = Path(host.deployment(NEW).config)
+    config.parent.mkdir(parents=True)
+    config.write_text("[DEFAULT]\nhost = c1\n")
+    host.unit(f"heat-engine-{NEW}")
+    assert host.run(steps.start_engine(host.deployment(NEW))).returncode == 0
+    assert word(host) == ""
+
+
 def test_a_service_that_is_not_installed_needs_no_stop(host: Host) -> None:
     assert host.run(steps.stop_engine(host.deployment(OLD))).returncode == 0
     assert host.calls() == []

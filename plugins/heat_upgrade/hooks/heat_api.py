@@ -8,9 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.sdk import BaseHook
-from airflow.sdk.exceptions import AirflowException
 
-from heat_upgrade.exceptions import UpgradeError
+from heat_upgrade.exceptions import MayPass, UpgradeError
 
 if TYPE_CHECKING:
     from keystoneauth1.adapter import Adapter
@@ -79,16 +78,20 @@ class HeatApiHook(BaseHook):
         Ask one API, past the load balancer, which releases answer: its own and that of an engine behind it.
 
         :param url: the API's root as reachable from here
-        :raises AirflowException: when it doesn't answer as Heat would; may pass by itself
+        :raises UpgradeError: when the login is refused
+        :raises MayPass: when it doesn't answer as Heat would
         """
-        from keystoneauth1.exceptions import ClientException
+        from keystoneauth1.exceptions import ClientException, Forbidden, Unauthorized
 
         try:
             # Relative to an endpoint of our own: the catalogue would lead through the load balancer.
-            answer = self.heat.session.get(f"{url}/v1/{self.project}/build_info", timeout=90).json()
+            build_info = f"{url}/v1/{self.project}/build_info"
+            # Nor through a proxy of the environment's: the URL may be this machine's end of a tunnel.
+            answer = self.heat.session.get(build_info, timeout=90, proxies={"http": "", "https": ""}).json()
             return BuildInfo(answer["api"]["revision"], answer["engine"]["revision"])
         except (ClientException, ValueError, KeyError) as error:
-            raise AirflowException(
+            kind = UpgradeError if isinstance(error, Unauthorized | Forbidden) else MayPass
+            raise kind(
                 f"build_info at {url} failed ({type(error).__name__}: {error}), expected the API's and an engine's "
                 f"release: check the Airflow connection {self.conn_id!r} and the API's log, then clear this task"
             ) from error
@@ -100,8 +103,9 @@ class HeatApiHook(BaseHook):
         :param timeout: seconds for each of the two
         :return: the stack's name
         :raises UpgradeError: when it doesn't complete
+        :raises MayPass: when Heat or Keystone don't answer
         """
-        from keystoneauth1.exceptions import ClientException
+        from keystoneauth1.exceptions import ClientException, HttpServerError, RetriableConnectionFailure
 
         name = f"heat-upgrade-smoke-{uuid.uuid4().hex[:8]}"
         try:
@@ -111,7 +115,8 @@ class HeatApiHook(BaseHook):
             self.heat.delete(path)
             self._wait_for(path, "DELETE_COMPLETE", timeout)
         except (ClientException, TimeoutError) as error:
-            raise UpgradeError(
+            passes = isinstance(error, HttpServerError | RetriableConnectionFailure)
+            raise (MayPass if passes else UpgradeError)(
                 f"the smoke stack {name} failed ({error}), expected CREATE_COMPLETE and then its deletion within "
                 f"{timeout:.0f} s each: see the stack's events and the new engines' logs, delete it, clear this task"
             ) from error

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import MySQLdb  # type: ignore[import-untyped]
 from airflow.providers.mysql.hooks.mysql import MySqlHook
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowFailException
 
 from heat_upgrade.drain import HeldRow, StackRow
+from heat_upgrade.exceptions import MayPass
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 _CONNECT_TIMEOUT = 5
 _READ_TIMEOUT = 10
 _NO_SUCH_TABLE = 1146
+# The server's codes for a wrong login, database or right; what it says while it starts or is busy is none of them.
+_REFUSALS = {1044, 1045, 1049, 1142, 1143, 1698}
 
 # Heat writes times in UTC, whatever the server's time zone is.
 _STACK = """
@@ -81,8 +84,12 @@ class EventRow(NamedTuple):
     time: datetime
 
 
-class HeatDatabaseError(AirflowException):
+class HeatDatabaseError(MayPass):
     """Raised when Heat's database can't be read."""
+
+
+class HeatDatabaseRefusedError(HeatDatabaseError, AirflowFailException):
+    """Raised when Heat's database refuses the account, or isn't there: it would do so again."""
 
 
 class HeatDatabaseHook(MySqlHook):
@@ -154,7 +161,8 @@ class HeatDatabaseHook(MySqlHook):
                 return list(cursor.fetchall())
         except MySQLdb.Error as error:
             connection = self.connection
-            raise HeatDatabaseError(
+            kind = HeatDatabaseRefusedError if error.args and error.args[0] in _REFUSALS else HeatDatabaseError
+            raise kind(
                 f"Heat's database {connection.schema!r} at {connection.host}:{connection.port or 3306} can't be read "
                 f"({type(error).__name__}: {', '.join(map(str, error.args))}): check that the server runs, and host, "
                 f"port, schema, login and password of Airflow connection {self.get_conn_id()!r}"

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from copy import copy
 from typing import TYPE_CHECKING
 
 import paramiko
 from airflow.providers.ssh.hooks.ssh import SSHHook
 
-from heat_upgrade import remote
-from heat_upgrade.exceptions import HostUnreachable, RemoteStepError
+from heat_upgrade.exceptions import HostRefused, HostUnreachable, JobCutOff, RemoteStepError
+from heat_upgrade.hooks.running import RunningCommand, Told
+from heat_upgrade.remote import LOST, STOPPED, Outcome
 from heat_upgrade.steps import reachable
 
 if TYPE_CHECKING:
-    from heat_upgrade.remote import Step
+    from heat_upgrade.remote import Job, Step
 
 # What paramiko reports when a connection ends before the command did.
 NO_EXIT_STATUS = -1
+CUT_OFF = {
+    LOST: "the job has ended without a status (killed, or the host was restarted)",
+    STOPPED: "the job was stopped, with the task that waited for it",
+}
+# Seconds that ending a job may take; Airflow gives a trigger 30 for it.
+STOP_PATIENCE = 25
+# Seconds after which a host that doesn't answer any more counts as gone; by itself TCP waits for a quarter of an hour.
+DEAD_PEER = 60
+FINAL = (paramiko.AuthenticationException, paramiko.BadHostKeyException, FileNotFoundError, PermissionError)
+# What paramiko has no exceptions of its own for.
+PASSING_TEXTS = ("transport shut down", "Authentication timeout")
+FINAL_TEXTS = ("not found in known_hosts", "No authentication methods available", "Incompatible ssh")
 
 
 class HeatHostHook(SSHHook):
@@ -34,12 +50,28 @@ class HeatHostHook(SSHHook):
 
     def __init__(self, *, ssh_conn_id: str, address: str, port: int = 22, host_key: str | None, name: str) -> None:
         super().__init__(ssh_conn_id=ssh_conn_id, remote_host=address, port=port, conn_timeout=20)
+        # Not three times: a wrong key stays wrong, and for the rest the task's own retries wait longer each time.
+        self.conn_retry_attempts = 1
         self.name = name
         if host_key:
             kind, encoded = host_key.split()[:2]
             self.host_key = self._host_key_mappings[kind](data=b64decode(encoded))
             # A key in the cloud file is checked, whatever the connection says of other hosts.
             self.no_host_key_check = self.allow_host_key_change = False
+
+    def get_conn(self) -> paramiko.SSHClient:
+        """
+        Connect, unless that has been done.
+
+        :raises HostRefused: when the host is another one, or doesn't accept the login
+        :raises HostUnreachable: when it can't be reached
+        """
+        try:
+            client = super().get_conn()
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise self._unreachable(error) from error
+        notice_a_dead_peer(client)
+        return client
 
     def run_step(self, step: Step, *, silence: float = 900) -> dict[str, str]:
         """
@@ -48,24 +80,94 @@ class HeatHostHook(SSHHook):
         :param step: what to run
         :param silence: seconds without a line of output after which the connection counts as broken
         :raises HostUnreachable: when the host can't be reached or the connection breaks off
+        :raises HostRefused: when the host doesn't accept the login, or has another key
         :raises RemoteStepError: when the step ends with another status than 0
         """
         try:
             status, lines, complaints = self._run(step, silence)
         except (OSError, EOFError, paramiko.SSHException) as broken:
-            raise HostUnreachable(
-                f"{self.name}: SSH to {self.username}@{self.remote_host}:{self.port} failed "
-                f"({type(broken).__name__}: {broken}), expected a session: check the host, its sshd and host key, "
-                f"and the Airflow connection {self.ssh_conn_id!r}; then clear this task"
-            ) from broken
+            raise self._unreachable(broken) from broken
+        return judge(self.name, self._outcome(step.name, status, lines, complaints))
+
+    def _unreachable(self, error: Exception) -> HostRefused | HostUnreachable:
+        kind = HostRefused if is_final(error) else HostUnreachable
+        return kind(
+            f"{self.name}: SSH to {self.username}@{self.remote_host}:{self.port} failed "
+            f"({type(error).__name__}: {error}), expected a session: check the host, its sshd and host key, "
+            f"and the Airflow connection {self.ssh_conn_id!r}; then clear this task"
+        )
+
+    @contextmanager
+    def started(self, step: Step) -> Iterator[RunningCommand]:
+        """
+        Start a step as a job of its own, unless it runs already, and follow it for a while; it goes on by itself.
+
+        :param step: what to do
+        :raises HostUnreachable: when the host can't be reached or the connection breaks off
+        """
+        with self._command(step.start_command, step.bundle) as running:
+            yield running
+
+    @contextmanager
+    def followed(self, job: Job, told: Told) -> Iterator[RunningCommand]:
+        """
+        Follow a job that was started, from the beginning of its output.
+
+        :param job: the job
+        :param told: how much of its output is in the log by now
+        :raises HostUnreachable: when the host can't be reached or the connection breaks off
+        """
+        with self._command(job.follow_command) as running:
+            running.told = told
+            yield running
+
+    def outcome(self, job: Job, running: RunningCommand) -> Outcome:
+        """
+        Return how a job ended.
+
+        :param job: the job
+        :param running: what followed it, which is over
+        :raises HostUnreachable: when the connection broke off before the job ended
+        """
+        return self._outcome(job.step, running.status, running.lines, running.complaints)
+
+    def stop_job(self, job: Job) -> None:
+        """
+        End a job and all that it has started.
+
+        :param job: the job
+        :raises HostUnreachable: when the host can't be reached
+        """
+        # A connection of its own: this may interrupt what uses the other one.
+        other = copy(self)
+        other.client = None
+        vars(other).pop("host_proxy", None)
+        deadline = time.monotonic() + STOP_PATIENCE
+        with other._command(job.stop_command) as running:
+            while not running.read() and time.monotonic() < deadline:
+                time.sleep(0.1)
+        self.log.info("%s: %s", self.name, " / ".join(running.lines + running.complaints) or f"job {job.id} is ending")
+
+    def _outcome(self, name: str, status: int, lines: list[str], complaints: list[str]) -> Outcome:
         if status == NO_EXIT_STATUS:
             raise HostUnreachable(
-                f"{self.name}: the SSH connection broke off while step {step.name} ran, expected it to last: "
+                f"{self.name}: the SSH connection broke off while step {name} ran, expected it to last: "
                 "the step may still go on there and the next try waits for it; clear this task"
             )
-        if status:
-            raise RemoteStepError(f"{self.name}: {remote.error(step.name, status, complaints)}")
-        return remote.results(lines)
+        return Outcome.of(name, status, lines, complaints)
+
+    @contextmanager
+    def _command(self, command: str, given: bytes = b"") -> Iterator[RunningCommand]:
+        try:
+            with self.get_conn() as client:
+                stdin, stdout, _ = client.exec_command(command, timeout=self.conn_timeout)
+                # A command that has ended by now leaves it unread; its status says why, or that the connection broke.
+                with suppress(OSError):
+                    stdin.write(given)
+                    stdin.channel.shutdown_write()
+                yield RunningCommand(stdout.channel)
+        except (OSError, EOFError, paramiko.SSHException) as broken:
+            raise self._unreachable(broken) from broken
 
     def _run(self, step: Step, silence: float) -> tuple[int, list[str], list[str]]:
         with self.get_conn() as client:
@@ -103,3 +205,46 @@ class HeatHostHook(SSHHook):
         """
         with self.get_tunnel(remote_port=port, remote_host=reachable(address)) as tunnel:
             yield f"http://127.0.0.1:{tunnel.local_bind_port}"
+
+
+def judge(name: str, outcome: Outcome) -> dict[str, str]:
+    """
+    Return what a step reported, if it ended well.
+
+    :param name: the host's name, for messages
+    :param outcome: how it ended
+    :raises JobCutOff: when it was a job that has ended without a status
+    :raises RemoteStepError: when it ended with another status than 0
+    """
+    if outcome.cut_off:
+        raise JobCutOff(
+            f"{name}: {CUT_OFF[outcome.cut_off]}, expected it to end by itself: the next try starts it anew; should "
+            "that not help, see to the host, then clear this task"
+        )
+    if outcome.status:
+        raise RemoteStepError(f"{name}: {outcome.error}")
+    return outcome.results
+
+
+def is_final(error: Exception) -> bool:
+    """
+    Say whether another try to connect would fail as well.
+
+    :param error: what connecting raised
+    """
+    said = str(error)
+    if any(text in said for text in PASSING_TEXTS):
+        return False
+    return isinstance(error, FINAL) or any(text in said for text in FINAL_TEXTS)
+
+
+def notice_a_dead_peer(client: paramiko.SSHClient) -> None:
+    """
+    Let a connection break when its other end is gone without a word, as after a power cut.
+
+    :param client: a client that is connected
+    """
+    transport = client.get_transport()
+    # The keep-alive of the SSH connection gives TCP something that has to be acknowledged.
+    if transport and isinstance(transport.sock, socket.socket):
+        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_PEER * 1000)

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import requests
 from airflow.sdk import BaseHook
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowFailException
 from requests.auth import HTTPBasicAuth
 
 from heat_upgrade.drain import (
@@ -23,12 +23,15 @@ from heat_upgrade.drain import (
     carries_work,
     engine_of,
 )
+from heat_upgrade.exceptions import MayPass, UpgradeError
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
 # Seconds to connect, and between two pieces of an answer.
 _TIMEOUT = (5, 10)
+# A vhost that isn't there is one: who asks whether it is there takes it for an answer.
+_REFUSALS = {400, 401, 403, 404, 405}
 _EXPIRING_SETTINGS = ("message-ttl", "expires")
 _EXPIRING_ARGUMENTS = ("x-message-ttl", "x-expires")
 # Without one of these RabbitMQ answers 200 and leaves out what other users do.
@@ -37,7 +40,7 @@ _SEES_ALL = {"administrator", "monitoring"}
 Row = dict[str, Any]
 
 
-class RabbitMQManagementError(AirflowException):
+class RabbitMQManagementError(MayPass):
     """
     Raised when the management API doesn't answer, or not in a way that can be relied on.
 
@@ -48,6 +51,10 @@ class RabbitMQManagementError(AirflowException):
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+
+
+class RabbitMQRefusedError(RabbitMQManagementError, AirflowFailException):
+    """Raised when the management API refuses what it is asked for: it would do so again."""
 
 
 @dataclass(frozen=True)
@@ -358,7 +365,7 @@ class RabbitMQManagementHook(BaseHook):
         connection = self._connection
         schema, host = connection.schema or "http", connection.host or ""
         if schema not in ("http", "https") or not re.fullmatch(r"[A-Za-z0-9.:_-]+", host):
-            raise AirflowException(
+            raise UpgradeError(
                 f"Airflow connection {self.rabbitmq_conn_id!r} has schema {schema!r} and a host that can't be used, "
                 "expected http or https, and a name or an IP address: mend the connection"
             )
@@ -384,7 +391,8 @@ class RabbitMQManagementHook(BaseHook):
 
     def _error(self, text: str, status: int | None = None) -> RabbitMQManagementError:
         where = f"RabbitMQ's management API at {self._address} (Airflow connection {self.rabbitmq_conn_id!r})"
-        return RabbitMQManagementError(f"{where} {text}", status)
+        kind = RabbitMQRefusedError if status in _REFUSALS else RabbitMQManagementError
+        return kind(f"{where} {text}", status)
 
     def _rows(self, path: str, *fields: str) -> list[Row]:
         rows = self._call("GET", path)
@@ -405,7 +413,8 @@ class RabbitMQManagementHook(BaseHook):
         if not self._rights & _SEES_ALL:
             raise self._error(
                 f"gives user {self._connection.login!r} the tags {sorted(self._rights)}, expected 'administrator', "
-                "as others don't see every client: set the tag, or use another user"
+                "as others don't see every client: set the tag, or use another user",
+                requests.codes.forbidden,
             )
 
     @cached_property

@@ -12,6 +12,7 @@ from heat_upgrade.operators.base import CloudOperator, HostOperator, Plan
 
 if TYPE_CHECKING:
     from heat_upgrade.cloud import Cloud, Host
+    from heat_upgrade.remote import Step
 
 
 class MaySwitchOperator(CloudOperator):
@@ -50,10 +51,29 @@ class SwitchApiOperator(HostOperator):
 
     def upgrade(self, plan: Plan) -> None:
         """Run the step and ask the API, past the load balancer, which release answers."""
-        step = steps.switch_api(self.source(plan), self.target(plan))
-        hosts.hook_for(self.cloud, self.host).run_step(step)
+        hosts.hook_for(self.cloud, self.host).run_step(self.step(plan))
         if "api" in self.host.api_roles:
             check_release(self.cloud, self.host, plan)
+
+    def step(self, plan: Plan) -> Step:
+        """Return the step that brings the target's APIs."""
+        return steps.switch_api(self.source(plan), self.target(plan))
+
+
+class StopApiOperator(HostOperator):
+    """Stop the source's APIs on a host; the target's, where they run already, stay."""
+
+    def upgrade(self, plan: Plan) -> None:
+        """Run the step."""
+        hosts.hook_for(self.cloud, self.host).run_step(steps.stop_api(self.source(plan)))
+
+
+class StartApiOperator(SwitchApiOperator):
+    """Start the target's APIs on a host and see them answer with the target's release."""
+
+    def step(self, plan: Plan) -> Step:
+        """Return the step that starts the target's APIs, where the source's have stopped before."""
+        return steps.start_api(self.target(plan))
 
 
 class RejoinRotationOperator(HostOperator):
@@ -73,8 +93,8 @@ def check_release(cloud: Cloud, host: Host, plan: Plan) -> None:
     :param cloud: the cloud
     :param host: one of its hosts with a heat-api
     :param plan: the run's plan
-    :raises UpgradeError: when another release than the plan's target answers
-    :raises AirflowException: when nothing answers; may pass by itself
+    :raises UpgradeError: when another release than the plan's target answers, or the login is refused
+    :raises MayPass: when nothing answers
     """
     from heat_upgrade.hooks.heat_api import HeatApiHook
 
@@ -84,7 +104,7 @@ def check_release(cloud: Cloud, host: Host, plan: Plan) -> None:
         try:
             found = HeatApiHook(cloud.connections.api).build_info(url)
         except AirflowException as error:
-            raise AirflowException(f"{host.name}: {error}") from error
+            raise type(error)(f"{host.name}: {error}") from error
     # A release that somebody else configured may not tell its name; the upgrade's own configuration always does.
     nameless = plan.going_back and found == ("unknown", "unknown")
     if found != (plan.target, plan.target) and not nameless:

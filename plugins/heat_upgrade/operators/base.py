@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
+
+from heat_upgrade.exceptions import MayPass
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -14,6 +17,10 @@ if TYPE_CHECKING:
     from heat_upgrade.cloud import Cloud, Deployment, Host
 
 PREFLIGHT = "preflight"
+DRAIN = "wait_until_drained"
+CONFIRM = "confirm_cut_off"
+# What upgrades a cloud, by the beginning of its DAG's id; one run of them all at a time.
+UPGRADES = ("heat_rolling_upgrade", "heat_cold_upgrade")
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,10 @@ class Plan:
     :param stranded: ids of stacks that were IN_PROGRESS with nobody working on them before the run
     :param delete_old_vhost: whether the source's vhost is deleted at the end
     :param going_back: whether the target is the older release, which has served here before
+    :param cold: whether nothing serves the users between the source's end and the target's start
+    :param retired: whether a cold upgrade has found every service on the target alone: there is nothing left to drain
+    :param bounded_wait: seconds after which a cold upgrade asks whether to cut off what isn't done; 0 for never
+    :param cut_off: what an operator has confirmed to cut off, stacks by id; None where nobody had to
     """
 
     source: str
@@ -35,16 +46,51 @@ class Plan:
     stranded: tuple[str, ...] = ()
     delete_old_vhost: bool = False
     going_back: bool = False
+    cold: bool = False
+    retired: bool = False
+    bounded_wait: float = 0.0
+    cut_off: Mapping[str, str] | None = None
 
     @classmethod
     def of(cls, context: Context) -> Plan:
-        """Read the plan from the run's preflight."""
+        """Read the plan from the run's preflight, and what was confirmed since."""
         saved: dict[str, Any] = context["ti"].xcom_pull(task_ids=PREFLIGHT)
+        if saved.get("bounded_wait"):
+            saved = saved | {"cut_off": context["ti"].xcom_pull(task_ids=CONFIRM)}
         return cls(**{**saved, "hosts": tuple(saved["hosts"]), "stranded": tuple(saved["stranded"])})
 
     def as_xcom(self) -> dict[str, Any]:
         """Return the plan as an XCom holds it."""
         return asdict(self) | {"hosts": list(self.hosts), "stranded": list(self.stranded)}
+
+
+def other_runs(context: Context, cloud: Cloud) -> list[str]:
+    """
+    Return the DAGs other than this task's own that have a run over the cloud; of its own Airflow runs one at a time.
+
+    :param context: the task's
+    :param cloud: the cloud
+    """
+    instance = context["ti"]
+    others = {f"{upgrade}__{cloud.name}" for upgrade in UPGRADES} - {instance.dag_id}
+    return [dag_id for dag_id in sorted(others) if instance.get_dr_count(dag_id, states=["running"])]
+
+
+def begin(context: Context, cloud: Cloud) -> Plan:
+    """
+    Return the run's plan, unless another run has taken over the cloud.
+
+    :param context: the task's
+    :param cloud: the cloud
+    :raises MayPass: while the other one runs
+    """
+    # Preflight has looked, and any run since has seen this one; but not while this one had failed and wasn't cleared.
+    if context["dag_run"].clear_number and (others := other_runs(context, cloud)):
+        raise MayPass(
+            f"{', '.join(others)} has a run in progress, expected one run over a cloud at a time: see that one to its "
+            "end, then clear this task"
+        )
+    return Plan.of(context)
 
 
 class CloudOperator(BaseOperator):
@@ -60,7 +106,7 @@ class CloudOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Do the step for the run's plan."""
-        return self.upgrade(Plan.of(context))
+        return self.upgrade(begin(context, self.cloud))
 
     def upgrade(self, plan: Plan) -> Any:
         """Do the step: look, act if needed, verify."""
@@ -81,7 +127,7 @@ class HostOperator(CloudOperator):
 
     def execute(self, context: Context) -> Any:
         """Do the step for the run's plan if the host is part of it."""
-        plan = Plan.of(context)
+        plan = begin(context, self.cloud)
         if self.host.name not in plan.hosts:
             raise AirflowSkipException(f"{self.host.name} is not among this run's hosts: {', '.join(plan.hosts)}")
         return self.upgrade(plan)

@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING
 from heat_upgrade import hosts, steps
 from heat_upgrade.drain import WORK_TOPICS
 from heat_upgrade.exceptions import UpgradeError
-from heat_upgrade.operators.base import HostOperator, Plan
+from heat_upgrade.operators.base import HostOperator, Plan, begin
+from heat_upgrade.operators.job import JobOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from heat_upgrade.cloud import Host
+    from heat_upgrade.remote import Step
 
 LISTENING_TIMEOUT = 120
 # Looks at RabbitMQ between two looks at the host, which cost more.
@@ -51,19 +55,21 @@ class StartEngineOperator(HostOperator):
         self.log.info("%s: the new engine listens on %s in vhost %s", self.host.name, queue, vhost)
 
 
-class RetireEngineOperator(HostOperator):
+class RetireEngineOperator(JobOperator, HostOperator):
     """Stop the source's engine; runs for every host of the cloud, since the last run retires them all."""
 
     def execute(self, context: Context) -> None:
         """Stop the engine, whichever hosts the run was for."""
-        self.upgrade(Plan.of(context))
+        self.upgrade(begin(context, self.cloud))
 
-    def upgrade(self, plan: Plan) -> None:
-        """Run the step; see the engine gone and no message left for nobody."""
-        hosts.hook_for(self.cloud, self.host).run_step(
-            steps.stop_engine(self.source(plan)), silence=self.cloud.services.stop_timeout + 60
-        )
-        self._refuse_leftovers(self.source(plan).vhost)
+    def work(self, plan: Plan) -> tuple[Host, Step]:
+        """Return the step; an engine that has ended, or is about to, is left at that."""
+        return self.host, steps.stop_engine(self.source(plan), outage=plan.cold)
+
+    def finish(self, plan: Plan, results: dict[str, str]) -> None:
+        """See that no message was left for nobody."""
+        if plan.cut_off is None:
+            self._refuse_leftovers(self.source(plan).vhost)
 
     def _refuse_leftovers(self, vhost: str) -> None:
         from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook

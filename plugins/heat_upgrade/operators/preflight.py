@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-from heat_upgrade.operators.base import CloudOperator
-from heat_upgrade.parameters import RunParameters
-from heat_upgrade.preflight.check import failures, table
+from heat_upgrade.exceptions import MayPass
+from heat_upgrade.operators.base import CloudOperator, other_runs
+from heat_upgrade.parameters import COLD, ROLLING, RunParameters
+from heat_upgrade.preflight.check import failures, may_pass, table
 from heat_upgrade.preflight.survey import Survey
 from heat_upgrade.problems import ProblemsError
 
@@ -34,17 +35,26 @@ class BrokenCloudOperator(BaseOperator):
 
 
 class PreflightOperator(CloudOperator):
-    """Check parameters, hosts, RabbitMQ and the database; give the later tasks their plan."""
+    """
+    Check parameters, hosts, RabbitMQ and the database; give the later tasks their plan.
+
+    :param cold: whether the run is a cold upgrade
+    """
+
+    def __init__(self, *, cold: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.cold = cold
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Make every check, show them in one table and refuse to go on if one failed."""
         try:
-            parameters = RunParameters.parse(dict(context["params"]), self.cloud)
+            parameters = RunParameters.parse(dict(context["params"]), self.cloud, COLD if self.cold else ROLLING)
         except ProblemsError as wrong:
             raise AirflowFailException(str(wrong)) from None
-        survey = Survey(self.cloud, parameters)
+        survey = Survey(self.cloud, parameters, cold=self.cold, other_runs=other_runs(context, self.cloud))
         groups = survey.groups()
         self.log.info("Preflight of %s\n%s", self.cloud.name, table(groups))
         if wrong_ones := failures(groups):
-            raise AirflowFailException("preflight failed, nothing was touched:\n" + "\n".join(wrong_ones))
+            kind = MayPass if may_pass(groups) else AirflowFailException
+            raise kind("preflight failed, nothing was touched:\n" + "\n".join(wrong_ones))
         return survey.plan().as_xcom()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from heat_upgrade import hosts, steps
+from heat_upgrade import steps
 from heat_upgrade.operators.base import HostOperator
+from heat_upgrade.operators.job import JobOperator
 
 if TYPE_CHECKING:
+    from heat_upgrade.cloud import Host
     from heat_upgrade.operators.base import Plan
+    from heat_upgrade.remote import Step
 
 
-class PrepareHostOperator(HostOperator):
+class PrepareHostOperator(JobOperator, HostOperator):
     """Give a host the target's venv, configuration and services; touch no service."""
 
-    def upgrade(self, plan: Plan) -> None:
-        """Run the step; what is there already is left as it is."""
-        step = steps.prepare(self.source(plan), self.target(plan), keep_config=plan.going_back)
-        hosts.hook_for(self.cloud, self.host).run_step(step)
+    def work(self, plan: Plan) -> tuple[Host, Step]:
+        """Return the step; what is there already is left as it is."""
+        return self.host, steps.prepare(self.source(plan), self.target(plan), keep_config=plan.going_back)

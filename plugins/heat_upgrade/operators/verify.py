@@ -37,6 +37,7 @@ class VerifyCloudOperator(CloudOperator):
         for host in self.cloud.hosts_with("api"):
             check_release(self.cloud, host, plan)
         name = HeatApiHook(self.cloud.connections.api).run_smoke_stack()
+        self._name_cut_off(plan)
         self.log.info("%s: every service on %s; the smoke stack %s was complete", self.cloud.name, plan.target, name)
 
     def _services(self, plan: Plan, states: dict[str, HostState]) -> Iterator[str]:
@@ -68,6 +69,9 @@ class VerifyCloudOperator(CloudOperator):
         vhost = self.cloud.release(plan.source).vhost
         for queue in rabbitmq.queues(vhost) if rabbitmq.vhost_exists(vhost) else []:
             if queue.name in WORK_TOPICS and queue.messages:
+                if plan.retired or plan.cut_off is not None:
+                    self.log.warning("%s in the old vhost %s is cut off: nobody reads it any more", queue, vhost)
+                    continue
                 yield (
                     f"{queue} in the old vhost {vhost} is not empty, expected no message: start an old engine again, "
                     "let it work them off, then clear wait_until_drained"
@@ -80,9 +84,26 @@ class VerifyCloudOperator(CloudOperator):
         rabbitmq = RabbitMQManagementHook(self.cloud.connections.rabbitmq)
         live = rabbitmq.live_engine_ids(self.cloud.release(plan.target).vhost)
         database = HeatDatabaseHook(self.cloud.connections.database)
-        for stack in database.stranded_stacks(live, STRANDED_AFTER):
-            if stack.id not in plan.stranded:
+        cut_off = set(plan.cut_off or ())
+        for stack in database.stranded_stacks(live, STRANDED_AFTER):  # parents come before their children
+            if stack.id in cut_off or stack.owner_id in cut_off:
+                cut_off.add(stack.id)
+            elif stack.id not in plan.stranded:
                 yield (
                     f"{stack} is stranded: nobody works on it and it isn't done, expected none: update it through the "
                     "API, which takes it up again"
                 )
+
+    def _name_cut_off(self, plan: Plan) -> None:
+        from heat_upgrade.hooks.heat_database import HeatDatabaseHook
+
+        if not plan.cut_off:
+            return
+        found = HeatDatabaseHook(self.cloud.connections.database).stacks_in_progress()
+        if left := [str(stack) for stack in found if stack.id in plan.cut_off or stack.owner_id in plan.cut_off]:
+            self.log.warning(
+                "Cut off, as was confirmed, and in progress with nobody working on it:\n%s\n"
+                "Update each through the API (openstack stack update --existing), or by heat_stranded_stacks__%s",
+                "\n".join(left),
+                self.cloud.name,
+            )

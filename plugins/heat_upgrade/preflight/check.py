@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
+from airflow.sdk.exceptions import AirflowFailException
+
 from heat_upgrade.drain import Unread
+from heat_upgrade.exceptions import MayPass
 
 T = TypeVar("T")
 
@@ -34,11 +37,13 @@ class Check:
     :param name: what was checked
     :param outcome: how it ended
     :param finding: what was found; where it isn't as it should be, also what was expected and what to do
+    :param may_pass: whether a failure may pass by itself
     """
 
     name: str
     outcome: Outcome
     finding: str
+    may_pass: bool = False
 
 
 def passed(name: str, finding: str) -> Check:
@@ -61,9 +66,21 @@ def failed(name: str, finding: str) -> Check:
     return Check(name, Outcome.FAILED, finding)
 
 
+def unread(name: str, reading: Unread) -> Check:
+    """Return a check of what couldn't be read."""
+    if isinstance(reading, Unasked):
+        return skipped(name, reading.reason)
+    return Check(name, Outcome.FAILED, reading.reason, may_pass=isinstance(reading, Away))
+
+
 @dataclass(frozen=True)
 class Unasked(Unread):
     """Why a part wasn't even asked for: another check has failed for that already."""
+
+
+@dataclass(frozen=True)
+class Away(Unread):
+    """Why a part couldn't be read, which may pass by itself."""
 
 
 def read(ask: Callable[[], T]) -> T | Unread:
@@ -75,7 +92,8 @@ def read(ask: Callable[[], T]) -> T | Unread:
     try:
         return ask()
     except Exception as error:
-        return Unread(str(error))
+        passing = isinstance(error, MayPass) and not isinstance(error, AirflowFailException)
+        return Away(str(error)) if passing else Unread(str(error))
 
 
 def judge(name: str, reading: T | Unread, verdict: Callable[[str, T], Check]) -> Check:
@@ -86,10 +104,8 @@ def judge(name: str, reading: T | Unread, verdict: Callable[[str, T], Check]) ->
     :param reading: what was read
     :param verdict: says, for the name and what was read, what it means
     """
-    if isinstance(reading, Unasked):
-        return skipped(name, reading.reason)
     if isinstance(reading, Unread):
-        return failed(name, reading.reason)
+        return unread(name, reading)
     return verdict(name, reading)
 
 
@@ -128,9 +144,20 @@ def failures(groups: Groups) -> list[str]:
 
     :param groups: the checks by what was asked
     """
-    return [
-        f"{group}, {check.name}: {check.finding}"
-        for group, checks in groups.items()
-        for check in checks
-        if check.outcome is Outcome.FAILED
-    ]
+    return [f"{group}, {check.name}: {check.finding}" for group, check in _failed(groups)]
+
+
+def may_pass(groups: Groups) -> bool:
+    """
+    Tell whether all that failed may pass by itself.
+
+    :param groups: the checks by what was asked
+    """
+    return all(check.may_pass for _, check in _failed(groups))
+
+
+def _failed(groups: Groups) -> Iterator[tuple[str, Check]]:
+    for group, checks in groups.items():
+        for check in checks:
+            if check.outcome is Outcome.FAILED:
+                yield group, check

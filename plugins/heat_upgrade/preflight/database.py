@@ -119,7 +119,7 @@ class Migration:
     :param target: the release that is to come
     :param going_back: whether the target is the older one, for which nothing is migrated
     :param cloud: the cloud's name
-    :param starts_engine: whether an engine of the target is still to be started
+    :param starts_engine: whether an engine of the target is still to be started beside those that work
     """
 
     source: Release | None
@@ -253,7 +253,7 @@ def legacy_stacks(name: str, in_progress: Sequence[StackRow], *, migration: Migr
     if legacy := [str(stack) for stack in in_progress if not stack.convergence]:
         told = f"in progress without convergence: {some(legacy)}"
         if not migration.starts_engine:
-            return warned(name, f"{told}; expected none, but no engine is left to be started")
+            return warned(name, f"{told}; expected none, but no engine starts beside theirs any more")
         return failed(
             name,
             f"{told}; expected none, since an engine that starts fails them: wait for their end",

@@ -58,12 +58,14 @@ class Ahead:
     :param consumers: for each vhost how many consumers each queue has
     :param rotations: for each API behind an HAProxy its server's state and how it is checked
     :param longest: the resource that took longest, None if there was none
+    :param cold: whether all engines and APIs stop before any of the target's starts
     """
 
     target: Deployment
     consumers: Mapping[str, Mapping[str, int]] | Unread
     rotations: Mapping[Role, str | Unread]
     longest: LongestResource | Unread | None
+    cold: bool = False
 
 
 def seconds(text: str) -> float | None:

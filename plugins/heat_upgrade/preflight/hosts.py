@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from heat_upgrade.drain import Unread
 from heat_upgrade.hosts import ALIVE
-from heat_upgrade.preflight.check import Check, failed, passed, skipped, warned
+from heat_upgrade.preflight.check import Check, failed, passed, skipped, unread, warned
 from heat_upgrade.preflight.facts import Ahead, HostFacts, in_units, seconds
 from heat_upgrade.preflight.rotation import rotation
 
@@ -37,7 +37,7 @@ def check_host(found: HostFacts | Unread, ahead: Ahead) -> list[Check]:
     checks = _checks_of(ahead.target)
     if isinstance(found, Unread):
         rest = [skipped(name, "the host wasn't asked") for name in checks if name != "SSH"]
-        return [failed("SSH", found.reason), *rest]
+        return [unread("SSH", found), *rest]
     return list(_in_order(checks, found, ahead))
 
 
@@ -125,12 +125,13 @@ def services(name: str, facts: HostFacts, ahead: Ahead) -> Check:
     dead = [f"heat-{role} ({_states(facts, role)})" for role in state.host.roles if not state.releases(role)]
     if not dead:
         return passed(name, shown)
+    if ahead.cold and state.stopped:
+        return passed(name, f"a cold upgrade has stopped {state.stopped} here; {shown or 'nothing runs'}")
     if not shown:
-        return failed(
-            name,
-            f"none of its services runs: {', '.join(dead)}; expected some: start Heat there, or correct `layout` and "
-            "the first release's `unit` in the cloud file",
-        )
+        todo = "start Heat there, or correct `layout` and the first release's `unit` in the cloud file"
+        if state.stopped:
+            todo = f"a cold upgrade has stopped {state.stopped} there and was left at that, so run that one again"
+        return failed(name, f"none of its services runs: {', '.join(dead)}; expected some: {todo}")
     return warned(
         name,
         f"{', '.join(dead)} doesn't run, {shown}; expected all of its services: see the service's log, unless an "
@@ -204,6 +205,8 @@ def memory(name: str, facts: HostFacts, ahead: Ahead) -> Check:
     """Check that a second engine fits beside the one that runs."""
     if ahead.target.release.version in facts.state.releases("engine"):
         return passed(name, f"the engine of {ahead.target.release.version} runs already")
+    if ahead.cold:
+        return passed(name, "a cold upgrade starts no engine beside another")
     available = facts.number("memory_available")
     taken = [facts.number(f"memory/{version}") for version in facts.state.releases("engine")]
     need = max((amount for amount in taken if amount), default=USUAL_ENGINE)

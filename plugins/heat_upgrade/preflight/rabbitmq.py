@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from heat_upgrade.drain import WORK_TOPICS, QueueReading, Unread, engine_of
-from heat_upgrade.preflight.check import Check, Unasked, failed, judge, passed, read, warned
+from heat_upgrade.preflight.check import Check, Unasked, failed, judge, passed, read, skipped, warned
 from heat_upgrade.problems import some
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _consumers(rabbitmq: RabbitMQManagementHook, *releases: Release) -> dict[str
 
 
 def check_rabbitmq(
-    facts: BrokerFacts, source: Release | None, target: Release, logins: Mapping[str, str]
+    facts: BrokerFacts, source: Release | None, target: Release, logins: Mapping[str, str], *, stopped: bool = False
 ) -> list[Check]:
     """
     Make every check of RabbitMQ.
@@ -103,15 +103,16 @@ def check_rabbitmq(
     :param source: the release that runs, None if that isn't known
     :param target: the release that is to come
     :param logins: for each host the user in transport_url of its running release
+    :param stopped: whether a cold upgrade that is to go on has stopped engines
     """
     old = source.vhost if source else ""
     return [
         judge("management user", facts.tags, rights),
         judge("nodes", facts.nodes, nodes),
         judge("alarms", facts.nodes, alarms),
-        judge("engines", facts.consumers, engines),
+        judge("engines", facts.consumers, partial(engines, stopped=stopped)),
         judge("vhost", facts.consumers, partial(only_heat, vhost=old)),
-        judge("queues", facts.queues, queues),
+        judge("queues", facts.queues, partial(queues, stopped=stopped)),
         judge("expiry", facts.expiring, partial(expiry, vhost=old)),
         judge("permissions", facts.permissions, partial(permissions, vhost=old, logins=logins)),
         judge("new vhost", facts.changes, partial(inheritance, source=old, target=target.vhost)),
@@ -150,8 +151,10 @@ def alarms(name: str, found: Sequence[Node]) -> Check:
     return passed(name, "none")
 
 
-def engines(name: str, consumers: Mapping[str, Consumers]) -> Check:
+def engines(name: str, consumers: Mapping[str, Consumers], *, stopped: bool) -> Check:
     """Check that any engine listens at all."""
+    if stopped:
+        return skipped(name, "a cold upgrade has stopped them")
     listening = {vhost: queues.get("engine", 0) for vhost, queues in consumers.items()}
     if not any(listening.values()):
         vhosts = ", ".join(map(repr, consumers)) or "no vhost of Heat's"
@@ -174,8 +177,10 @@ def only_heat(name: str, consumers: Mapping[str, Consumers], *, vhost: str) -> C
     return passed(name, f"{vhost!r} is Heat's own" if vhost in consumers else f"{vhost!r} is gone")
 
 
-def queues(name: str, found: Sequence[QueueReading]) -> Check:
+def queues(name: str, found: Sequence[QueueReading], *, stopped: bool) -> Check:
     """Check that no work waits for engines that don't come."""
+    if stopped:
+        return skipped(name, "a cold upgrade has stopped the engines that read them")
     if lost := [str(queue) for queue in found if queue.name in WORK_TOPICS and queue.messages and not queue.consumers]:
         return failed(
             name,

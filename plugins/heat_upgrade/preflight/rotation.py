@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from heat_upgrade.cloud import HAProxy, Healthcheck
 from heat_upgrade.drain import Unread
-from heat_upgrade.preflight.check import Check, failed, passed, skipped, warned
+from heat_upgrade.preflight.check import Check, failed, passed, skipped, unread, warned
 
 if TYPE_CHECKING:
     from heat_upgrade.cloud import Role
@@ -66,7 +66,7 @@ def _follows_the_file(name: str, way: Healthcheck, facts: HostFacts, releases: l
 def _by_haproxy(name: str, role: Role, way: HAProxy, ahead: Ahead) -> Check:
     reading = ahead.rotations.get(role, Unread("HAProxy wasn't asked"))
     if isinstance(reading, Unread):
-        return failed(name, reading.reason)
+        return unread(name, reading)
     status, _, how = reading.partition(",")
     server = f"{way.backend(role)}/{way.server}"
     todo = "`option httpchk GET /healthcheck` in the backend, so that a dead API leaves the rotation by itself"

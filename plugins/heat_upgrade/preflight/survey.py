@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowFailException
@@ -29,14 +31,20 @@ class Survey:
 
     :param cloud: the cloud
     :param parameters: what the run is to do
+    :param cold: whether it is a cold upgrade
+    :param other_runs: the DAGs that have a run over the cloud meanwhile
     """
 
-    def __init__(self, cloud: Cloud, parameters: RunParameters) -> None:
+    def __init__(
+        self, cloud: Cloud, parameters: RunParameters, *, cold: bool = False, other_runs: Sequence[str] = ()
+    ) -> None:
         from heat_upgrade.hooks.heat_database import HeatDatabaseHook
         from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
 
         self.cloud = cloud
         self.parameters = parameters
+        self.cold = cold
+        self.other_runs = other_runs
         self.target = cloud.release(parameters.target_release)
         self.found, self.rotations = ask.ask_all(cloud, self.target)
         self.hosts = {name: facts for name, facts in self.found.items() if isinstance(facts, HostFacts)}
@@ -50,7 +58,7 @@ class Survey:
         return {
             f"run of {self.cloud.name}": self._run_checks(),
             **{name: check_host(facts, self._ahead(name)) for name, facts in self.found.items()},
-            "RabbitMQ": check_rabbitmq(self.broker, self.source, self.target, logins(self.hosts, self.source)),
+            "RabbitMQ": self._rabbitmq_checks(),
             "database": self._database_checks(),
         }
 
@@ -65,12 +73,21 @@ class Survey:
             stranded=tuple(stack.id for stack in self.database.stranded),
             delete_old_vhost=self.parameters.delete_old_vhost,
             going_back=self.move.going_back,
+            cold=self.cold,
+            retired=self.cold and all(facts.state.upgraded(self.target.version) for facts in self.hosts.values()),
+            bounded_wait=60 * self.parameters.drain,
         )
 
     def _move(self) -> Move | ProblemsError:
-        running = {name: facts.state.running for name, facts in self.hosts.items()}
+        states = {name: facts.state for name, facts in self.hosts.items()}
+        running = {name: state.running for name, state in states.items()}
+        stopped = False
+        if self.cold:
+            # Of a run that was left between the stop and the start, the hosts remember where it came from.
+            running = {name: found or {states[name].stopped} - {""} for name, found in running.items()}
+            stopped = any(state.idle and state.stopped == self.target.version for state in states.values())
         try:
-            return plan_move(self.cloud, self.target.version, running)
+            return plan_move(self.cloud, self.target.version, running, stopped=stopped)
         except ProblemsError as refused:
             return refused
 
@@ -83,14 +100,28 @@ class Survey:
 
     def _run_checks(self) -> list[Check]:
         """Return what concerns the run as a whole: its move, and whatever else may forbid it now."""
-        return [self._move_check("move")]
+        return [self._alone("one run at a time"), self._course("move")]
 
-    def _move_check(self, name: str) -> Check:
+    def _alone(self, name: str) -> Check:
+        if self.other_runs:
+            return failed(
+                name,
+                f"{', '.join(self.other_runs)} has a run in progress, expected one run over a cloud at a time: see "
+                "that one to its end, or mark it as failed, then trigger this one again",
+            )
+        return passed(name, "no other upgrade of this cloud is in progress")
+
+    def _course(self, name: str) -> Check:
         if isinstance(self.move, ProblemsError):
-            return failed(name, str(self.move))
-        course = "GOING BACK" if self.move.going_back else "upgrade"
+            # Which move it is can't be told while no host answers.
+            return replace(failed(name, str(self.move)), may_pass=not self.hosts)
+        course = "GOING BACK" if self.move.going_back else "cold upgrade" if self.cold else "upgrade"
         releases = f"from {self.move.source.version} to {self.move.target.version}"
         return passed(name, f"{course} {releases} on {', '.join(self.parameters.hosts)}")
+
+    def _rabbitmq_checks(self) -> list[Check]:
+        stopped = self.cold and any(facts.state.stopped for facts in self.hosts.values())
+        return check_rabbitmq(self.broker, self.source, self.target, logins(self.hosts, self.source), stopped=stopped)
 
     def _ahead(self, name: str) -> Ahead:
         return Ahead(
@@ -98,6 +129,7 @@ class Survey:
             consumers=self.broker.consumers,
             rotations={role: reading for (host, role), reading in self.rotations.items() if host == name},
             longest=self.database.longest,
+            cold=self.cold,
         )
 
     def _database_checks(self) -> list[Check]:
@@ -107,7 +139,8 @@ class Survey:
             target=self.target,
             going_back=not isinstance(self.move, ProblemsError) and self.move.going_back,
             cloud=self.cloud.name,
-            starts_engine=any(self.target.version not in state.releases("engine") for state in engines),
+            starts_engine=not self.cold
+            and any(self.target.version not in state.releases("engine") for state in engines),
         )
         backup_host = self.hosts.get(self.cloud.backup_host.name)
         return check_database(self.database, migration, list(self.hosts.values()), backup_host)

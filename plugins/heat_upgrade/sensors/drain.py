@@ -7,10 +7,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSensorTimeout, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
 from heat_upgrade import hosts
-from heat_upgrade.operators.base import Plan
+from heat_upgrade.exceptions import UpgradeError
+from heat_upgrade.operators.base import Plan, begin
+from heat_upgrade.operators.cut_off import ways
 from heat_upgrade.triggers.drain import DRAINED, PATIENCE, TIMED_OUT, OldEnginesDrainedTrigger
 
 if TYPE_CHECKING:
@@ -34,17 +36,18 @@ class OldEnginesDrainedSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> None:
         """See that no old API runs anywhere, then wait."""
-        plan = Plan.of(context)
-        self._check_moved(plan, hosts.states_of(self.cloud, self.cloud.hosts))
+        plan = begin(context, self.cloud)
+        self.check_apis(plan, hosts.states_of(self.cloud, self.cloud.hosts))
         self.defer(
             trigger=self.trigger(plan),
             method_name="execute_complete",
             # The trigger ends the wait by itself, as only it can name what is in the way. This is a net.
-            timeout=timedelta(seconds=self.timeout + self.poke_interval + 2 * PATIENCE),
+            timeout=timedelta(seconds=self.patience(plan) + self.poke_interval + 2 * PATIENCE),
         )
 
     def trigger(self, plan: Plan) -> OldEnginesDrainedTrigger:
         """Return what waits for a plan's old engines, from now on."""
+        patience = self.patience(plan)
         return OldEnginesDrainedTrigger(
             old_vhost=self.cloud.release(plan.source).vhost,
             new_vhost=self.cloud.release(plan.target).vhost,
@@ -52,12 +55,16 @@ class OldEnginesDrainedSensor(BaseSensorOperator):
             database_conn_id=self.cloud.connections.database,
             interval=self.poke_interval,
             readings=self.cloud.drain.readings,
-            timeout=self.timeout,
-            deadline=time.time() + self.timeout,
+            timeout=patience,
+            deadline=time.time() + patience,
             stranded_stacks=list(plan.stranded),
         )
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> None:
+    def patience(self, plan: Plan) -> float:
+        """Return for how many seconds to wait: as the run bounds it, else as the cloud file says."""
+        return plan.bounded_wait or self.timeout
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Log the last reading once more, as the triggerer's log may be out of reach, and pass or fail."""
         self.log.info("The last reading\n%s", event["table"])
         if event["status"] == TIMED_OUT:
@@ -66,10 +73,11 @@ class OldEnginesDrainedSensor(BaseSensorOperator):
             raise AirflowFailException(event["message"])
         self.log.info(event["message"])
 
-    def _check_moved(self, plan: Plan, states: dict[str, HostState]) -> None:
+    def check_apis(self, plan: Plan, states: dict[str, HostState]) -> None:
+        """See that every API of the cloud is on the target alone."""
         left = [name for name, state in states.items() if not state.moved(plan.target)]
         if ours := [name for name in left if name in plan.hosts]:
-            raise AirflowException(
+            raise UpgradeError(
                 f"{', '.join(ours)}: not every service of {plan.target} runs, or an API of {plan.source} still does, "
                 "expected each API on the new release alone: clear these hosts' switch_api"
             )
@@ -79,3 +87,38 @@ class OldEnginesDrainedSensor(BaseSensorOperator):
                 "finish the upgrade. Until then the two sides can take each other's engines for dead and do a "
                 "stack's work twice, so don't leave it at that for long"
             )
+
+
+class AllApisStoppedSensor(OldEnginesDrainedSensor):
+    """
+    Wait in a cold upgrade: no API runs meanwhile, and what a bounded wait leaves undone is for an operator to confirm.
+
+    :param cloud: the cloud; as for the rolling upgrade
+    """
+
+    def execute(self, context: Context) -> None:
+        """Pass where an earlier run has retired the old engines, else wait."""
+        if begin(context, self.cloud).retired:
+            self.log.info("Every service was on the target before this run: there is nothing to wait for")
+            return
+        super().execute(context)
+
+    def check_apis(self, plan: Plan, states: dict[str, HostState]) -> None:
+        """See that no API of the source runs on any host."""
+        roles = {name: state.host.api_roles for name, state in states.items()}
+        left = [n for n, state in states.items() if any(plan.source in state.releases(role) for role in roles[n])]
+        if left:
+            raise UpgradeError(
+                f"{', '.join(left)}: an API of {plan.source} still runs, expected none: clear these hosts' stop_apis"
+            )
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        """Pass or fail; after a bounded wait return what is left, unless the last reading can't tell."""
+        plan = Plan.of(context)
+        if event["status"] == DRAINED:
+            return super().execute_complete(context, event)
+        if not plan.bounded_wait or event["stacks"] is None:
+            message = f"{event['message']}\n{ways(self.cloud, plan)}"
+            return super().execute_complete(context, {**event, "message": message})
+        self.log.warning("The bounded wait is over, so the next task asks what to do\n%s", event["table"])
+        return {"stacks": event["stacks"], "reasons": event["reasons"]}

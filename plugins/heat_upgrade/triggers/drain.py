@@ -40,7 +40,7 @@ def read_broker(hook: RabbitMQManagementHook, old_vhost: str, new_vhost: str) ->
         queues=tuple(hook.queues(old_vhost)) if exists else (),
         connections=tuple(hook.connections(old_vhost)) if exists else (),
         expiring=tuple(hook.expiring_policies(old_vhost)) if exists else (),
-        new_engines=frozenset(hook.engine_ids(new_vhost)),
+        new_engines=frozenset(hook.engine_ids(new_vhost)) if hook.vhost_exists(new_vhost) else frozenset(),
     )
 
 
@@ -58,7 +58,8 @@ class OldEnginesDrainedTrigger(BaseTrigger):
     Wait until the old engines may stop.
 
     It fires once, with a dict: ``status`` is ``drained``, ``failed`` (waiting can't help) or ``timed out``, ``message``
-    says why, and ``table`` is the last reading.
+    says why, ``table`` is the last reading, ``stacks`` those that the old engines haven't done, by id, or None where
+    the last reading doesn't tell, and ``reasons`` all that is still in the way.
 
     :param old_vhost: vhost of the old engines
     :param new_vhost: vhost of the new engines
@@ -124,7 +125,13 @@ class OldEnginesDrainedTrigger(BaseTrigger):
             if outcome := self._outcome(watch, next_reading):
                 status, message = outcome
                 yield TriggerEvent(  # type: ignore[no-untyped-call]
-                    {"status": status, "message": message, "table": table}
+                    {
+                        "status": status,
+                        "message": message,
+                        "table": table,
+                        "stacks": watch.left,
+                        "reasons": [*watch.verdict.errors, *watch.verdict.blockers],
+                    }
                 )
                 return
             await asyncio.sleep(max(0.0, next_reading - time.time()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import os
 import re
@@ -107,7 +108,7 @@ def restored(lab: Lab, dump: Path) -> dict[str, Any]:
 def test_the_dump_restores_to_the_same_database(host: Machine, database: Lab, tmp_path: Path) -> None:
     done = host.run(back_up(host, tmp_path))
     dump = Path(done["backup"])
-    assert re.fullmatch(rf"heat-before-{NEW}-\d{{8}}T\d{{6}}Z\.sql\.gz", dump.name)
+    assert re.fullmatch(rf"heat-{host.source.cloud.name}-before-{NEW}-\d{{8}}T\d{{6}}Z\.sql\.gz", dump.name)
     assert int(done["bytes"]) == dump.stat().st_size > 5000
     assert [path.name for path in dump.parent.iterdir()] == [dump.name]
     assert dump.stat().st_mode & 0o077 == 0, "a dump holds what Heat's users have"
@@ -128,11 +129,16 @@ def test_one_dump_is_enough_for_an_upgrade(host: Machine, tmp_path: Path) -> Non
     assert host.run(back_up(host, tmp_path))["backup"] == first
     yesterday = Path(first).stat().st_mtime - steps.BACKUP_IS_FRESH - 120
     os.utime(first, (yesterday, yesterday))
-    older = Path(first).rename(Path(first).with_name(f"heat-before-{NEW}-20200101T000000Z.sql.gz"))
+    older = Path(first).rename(
+        Path(first).with_name(f"{Path(first).name.partition(NEW)[0]}{NEW}-20200101T000000Z.sql.gz")
+    )
     second = host.run(back_up(host, tmp_path))["backup"]
     assert second != str(older)
     other = steps.back_up_database(host.source, "27.0.1", str(tmp_path / "backups"))
     assert "before-27.0.1" in host.run(other)["backup"], "another upgrade's dump doesn't count"
+    step = back_up(host, tmp_path)
+    north = dataclasses.replace(step, settings={**step.settings, "CLOUD": "north"})
+    assert "heat-north-before" in host.run(north)["backup"], "another cloud's dump doesn't count"
 
 
 @contextmanager

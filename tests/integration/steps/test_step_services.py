@@ -71,6 +71,38 @@ def test_the_way_of_a_host_through_an_upgrade(prepared: Machine) -> None:
     assert {path: path.read_text() for path in (prepared.root / "etc").rglob("*") if path.is_file()} == files
 
 
+def test_services_that_were_never_started_are_stopped_all_the_same(prepared: Machine) -> None:
+    before = starts(prepared)
+    prepared.run(steps.switch_api(prepared.target, prepared.source))  # back, before the new API came
+    prepared.run(steps.stop_engine(prepared.target))
+    assert look(prepared).running == {OLD}
+    assert prepared.answer("api") == (300, OLD)
+    assert starts(prepared) == before
+
+
+def test_the_way_of_a_host_through_an_outage(prepared: Machine) -> None:
+    before = starts(prepared)
+    prepared.run(steps.stop_api(prepared.source))
+    state = look(prepared)
+    assert (state.releases("api"), state.releases("engine"), state.stopped) == (set(), {OLD}, OLD)
+    prepared.run(steps.stop_engine(prepared.source, outage=True))
+    state = look(prepared)
+    assert (state.running, state.stopped) == (set(), OLD)
+
+    prepared.run(steps.start_engine(prepared.target))
+    prepared.run(steps.start_api(prepared.target))
+    assert prepared.answer("api") == (300, NEW)
+    for _ in range(2):  # the second time nothing is left to do
+        state = look(prepared)
+        assert (state.running, state.stopped) == ({NEW}, "")
+        assert started_since(prepared, before) == {f"heat-engine-{NEW}": 1, f"heat-api-{NEW}": 1}
+        prepared.run(steps.stop_api(prepared.source))
+        prepared.run(steps.stop_engine(prepared.source, outage=True))
+        assert look(prepared).stopped == ""
+        prepared.run(steps.start_engine(prepared.target))
+        prepared.run(steps.start_api(prepared.target))
+
+
 def test_what_was_retired_stays_away_when_the_host_comes_back(prepared: Machine) -> None:
     prepared.run(steps.start_engine(prepared.target))
     prepared.run(steps.switch_api(prepared.source, prepared.target))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from heat_upgrade import hosts, steps
-from heat_upgrade.exceptions import HostUnreachable, RemoteStepError
+from heat_upgrade.exceptions import HostRefused, HostUnreachable, RemoteStepError
 from heat_upgrade.hooks.host import HeatHostHook
 from heat_upgrade.hosts import HostState
 from heat_upgrade.remote import Step
@@ -24,18 +24,6 @@ ODD = "a 'quoted' \"word\" $HOME `id` $(id) ; rm -rf * \\ ü % ? # / @ & | > {} 
 
 def script(machine: Machine, text: str, **settings: str) -> Step:
     return Step("script", settings, str(machine.state), {"script": text.encode()})
-
-
-@pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Try a connection once: three tries, seconds apart, are the provider's own matter."""
-    real = HeatHostHook.__init__
-
-    def init(self: HeatHostHook, **settings: object) -> None:
-        real(self, **settings)  # type: ignore[arg-type]
-        self.conn_retry_attempts = 1
-
-    monkeypatch.setattr(HeatHostHook, "__init__", init)
 
 
 @pytest.fixture
@@ -55,8 +43,8 @@ def test_settings_arrive_to_the_letter_and_results_come_back(machine: Machine) -
     assert said == {"said": ODD, "empty": ""}
 
 
-def test_a_host_with_another_key_is_refused(machine: Machine, other_key: str, at_once: None) -> None:
-    with pytest.raises(HostUnreachable) as caught:
+def test_a_host_with_another_key_is_refused(machine: Machine, other_key: str) -> None:
+    with pytest.raises(HostRefused) as caught:
         hook(machine, other_key).run_step(script(machine, "touch $STATE/was-here", STATE=str(machine.state)))
     assert "controller-1: SSH to" in str(caught.value)
     assert "BadHostKeyException" in str(caught.value)
@@ -66,26 +54,37 @@ def test_a_host_with_another_key_is_refused(machine: Machine, other_key: str, at
 
 @pytest.mark.parametrize("lax", ["no_host_key_check", "allow_host_key_change"])
 def test_a_lax_connection_does_not_switch_the_cloud_files_key_off(
-    lax: str, machine: Machine, other_key: str, steps_lab: Lab, at_once: None, monkeypatch: pytest.MonkeyPatch
+    lax: str, machine: Machine, other_key: str, steps_lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connection = ssh_connection(steps_lab)
     connection["extra"][lax] = "true"
     monkeypatch.setenv("AIRFLOW_CONN_STEPS_SSH", json.dumps(connection))
-    with pytest.raises(HostUnreachable, match="BadHostKeyException"):
+    with pytest.raises(HostRefused, match="BadHostKeyException"):
         hook(machine, other_key).run_step(script(machine, "true"))
     assert hook(machine, machine.lab_host.host_key).run_step(script(machine, "echo ::ran=yes")) == {"ran": "yes"}
 
 
 def test_a_host_whose_key_nobody_knows_is_refused(
-    machine: Machine, at_once: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(HostUnreachable, match=r"not found in known_hosts.*check the host, its sshd and host key"):
+    with pytest.raises(HostRefused, match=r"not found in known_hosts.*check the host, its sshd and host key"):
         hook(machine, None).run_step(script(machine, "true"))
     known = f"[{machine.lab_host.address}]:{SSH_PORT} {machine.lab_host.host_key}\n"
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh/known_hosts").write_text(known)
     assert hook(machine, None).run_step(script(machine, "echo ::ran=yes")) == {"ran": "yes"}
+
+
+@pytest.mark.parametrize("key", ["/nonexistent/key", "host's"])
+def test_a_login_that_is_refused_is_no_matter_of_waiting(
+    key: str, machine: Machine, steps_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = ssh_connection(steps_lab)
+    connection["extra"]["key_file"] = key if key.startswith("/") else str(machine.root / "etc/ssh/ssh_host_ed25519_key")
+    monkeypatch.setenv("AIRFLOW_CONN_STEPS_SSH", json.dumps(connection))
+    with pytest.raises(HostRefused, match=r"controller-1: SSH to .* failed .*the Airflow connection 'steps_ssh'"):
+        machine.run(script(machine, "true"))
 
 
 @pytest.fixture
@@ -96,9 +95,7 @@ def unreachable(machine: Machine, steps_lab: Lab) -> Iterator[Machine]:
         machine.lab_host.start_sshd()
 
 
-def test_a_host_that_is_down_is_told_and_the_others_are_still_asked(
-    unreachable: Machine, balanced: Machine, at_once: None
-) -> None:
+def test_a_host_that_is_down_is_told_and_the_others_are_still_asked(unreachable: Machine, balanced: Machine) -> None:
     found = hosts.look_at(unreachable.cloud, unreachable.cloud.hosts)
     down, up = found["controller-1"], found["controller-2"]
     assert isinstance(down, HostUnreachable)

@@ -1,0 +1,77 @@
+"""One DAG per cloud file: a cold upgrade of Heat, with an outage and with nothing of two releases at work at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from airflow.sdk import DAG, Param, chain
+
+from heat_upgrade.cloud import Cloud
+from heat_upgrade.dags import dags_of_clouds, delete_old_vhost, for_each, target_release, upgrade_dag
+from heat_upgrade.operators.api import (
+    LeaveRotationOperator,
+    RejoinRotationOperator,
+    StartApiOperator,
+    StopApiOperator,
+)
+from heat_upgrade.operators.cut_off import ConfirmCutOffOperator
+from heat_upgrade.operators.database import BackUpDatabaseOperator, SyncDatabaseOperator
+from heat_upgrade.operators.engine import RetireEngineOperator, StartEngineOperator
+from heat_upgrade.operators.preflight import PreflightOperator
+from heat_upgrade.operators.prepare import PrepareHostOperator
+from heat_upgrade.operators.verify import VerifyCloudOperator
+from heat_upgrade.operators.vhost import CreateVhostOperator, DeleteVhostOperator
+from heat_upgrade.parameters import LONGEST_DRAIN
+from heat_upgrade.sensors.drain import AllApisStoppedSensor
+
+DOC = Path(__file__).with_suffix(".md").read_text()
+
+
+def cold_upgrade(cloud: Cloud) -> DAG:
+    """Build the DAG that upgrades one cloud."""
+    engines = cloud.hosts_with("engine")
+    apis = [host for host in cloud.hosts if host.api_roles]
+    with upgrade_dag("heat_cold_upgrade", cloud, DOC) as dag:
+        chain(
+            # Nobody notices these: the new release is put beside the one that runs.
+            PreflightOperator(task_id="preflight", cold=True),
+            for_each(cloud.hosts, "prepare", PrepareHostOperator),
+            CreateVhostOperator(task_id="create_vhost"),
+            # The outage.
+            for_each(apis, "leave_rotation", LeaveRotationOperator),
+            for_each(apis, "stop_apis", StopApiOperator),
+            AllApisStoppedSensor(task_id="wait_until_drained"),
+            ConfirmCutOffOperator(task_id="confirm_cut_off"),
+            for_each(engines, "stop_engines", RetireEngineOperator),
+            BackUpDatabaseOperator(task_id="back_up_database"),
+            SyncDatabaseOperator(task_id="sync_database"),
+            for_each(engines, "start_new_engines", StartEngineOperator),
+            for_each(apis, "start_apis", StartApiOperator),
+            for_each(apis, "rejoin_rotation", RejoinRotationOperator),
+            # The end of the outage.
+            VerifyCloudOperator(task_id="verify_cloud"),
+            DeleteVhostOperator(task_id="delete_old_vhost"),
+        )
+    # Not earlier: each task would get a copy of the form.
+    dag.params.update(run_parameters(cloud))
+    return dag
+
+
+def run_parameters(cloud: Cloud) -> dict[str, Param]:
+    """Build the trigger form."""
+    return {
+        "target_release": target_release(cloud),
+        "drain": Param(
+            None,
+            type=["null", "number"],
+            minimum=0,
+            maximum=LONGEST_DRAIN,
+            title="Ask after so many minutes",
+            description="How long the engines may take to finish before you are asked whether to cut off what is left. "
+            "Empty or 0: never; the run waits as long as the cloud file's drain.timeout says, then fails.",
+        ),
+        "delete_old_vhost": delete_old_vhost(),
+    }
+
+
+globals().update(dags_of_clouds("heat_cold_upgrade", cold_upgrade))

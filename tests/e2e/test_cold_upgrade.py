@@ -1,0 +1,192 @@
+"""A cold upgrade: what is in progress ends, what is cut off was confirmed, and a second run changes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from lab.airflow import airflow_client
+from lab.airflow_api import AirflowApi
+from lab.cloud_lab import Lab
+from lab.dag_run import DagRun, dag_id, finished
+from lab.mariadb import query
+from lab.status import answering_releases
+from lab.traffic import hold_old_side
+from tests.e2e.labs import (
+    NEW,
+    NEW_VHOST,
+    OLD,
+    OLD_VHOST,
+    Footprint,
+    consumed_queues,
+    explain,
+    footprint,
+    fresh_lab,
+    programs,
+    services,
+)
+
+pytestmark = pytest.mark.timeout(900)
+
+GATE, QUESTION = "wait_until_drained", "confirm_cut_off"
+BOUND = 0.2  # minutes
+PATIENCE = 300.0  # seconds for one step on a busy machine
+SHORT_SECONDS = 10
+CUT_OFF_SECONDS = 8
+ENDLESS = 60  # resources, one after the other
+AFTER_THE_QUESTION = ("stop_engines.controller_1", "back_up_database", "start_apis.controller_1", "verify_cloud")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question, and what the cloud was like while it stood open."""
+
+    body: str
+    listening: set[str]
+    answering: set[str]
+
+
+@dataclass(frozen=True)
+class Story:
+    """The upgrade, as it went."""
+
+    run_id: str
+    short: str
+    cut_off: str
+    first: Asked
+    other: dict[str, str]
+    other_log: str
+    rejected: dict[str, str]
+    rejection: str
+    second: Asked
+    run: DagRun
+    after: Footprint
+
+
+@pytest.fixture(scope="module")
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    with fresh_lab("cold", request.session) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def api(lab: Lab) -> AirflowApi:
+    return airflow_client(lab)
+
+
+def cold(lab: Lab) -> str:
+    return f"heat_cold_upgrade__{lab.name}"
+
+
+@pytest.fixture(scope="module")
+def story(lab: Lab, api: AirflowApi) -> Story:
+    """Upgrade under two stacks: one ends while the engines are waited for, the other wouldn't for minutes."""
+    dag = cold(lab)
+    api.wait_for_dag(dag)
+    cut_off = hold_old_side(lab.endpoint, CUT_OFF_SECONDS, name="endless", followers=ENDLESS)
+    short = hold_old_side(lab.endpoint, SHORT_SECONDS, name="short", followers=3)
+    run_id = api.trigger(dag, {"target_release": NEW, "drain": BOUND})
+
+    first = _asked(lab, api, run_id)
+    other = api.trigger(dag_id(lab), {"target_release": NEW})
+    api.wait_for_run(dag_id(lab), other, timeout=PATIENCE)
+    api.answer(dag, run_id, QUESTION, "Reject")
+    assert api.wait_for_run(dag, run_id, timeout=PATIENCE) == "failed"
+    rejected, rejection = api.task_states(dag, run_id), api.log(dag, run_id, QUESTION)
+
+    api.clear_tasks(dag, run_id, [GATE])
+    second = _asked(lab, api, run_id)
+    _wait_until_complete(lab, short)
+    api.answer(dag, run_id, QUESTION, "Approve")
+    state = api.wait_for_run(dag, run_id, timeout=PATIENCE)
+    return Story(
+        run_id=run_id,
+        short=short,
+        cut_off=cut_off,
+        first=first,
+        other=api.task_states(dag_id(lab), other),
+        other_log=api.log(dag_id(lab), other, "preflight"),
+        rejected=rejected,
+        rejection=rejection,
+        second=second,
+        run=finished(api, dag, run_id, state),
+        after=footprint(lab),
+    )
+
+
+def _asked(lab: Lab, api: AirflowApi, run_id: str) -> Asked:
+    api.wait_for_task(cold(lab), run_id, QUESTION, ["awaiting_input"], timeout=PATIENCE)
+    return Asked(
+        body=api.question(cold(lab), run_id, QUESTION)["body"],
+        listening=consumed_queues(lab, OLD_VHOST),
+        answering=set(answering_releases(lab).values()),
+    )
+
+
+def _wait_until_complete(lab: Lab, stack: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while status(lab, stack) != "COMPLETE":
+        assert time.monotonic() < deadline, f"stack {stack} is {status(lab, stack)} after {PATIENCE:.0f} s"
+        time.sleep(0.5)
+
+
+def status(lab: Lab, stack: str) -> str:
+    ((found,),) = query(lab, f"SELECT status FROM stack WHERE id = '{stack}'")
+    return str(found)
+
+
+def test_the_question_names_what_is_cut_off(story: Story) -> None:
+    for asked in (story.first, story.second):
+        assert f"stack 'endless' ({story.cut_off}, project admin" in asked.body
+
+
+def test_while_it_is_asked_no_api_answers_and_the_engines_work(lab: Lab, story: Story) -> None:
+    for asked in (story.first, story.second):
+        assert asked.answering == {"none"}
+        assert asked.listening >= {f"engine.{host.name}" for host in lab.hosts if "engine" in host.roles}
+
+
+def test_a_rolling_upgrade_is_refused_meanwhile(lab: Lab, story: Story) -> None:
+    assert story.other.pop("preflight") == "failed"
+    assert set(story.other.values()) == {"upstream_failed"}
+    assert f"{cold(lab)} has a run in progress, expected one run over a cloud at a time" in story.other_log
+
+
+def test_a_rejection_stops_the_run_there_and_says_how_to_go_on_or_back(lab: Lab, story: Story) -> None:
+    assert story.rejected[QUESTION] == "failed"
+    assert {story.rejected[task] for task in AFTER_THE_QUESTION} == {"upstream_failed"}
+    assert "Rejected: nothing is cut off" in story.rejection
+    assert f"clear {GATE}" in story.rejection
+    assert f"trigger {cold(lab)} with target_release {OLD}" in story.rejection
+
+
+def test_the_run_goes_on_once_it_is_approved(api: AirflowApi, story: Story) -> None:
+    assert story.run.state == "success", explain(api, story.run)
+
+
+def test_what_could_end_has_ended_and_the_rest_is_named(lab: Lab, api: AirflowApi, story: Story) -> None:
+    assert status(lab, story.short) == "COMPLETE"
+    assert status(lab, story.cut_off) == "IN_PROGRESS"
+    log = api.log(cold(lab), story.run_id, "verify_cloud")
+    assert f"stack 'endless' ({story.cut_off}, project admin" in log
+    assert "Update each through the API" in log
+
+
+def test_everything_is_on_the_new_release_each_service_started_once(lab: Lab, story: Story) -> None:
+    assert answering_releases(lab) == {host.name: NEW for host in lab.hosts}
+    assert consumed_queues(lab, OLD_VHOST) == set()
+    assert consumed_queues(lab, NEW_VHOST) >= {f"engine.{host.name}" for host in lab.hosts if "engine" in host.roles}
+    assert programs(lab, OLD) == []
+    assert story.after.starts == {host.name: services(host, OLD, NEW) for host in lab.hosts}
+    assert not list((lab.state / "hosts").glob("*/var/lib/heat-upgrade/stopped"))
+
+
+def test_a_second_run_changes_nothing(lab: Lab, api: AirflowApi, story: Story) -> None:
+    run_id = api.trigger(cold(lab), {"target_release": NEW})
+    run = finished(api, cold(lab), run_id, api.wait_for_run(cold(lab), run_id, timeout=PATIENCE))
+    assert run.state == "success", explain(api, run)
+    assert footprint(lab) == story.after
+    print(f"the upgrade took {story.run.seconds:.0f} s, the second run {run.seconds:.0f} s")

@@ -1,0 +1,109 @@
+"""The DAG of a cold upgrade: its order, and what the UI makes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG, TriggerRule
+
+from heat_upgrade.operators.base import UPGRADES
+from tests.unit.dag_files import (
+    BOTH,
+    SHAPES,
+    LoadDags,
+    Shape,
+    before,
+    cloud_file,
+    drawn_order,
+    loader,
+    stored,
+    with_role,
+)
+
+ORDER = [
+    *("preflight", "prepare", "create_vhost", "leave_rotation", "stop_apis", "wait_until_drained", "confirm_cut_off"),
+    *("stop_engines", "back_up_database", "sync_database", "start_new_engines", "start_apis", "rejoin_rotation"),
+    *("verify_cloud", "delete_old_vhost"),
+]
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LoadDags:
+    return loader("heat_cold_upgrade.py", tmp_path, monkeypatch)
+
+
+@pytest.fixture(params=SHAPES, ids=lambda shape: shape.name)
+def shape(request: pytest.FixtureRequest) -> Shape:
+    return request.param
+
+
+def dag_of(bag: DagBag, cloud: str = "lab") -> DAG:
+    assert bag.import_errors == {}
+    return bag.dags[f"heat_cold_upgrade__{cloud}"]
+
+
+def test_every_cloud_file_gives_a_dag(load: LoadDags) -> None:
+    bag = load(north=cloud_file([BOTH]), south=cloud_file([["engine"], ["api"]]), bad="hosts: [")
+    assert bag.import_errors == {}
+    assert set(bag.dags) == {f"heat_cold_upgrade__{name}" for name in ("north", "south", "bad")}
+    for name in ("north", "south"):
+        dag = dag_of(bag, name)
+        assert {dag.get_task(task_id).cloud.name for task_id in dag.task_ids} == {name}
+        assert dag.max_active_runs == 1
+        assert dag.schedule is None
+        assert dag.doc_md
+    (preflight,) = dag_of(bag, "bad").tasks
+    with pytest.raises(Exception, match="nothing was touched"):
+        preflight.execute({})
+
+
+def test_each_step_is_over_on_every_host_before_the_next_begins(shape: Shape, load: LoadDags) -> None:
+    dag = dag_of(load(lab=cloud_file(shape.roles, shape.waves)))
+    everybody = [f"controller_{number}" for number in range(1, len(shape.roles) + 1)]
+    engines, apis = with_role(shape, "engine"), with_role(shape, "api", "api-cfn")
+    hosts = {"prepare": everybody, "stop_engines": engines, "start_new_engines": engines}
+    hosts |= dict.fromkeys(("leave_rotation", "stop_apis", "start_apis", "rejoin_rotation"), apis)
+    earlier: set[str] = set()
+    for step in ORDER:
+        tasks = {f"{step}.{host}" for host in hosts[step]} if step in hosts else {step}
+        for task in tasks:
+            assert before(dag, task) == earlier, "all hosts at once, and after all that comes first"
+        earlier |= tasks
+    assert earlier == set(dag.task_ids)
+
+
+def test_the_ui_can_sort_and_draw_every_shape(shape: Shape, load: LoadDags) -> None:
+    places = drawn_order(dag_of(load(lab=cloud_file(shape.roles, shape.waves))))
+    assert sorted(places, key=lambda node: places[node]) == ORDER
+
+
+def test_no_task_runs_unless_all_before_it_have_succeeded(load: LoadDags) -> None:
+    dag = dag_of(load(lab=cloud_file([BOTH] * 3)))
+    assert {task.trigger_rule for task in dag.tasks} == {TriggerRule.ALL_SUCCESS}
+
+
+def test_the_trigger_form(load: LoadDags) -> None:
+    params = stored(dag_of(load(lab=cloud_file([BOTH] * 3)))).params
+    assert params.dump() == {"target_release": "27.0.1", "drain": None, "delete_old_vhost": False}
+    target, drain, delete = (params.get_param(name) for name in params)
+    assert target.schema["enum"] == ["25.0.2", "26.0.2", "27.0.1"]
+    assert drain.schema["type"] == ["null", "number"]
+    assert (drain.schema["minimum"], drain.schema["maximum"]) == (0, 10080)
+    assert delete.schema["type"] == "boolean"
+    for param in (target, drain, delete):
+        assert param.schema["title"]
+        assert param.description
+
+
+def test_both_kinds_of_upgrade_know_of_each_other(
+    load: LoadDags, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = {*load(lab=cloud_file([BOTH])).dags, *loader("heat_rolling_upgrade.py", tmp_path, monkeypatch)().dags}
+    assert both == {f"{upgrade}__lab" for upgrade in UPGRADES}
+
+
+def test_the_question_has_no_form_of_its_own(load: LoadDags) -> None:
+    dag = dag_of(load(lab=cloud_file([BOTH])))
+    assert dag.get_task("confirm_cut_off").serialized_params == {}
