@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from heat_upgrade import steps
 from heat_upgrade.cloud import HAProxy
@@ -16,7 +16,7 @@ from heat_upgrade.preflight.check import read
 from heat_upgrade.preflight.facts import HostFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from heat_upgrade.cloud import Cloud, Deployment, Release, Role
     from heat_upgrade.hooks.host import HeatHostHook
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # Seconds without a word after which a host counts as away.
 _SILENCE = 120
 
+S = TypeVar("S")
+T = TypeVar("T")
 Api = tuple["Deployment", "Role"]
 Hosts = dict[str, HostFacts | Unread]
 # By the host's name and the API.
@@ -40,15 +42,19 @@ def ask_all(cloud: Cloud, target: Release) -> tuple[Hosts, Rotations]:
     """
     deployments = [cloud.deployment(host, target) for host in cloud.hosts]
     # The hooks read their connections here, in the task's own thread.
-    hosts = [(one, hook_for(cloud, one.host)) for one in deployments]
-    balancers = [(apis, rotation_hook(*apis[0])) for apis in _behind_haproxy(deployments)]
+    hosts = [(one, read(partial(hook_for, cloud, one.host))) for one in deployments]
+    balancers = [(apis, read(partial(rotation_hook, *apis[0]))) for apis in _behind_haproxy(deployments)]
     with ThreadPoolExecutor(SSH_SESSIONS_AT_ONCE) as pool:
-        told = {one.host.name: pool.submit(read, partial(_ask_host, one, hook)) for one, hook in hosts}
-        thought = [(apis, pool.submit(read, partial(_ask_balancer, apis, hook))) for apis, hook in balancers]
+        told = {one.host.name: pool.submit(_ask, _ask_host, one, hook) for one, hook in hosts}
+        thought = [(apis, pool.submit(_ask, _ask_balancer, apis, hook)) for apis, hook in balancers]
     rotations = {
         (one.host.name, role): _status(one, role, answer.result()) for apis, answer in thought for one, role in apis
     }
     return {name: answer.result() for name, answer in told.items()}, rotations
+
+
+def _ask(ask: Callable[[S, HeatHostHook], T], subject: S, hook: HeatHostHook | Unread) -> T | Unread:
+    return hook if isinstance(hook, Unread) else read(partial(ask, subject, hook))
 
 
 def _ask_host(target: Deployment, hook: HeatHostHook) -> HostFacts:
