@@ -7,7 +7,7 @@ from pathlib import Path
 from airflow.sdk import DAG, Param, chain
 
 from heat_upgrade.cloud import Cloud
-from heat_upgrade.dags import dags_of_clouds, delete_old_vhost, for_each, target_release, upgrade_dag
+from heat_upgrade.dags import dags_of_clouds, delete_old_vhost, for_each, ignore_windows, target_release, upgrade_dag
 from heat_upgrade.operators.api import (
     LeaveRotationOperator,
     RejoinRotationOperator,
@@ -21,6 +21,7 @@ from heat_upgrade.operators.preflight import PreflightOperator
 from heat_upgrade.operators.prepare import PrepareHostOperator
 from heat_upgrade.operators.verify import VerifyCloudOperator
 from heat_upgrade.operators.vhost import CreateVhostOperator, DeleteVhostOperator
+from heat_upgrade.operators.window import MayStopOperator
 from heat_upgrade.parameters import LONGEST_DRAIN
 from heat_upgrade.sensors.drain import AllApisStoppedSensor
 
@@ -37,6 +38,7 @@ def cold_upgrade(cloud: Cloud) -> DAG:
             PreflightOperator(task_id="preflight", cold=True),
             for_each(cloud.hosts, "prepare", PrepareHostOperator),
             CreateVhostOperator(task_id="create_vhost"),
+            *([MayStopOperator(task_id="may_stop")] if cloud.windows else []),
             # The outage.
             for_each(apis, "leave_rotation", LeaveRotationOperator),
             for_each(apis, "stop_apis", StopApiOperator),
@@ -71,6 +73,7 @@ def run_parameters(cloud: Cloud) -> dict[str, Param]:
             "Empty or 0: never; the run waits as long as the cloud file's drain.timeout says, then fails.",
         ),
         "delete_old_vhost": delete_old_vhost(),
+        **ignore_windows(cloud),
     }
 
 

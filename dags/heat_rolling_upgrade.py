@@ -14,7 +14,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, TaskGroup, TriggerRule, chain
 
 from heat_upgrade.cloud import Cloud, Host
-from heat_upgrade.dags import dags_of_clouds, delete_old_vhost, for_each, target_release, upgrade_dag
+from heat_upgrade.dags import dags_of_clouds, delete_old_vhost, for_each, ignore_windows, target_release, upgrade_dag
 from heat_upgrade.operators.api import (
     LeaveRotationOperator,
     MaySwitchOperator,
@@ -27,15 +27,18 @@ from heat_upgrade.operators.preflight import PreflightOperator
 from heat_upgrade.operators.prepare import PrepareHostOperator
 from heat_upgrade.operators.verify import VerifyCloudOperator
 from heat_upgrade.operators.vhost import CreateVhostOperator, DeleteVhostOperator
+from heat_upgrade.operators.window import MayPrepareOperator, MayStartOperator
 from heat_upgrade.sensors.drain import OldEnginesDrainedSensor
+from heat_upgrade.timetable import WindowsTimetable
 
 DOC = Path(__file__).with_suffix(".md").read_text()
 
 
 def rolling_upgrade(cloud: Cloud) -> DAG:
     """Build the DAG that upgrades one cloud."""
+    schedule = WindowsTimetable(cloud.windows) if cloud.windows else None
     # A host that isn't part of a run is skipped, and a skip doesn't hold up the next host; a failure does.
-    with upgrade_dag("heat_rolling_upgrade", cloud, DOC, TriggerRule.NONE_FAILED) as dag:
+    with upgrade_dag("heat_rolling_upgrade", cloud, DOC, TriggerRule.NONE_FAILED, schedule) as dag:
         prepare = for_each(cloud.hosts, "prepare", PrepareHostOperator)
         # A group of their own, not the first task of each host's group: every new engine must listen before the first
         # API moves, and groups that wait for one another can't be drawn.
@@ -45,7 +48,9 @@ def rolling_upgrade(cloud: Cloud) -> DAG:
         retire = retire_old_engines(cloud)
 
         chain(
+            *([MayStartOperator(task_id="may_start")] if cloud.windows else []),
             PreflightOperator(task_id="preflight"),
+            *([MayPrepareOperator(task_id="may_prepare")] if prepares_in_windows(cloud) else []),
             prepare,
             BackUpDatabaseOperator(task_id="back_up_database"),
             CreateVhostOperator(task_id="create_vhost"),
@@ -65,6 +70,11 @@ def rolling_upgrade(cloud: Cloud) -> DAG:
     # Not earlier: each task would get a copy of the form, with all hosts in it.
     dag.params.update(run_parameters(cloud))
     return dag
+
+
+def prepares_in_windows(cloud: Cloud) -> bool:
+    """Say whether even what no user notices waits for a maintenance window."""
+    return cloud.windows is not None and not cloud.windows.prepare_outside
 
 
 def switch_api(host: Host) -> TaskGroup:
@@ -113,6 +123,7 @@ def run_parameters(cloud: Cloud) -> dict[str, Param]:
             description="All, or some now and the others in a later run; the last run retires the old engines.",
         ),
         "delete_old_vhost": delete_old_vhost(),
+        **ignore_windows(cloud),
     }
 
 

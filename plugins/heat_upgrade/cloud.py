@@ -18,7 +18,7 @@ from pydantic import AfterValidator, ValidationError, model_validator
 
 from heat_upgrade import cloud_checks
 from heat_upgrade.cloud_errors import problems_of
-from heat_upgrade.cloud_fields import PROJECT_ROOT, CloudName, Waves, raise_if_any
+from heat_upgrade.cloud_fields import PROJECT_ROOT, CloudName, Version, Waves, raise_if_any
 from heat_upgrade.cloud_sections import (
     API_ROLES,
     ROLES,
@@ -42,6 +42,7 @@ from heat_upgrade.cloud_sections import (
     Supervisor,
     Systemd,
     Uv,
+    Windows,
 )
 from heat_upgrade.cloud_yaml import SAMPLE, read_yaml
 from heat_upgrade.problems import Problem, ProblemsError, show
@@ -64,6 +65,7 @@ __all__ = [
     "Supervisor",
     "Systemd",
     "Uv",
+    "Windows",
     "clouds_directory",
     "load_cloud",
     "load_clouds",
@@ -94,6 +96,8 @@ class Cloud(Section):
     waves: Waves = (1,)
     drain: Drain = Drain()
     backup: Backup = Backup()
+    windows: Windows | None = None
+    pending_release: Version | None = None
 
     @model_validator(mode="after")
     def _check_the_whole(self) -> Cloud:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 # The steps for the whole cloud. A host's own group stands beside them, so no host can have such a name.
 TASKS_OF_THE_DAG = frozenset(
     [
+        "may_start",
         "preflight",
+        "may_prepare",
         "prepare",
         "back_up_database",
         "create_vhost",
@@ -154,6 +156,7 @@ def whole(cloud: Cloud) -> list[Problem]:
         *_servers(cloud),
         *_backup(cloud),
         *_drain(cloud),
+        *_pending(cloud),
     ]
 
 
@@ -237,3 +240,13 @@ def _drain(cloud: Cloud) -> Iterator[Problem]:
     if drain.timeout <= drain.interval * drain.readings:
         expected = f"more than interval x readings = {drain.interval * drain.readings:g} s"
         yield Problem("drain.timeout", f"{drain.timeout:g}", expected, "the gate could never open: write more")
+
+
+def _pending(cloud: Cloud) -> Iterator[Problem]:
+    pending, later = cloud.pending_release, [release.version for release in cloud.releases[1:]]
+    if pending and pending not in later:
+        todo = "write one of them, or delete the key until an upgrade is due"
+        yield Problem("pending_release", show(pending), f"a release to upgrade to: {', '.join(later)}", todo)
+    if pending and not cloud.windows:
+        todo = "add `windows`, or delete the key and trigger the run yourself"
+        yield Problem("pending_release", show(pending), "`windows`, whose opening starts the run", todo)

@@ -21,6 +21,7 @@ _NUMBER = "write digits, without quotes"
 _TYPES = {
     "int_type": ("a whole number", _NUMBER),
     "float_type": ("a number", _NUMBER),
+    "bool_type": ("true or false", "write true or false without quotes"),
     "tuple_type": ("a list", "write [...] around it, or a line with - for each entry"),
     "model_type": _MAPPING,
     "model_attributes_type": _MAPPING,

@@ -7,13 +7,16 @@ import ipaddress
 import re
 import string
 from collections.abc import Callable, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from pydantic import AfterValidator, BeforeValidator, Strict
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, Strict
 from pydantic_core import PydanticCustomError
 
-from heat_upgrade.problems import Problem
+from heat_upgrade.problems import Problem, did_you_mean
+from heat_upgrade.windows import Days, ever_comes
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
@@ -96,6 +99,7 @@ def _path(*fields: str) -> AfterValidator:
 
 Text = Annotated[str, Strict()]
 Whole = Annotated[int, Strict()]
+Flag = Annotated[bool, Strict()]
 
 CloudName = Annotated[
     Text,
@@ -266,3 +270,56 @@ def _wave(value: Any) -> int | str:
 
 Wave = Annotated[int | str, BeforeValidator(_wave)]
 Waves = Annotated[tuple[Wave, ...], rule(bool, "at least one wave", "write for example [1] or delete the key")]
+
+
+# `* 22 * * sat` opens sixty windows, not one; H and R, croniter's own, stand for any time.
+_CRON = re.compile(r"\d{1,2}( (?![hr])[\w*/,#-]+){4}", re.ASCII | re.IGNORECASE)
+
+
+def _cron(value: str) -> str:
+    expected = "a cron expression: minute (one number), hour, day of month, month, day of week"
+    fields = value.split(" ")
+    if not _CRON.fullmatch(value) or not ever_comes(value):
+        raise wrong(expected, 'write for example "0 22 * * sat", or "0 22 * * sat#1" for the first Saturday of a month')
+    if "*" not in (fields[2], fields[4]):
+        expected = "a day of the month or a day of the week, not both"
+        raise wrong(expected, 'cron takes either for enough: for the first Saturday of a month write "0 22 * * sat#1"')
+    return value
+
+
+def _time_zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        todo = did_you_mean(value, available_timezones(), "write for example Europe/Berlin")
+        raise wrong("a time zone of the IANA database", todo) from None
+    return value
+
+
+def _days(value: Any) -> Days:
+    first, _, last = value.partition(" to ") if isinstance(value, str) else (value, "", "")
+    try:
+        days = Days(_date(first), _date(last or first))
+    except ValueError:
+        days = None
+    if days is None or days.last < days.first:
+        expected = "a day or the first and the last of several, as in 2026-12-24 to 2027-01-02"
+        raise wrong(expected, "write each as year-month-day, the earlier one first")
+    return days
+
+
+def _date(value: Any) -> date:
+    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII):
+        value = date.fromisoformat(value)
+    # What YAML has read as a date; a datetime is one as well. The first and last years are too near the calendar's end.
+    if type(value) is not date or not 2000 <= value.year < 9999:
+        raise ValueError("no date")
+    return value
+
+
+Cron = Annotated[Text, AfterValidator(_cron)]
+TimeZone = Annotated[Text, AfterValidator(_time_zone)]
+Blackout = Annotated[Days, BeforeValidator(_days), PlainSerializer(str)]
+Minutes = Annotated[
+    Whole, rule(lambda n: 5 <= n <= 10080, "from 5 to 10080 minutes, which is a week", "write how long it stays open")
+]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from functools import cached_property
 from typing import Annotated, Literal, get_args
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -11,20 +14,25 @@ from heat_upgrade.cloud_fields import (
     Address,
     Argument,
     BackendName,
+    Blackout,
     Command,
     ConnectionId,
     Count,
+    Cron,
+    Flag,
     HostKey,
     HostName,
     HostPath,
     ListenAddress,
     LocalFile,
+    Minutes,
     PlainPath,
     Port,
     Program,
     ReleasePath,
     Seconds,
     ServerName,
+    TimeZone,
     Unit,
     User,
     Version,
@@ -33,6 +41,7 @@ from heat_upgrade.cloud_fields import (
     raise_if_any,
     rule,
 )
+from heat_upgrade.windows import Calendar, Window
 
 Role = Literal["engine", "api", "api-cfn"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -229,3 +238,36 @@ class Backup(Section):
 
     host: HostName | None = None
     directory: PlainPath = "/var/backups/heat"
+
+
+class Opening(Section):
+    """A maintenance window: when it opens and how long it stays open."""
+
+    cron: Cron
+    minutes: Minutes
+    timezone: TimeZone
+
+    def __str__(self) -> str:
+        """Return the window as the UI tells it."""
+        return f"{self.cron} {self.timezone}, {self.minutes} min"
+
+
+class Windows(Section):
+    """When users may be touched, and what else has to wait for that."""
+
+    openings: Annotated[
+        tuple[Opening, ...], rule(bool, "at least one window", "list one or delete `windows`: then no run waits")
+    ]
+    blackouts: tuple[Blackout, ...] = ()
+    prepare_outside: Flag = True
+    seconds_per_host: Seconds = 120
+
+    @cached_property
+    def calendar(self) -> Calendar:
+        """Return the windows as they can be asked for times."""
+        return Calendar(
+            tuple(
+                Window(opening.cron, timedelta(minutes=opening.minutes), ZoneInfo(opening.timezone), self.blackouts)
+                for opening in self.openings
+            )
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from airflow.sdk import DAG, Param, TaskGroup, TriggerRule
 
@@ -10,6 +11,9 @@ from heat_upgrade.cloud import Cloud, CloudFileError, Host, clouds_directory, lo
 from heat_upgrade.operators.base import HostOperator
 from heat_upgrade.operators.preflight import BrokenCloudOperator
 from heat_upgrade.retries import RETRIES
+
+if TYPE_CHECKING:
+    from airflow.timetables.base import Timetable
 
 
 def dags_of_clouds(procedure: str, build: Callable[[Cloud], DAG]) -> dict[str, DAG]:
@@ -26,7 +30,13 @@ def dags_of_clouds(procedure: str, build: Callable[[Cloud], DAG]) -> dict[str, D
     return {dag.dag_id: dag for dag in dags}
 
 
-def upgrade_dag(procedure: str, cloud: Cloud, doc: str, trigger_rule: TriggerRule = TriggerRule.ALL_SUCCESS) -> DAG:
+def upgrade_dag(
+    procedure: str,
+    cloud: Cloud,
+    doc: str,
+    trigger_rule: TriggerRule = TriggerRule.ALL_SUCCESS,
+    schedule: Timetable | None = None,
+) -> DAG:
     """
     Return an empty DAG for one cloud, as every upgrade wants it.
 
@@ -34,10 +44,11 @@ def upgrade_dag(procedure: str, cloud: Cloud, doc: str, trigger_rule: TriggerRul
     :param cloud: the cloud; every task gets it
     :param doc: what the UI shows, as Markdown
     :param trigger_rule: what each task wants of those before it, unless it says otherwise
+    :param schedule: when runs start by themselves; None for never
     """
     return DAG(
         dag_id=f"{procedure}__{cloud.name}",
-        schedule=None,
+        schedule=schedule,
         max_active_runs=1,
         catchup=False,
         default_args={"cloud": cloud, "trigger_rule": trigger_rule, **RETRIES},
@@ -50,8 +61,8 @@ def target_release(cloud: Cloud) -> Param:
     """Build the form's field for the release to go to."""
     releases = [release.version for release in cloud.releases]
     return Param(
-        # Not an older one: a form that is sent off as it is must never go back.
-        releases[-1],
+        # Not an older one: a form that is sent off as it is must never go back. A scheduled run has no form.
+        cloud.pending_release or releases[-1],
         type="string",
         enum=releases,
         title="Target release",
@@ -67,6 +78,20 @@ def delete_old_vhost() -> Param:
         title="Delete the old vhost",
         description="Delete the old release's RabbitMQ vhost at the end. Off, it stays until you delete it.",
     )
+
+
+def ignore_windows(cloud: Cloud) -> dict[str, Param]:
+    """Build the form's field for a run that doesn't wait for a window; none where the cloud has no windows."""
+    if not cloud.windows:
+        return {}
+    return {
+        "ignore_windows": Param(
+            False,
+            type="boolean",
+            title="Ignore maintenance windows",
+            description="Touch the users at once, whether a maintenance window is open or not.",
+        )
+    }
 
 
 def _broken_cloud(dag_id: str, error: CloudFileError) -> DAG:

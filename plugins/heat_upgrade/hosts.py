@@ -74,8 +74,11 @@ class HostState:
 
     def moved(self, target: str) -> bool:
         """Say whether each of the host's APIs runs on the target alone and its engine, if any, at least there too."""
-        apis = all(self.releases(role) == {target} for role in self.host.api_roles)
-        return apis and ("engine" not in self.host.roles or target in self.releases("engine"))
+        return self.apis_moved(target) and ("engine" not in self.host.roles or target in self.releases("engine"))
+
+    def apis_moved(self, target: str) -> bool:
+        """Say whether each of the host's APIs runs on the target alone."""
+        return all(self.releases(role) == {target} for role in self.host.api_roles)
 
 
 def hook_for(cloud: Cloud, host: Host) -> HeatHostHook:

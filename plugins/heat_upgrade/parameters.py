@@ -9,9 +9,9 @@ from typing import Any
 from heat_upgrade.cloud import Cloud
 from heat_upgrade.problems import Problem, ProblemsError, did_you_mean, show, some
 
-ROLLING = ("target_release", "hosts", "delete_old_vhost")
+ROLLING = ("target_release", "hosts", "delete_old_vhost", "ignore_windows")
 # All hosts, always: a cold upgrade of half a cloud is none.
-COLD = ("target_release", "drain", "delete_old_vhost")
+COLD = ("target_release", "drain", "delete_old_vhost", "ignore_windows")
 LONGEST_DRAIN = 7 * 24 * 60
 
 
@@ -27,12 +27,14 @@ class RunParameters:
     :param hosts: the names of the hosts to upgrade, in the order of the cloud file.
     :param delete_old_vhost: whether the old release's vhost is deleted at the end.
     :param drain: minutes after which a cold upgrade asks whether to go on; 0 to wait as the cloud file says.
+    :param ignore_windows: whether users may be touched outside of maintenance windows.
     """
 
     target_release: str
     hosts: tuple[str, ...]
     delete_old_vhost: bool = False
     drain: float = 0.0
+    ignore_windows: bool = False
 
     @classmethod
     def parse(cls, params: Mapping[str, Any], cloud: Cloud, names: Collection[str] = ROLLING) -> RunParameters:
@@ -46,18 +48,19 @@ class RunParameters:
         everyone = [host.name for host in cloud.hosts]
         target = params.get("target_release")
         hosts = params.get("hosts", everyone)
-        delete = params.get("delete_old_vhost", False)
+        flags = {name: params.get(name, False) for name in ("delete_old_vhost", "ignore_windows")}
         drain = params.get("drain")
         problems = [
             *_unknown(params, names),
             *_wrong_target(target, [release.version for release in cloud.releases]),
             *_wrong_hosts(hosts, everyone),
-            *_wrong_flag(delete),
+            *_wrong_flags(flags),
             *_wrong_drain(drain),
         ]
         if problems:
             raise ParameterError(f"parameters for {cloud.name}", problems)
-        return cls(str(target), tuple(name for name in everyone if name in hosts), delete, float(drain or 0))
+        chosen = tuple(name for name in everyone if name in hosts)
+        return cls(str(target), chosen, drain=float(drain or 0), **flags)
 
 
 def _unknown(params: Mapping[str, Any], names: Collection[str]) -> Iterator[Problem]:
@@ -89,9 +92,10 @@ def _wrong_hosts(hosts: Any, known: list[str]) -> Iterator[Problem]:
             yield Problem(where, show(name), "each host once", "delete the repeated one")
 
 
-def _wrong_flag(value: Any) -> Iterator[Problem]:
-    if not isinstance(value, bool):
-        yield Problem("delete_old_vhost", show(value), "true or false", "write true or false without quotes")
+def _wrong_flags(flags: Mapping[str, Any]) -> Iterator[Problem]:
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            yield Problem(name, show(value), "true or false", "write true or false without quotes")
 
 
 def _wrong_drain(value: Any) -> Iterator[Problem]:

@@ -167,7 +167,11 @@ def _engine(lab: Lab, verb: str, state: str) -> None:
 
 def test_a_healthy_cloud_passes_with_every_check_in_the_table(lab: Lab, healthy: Preflight) -> None:
     assert healthy.state == "success", healthy.log
-    expected: dict[str, Any] = {f"run of {lab.name}": ["one run at a time", "move"], FIRST: OF_HOSTS, SECOND: OF_HOSTS}
+    expected: dict[str, Any] = {
+        f"run of {lab.name}": ["one run at a time", "move", "window"],
+        FIRST: OF_HOSTS,
+        SECOND: OF_HOSTS,
+    }
     expected |= {"RabbitMQ": OF_RABBITMQ, "database": OF_DATABASE}
     assert {group: list(checks) for group, checks in healthy.outcomes.items()} == {
         group: names for group, names in expected.items()

@@ -13,7 +13,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from heat_upgrade.drain import HeldRow
 from heat_upgrade.hooks import heat_database as module
-from heat_upgrade.hooks.heat_database import HeatDatabaseError, HeatDatabaseHook
+from heat_upgrade.hooks.heat_database import HeatDatabaseError, HeatDatabaseHook, StackState
+from heat_upgrade.stranded import Hold
 from tests.integration.conftest import HEAD, HeatDatabase
 
 LIVE, DEAD = "61f3c624-32d0-439d-82a0-dbb6884d780c", "11111111-1111-4111-8111-111111111111"
@@ -259,3 +260,74 @@ def test_a_query_that_hangs_does_not_hang_us(hook, database, monkeypatch):
         with pytest.raises(HeatDatabaseError, match="during query"):
             hook.stacks_in_progress()
         assert time.monotonic() - begun < 4
+
+
+def test_unfinished_stacks_come_with_all_those_above_them(hook, database):
+    root = database.add_stack("root", status="COMPLETE", age=900)
+    child = database.add_stack("child", status="FAILED", age=800, owner_id=root)
+    grandchild = database.add_stack("grandchild", age=700, owner_id=child, action="UPDATE", current_traversal="t7")
+    database.add_stack("done", status="COMPLETE")
+    gone = database.add_stack("gone", status="COMPLETE", deleted_at=datetime(2026, 1, 1))
+    orphan = database.add_stack("orphan", age=600, owner_id=gone)
+    stacks = {stack.id: stack for stack in hook.unfinished_stacks()}
+    assert set(stacks) == {root, child, grandchild, orphan}
+    found = stacks[grandchild]
+    assert (found.name, found.action, found.status, found.owner_id) == ("grandchild", "UPDATE", "IN_PROGRESS", child)
+    assert (found.project, found.traversal, found.convergence) == ("project-1", "t7", True)
+    assert abs((datetime.now(UTC).replace(tzinfo=None) - found.since).total_seconds() - 700) < 5
+
+
+def test_a_stack_is_idle_since_the_last_change_of_anything_in_it(hook, database):
+    stack_id = database.add_stack(age=900)
+    assert 900 <= hook.unfinished_stacks()[0].idle < 905
+    database.add_event(stack_id, age=500)
+    database.add_resource(stack_id, None, age=700)
+    assert 500 <= hook.unfinished_stacks()[0].idle < 505
+    database.execute("UPDATE resource SET updated_at = UTC_TIMESTAMP() - INTERVAL 100 SECOND")
+    assert 100 <= hook.unfinished_stacks()[0].idle < 105
+
+
+@pytest.mark.parametrize(
+    ("action", "done"), [("CREATE", "CREATE"), ("UPDATE", "CREATE"), ("DELETE", "DELETE"), ("SUSPEND", "SUSPEND")]
+)
+def test_what_is_left_is_what_the_traversal_has_not_done(hook, database, action, done):
+    stack_id = database.add_stack(action=action)
+    for name in ("done", "not-begun", "under-way"):
+        database.add_resource(stack_id, None, name=name)
+    current = "(SELECT raw_template_id FROM stack)"
+    database.execute(f"UPDATE resource SET status = 'COMPLETE', action = %s, current_template_id = {current}", done)
+    assert hook.unfinished_stacks()[0].left == 0
+    database.execute("UPDATE resource SET action = 'INIT', current_template_id = NULL WHERE name = 'not-begun'")
+    database.execute("UPDATE resource SET status = 'IN_PROGRESS' WHERE name = 'under-way'")
+    assert hook.unfinished_stacks()[0].left == 2
+
+
+def test_holds_name_what_the_engine_waits_for(hook, database):
+    stack_id = database.add_stack()
+    database.add_resource(stack_id, DEAD)
+    database.execute("UPDATE resource SET nova_instance = 'nested'")
+    database.add_resource(stack_id, None, name="free")
+    database.add_lock(stack_id, LIVE)
+    assert hook.holds() == [Hold(stack_id, DEAD, "nested"), Hold(stack_id, LIVE, None)]
+
+
+def test_engines_are_heard_of_by_their_reports(hook, database):
+    for engine_id, age, deleted in ((LIVE, 30, None), (DEAD, 300, None), ("stopped", 30, datetime(2026, 1, 1))):
+        database.execute(
+            "INSERT INTO service (id, engine_id, host, hostname, `binary`, topic, report_interval, created_at,"
+            " updated_at, deleted_at) VALUES (UUID(), %s, 'h', 'h', 'heat-engine', 'engine', 60,"
+            " UTC_TIMESTAMP() - INTERVAL 1 DAY, UTC_TIMESTAMP() - INTERVAL %s SECOND, %s)",
+            engine_id,
+            age,
+            deleted,
+        )
+    assert hook.engines_heard_of(60) == {LIVE}
+    assert hook.engines_heard_of(600) == {LIVE, DEAD}
+
+
+def test_states_tell_ends_from_deletions_and_leave_out_what_is_purged(hook, database):
+    failed = database.add_stack(status="FAILED", status_reason="no quota")
+    deleted = database.add_stack(action="DELETE", status="COMPLETE", deleted_at=datetime(2026, 1, 1))
+    states = hook.stack_states([failed, deleted, "purged"])
+    assert states == {failed: StackState("CREATE", "FAILED", "no quota"), deleted: StackState("DELETE", None, "")}
+    assert hook.stack_states([]) == {}

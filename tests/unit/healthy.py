@@ -10,10 +10,10 @@ from heat_upgrade.hosts import HostState
 from heat_upgrade.preflight.database import DatabaseFacts, LongestResource
 from heat_upgrade.preflight.facts import HostFacts
 from heat_upgrade.preflight.rabbitmq import BrokerFacts
-from tests.unit.clouds.broken import edited
+from tests.unit.clouds.broken import DELETE, edited
 
 OLD, NEW, NEXT = "25.0.2", "26.0.2", "27.0.1"
-CLOUD = Cloud.model_validate({**edited({}), "name": "lab"})
+CLOUD = Cloud.model_validate({**edited({"windows": DELETE, "pending_release": DELETE}), "name": "lab"})
 NAMES = tuple(host.name for host in CLOUD.hosts)
 VHOSTS = {release.version: release.vhost for release in CLOUD.releases}
 GIB = 1024**2  # KiB

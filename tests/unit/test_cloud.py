@@ -243,6 +243,24 @@ def test_every_alternative_in_the_sample_is_good(write: WriteCloud) -> None:
     assert kinds == ["supervisor", "uv", "haproxy", "commands"]
 
 
+def test_the_windows_in_the_sample_are_good(write: WriteCloud) -> None:
+    sample = SAMPLE.read_text()
+    (block,) = re.findall(r"^# windows:.*(?:\n#   .*)*", sample, re.MULTILINE)
+    (pending,) = re.findall(r"^# (pending_release: .*)", sample, re.MULTILINE)
+    section = yaml.safe_load(re.sub(r"^# ", "", block, flags=re.MULTILINE)) | yaml.safe_load(pending)
+    explicit = load_cloud(write({**yaml.safe_load(sample), **section}))
+    assert explicit.windows
+    assert list(map(str, explicit.windows.openings)) == [
+        "0 22 * * sat Europe/Berlin, 240 min",
+        "0 1 * * tue#2 Europe/Berlin, 180 min",
+    ]
+    assert list(map(str, explicit.windows.blackouts)) == ["2026-12-24", "2026-12-31 to 2027-01-02"]
+    assert explicit.pending_release == "26.0.2"
+    for default in ("prepare_outside", "seconds_per_host"):
+        del section["windows"][default]
+    assert load_cloud(write({**yaml.safe_load(sample), **section})) == explicit
+
+
 def test_what_the_sample_calls_a_default_is_one(write: WriteCloud) -> None:
     full = yaml.safe_load(SAMPLE.read_text())
     optional = ("service_manager", "become", "installer", "layout", "drain", "backup")

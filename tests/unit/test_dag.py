@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,6 +21,8 @@ from airflow.serialization.serialized_objects import DagSerialization
 from heat_upgrade.cloud_checks import TASKS_OF_THE_DAG
 from heat_upgrade.operators.preflight import PreflightOperator
 from heat_upgrade.retries import POLICY, RETRIES
+from heat_upgrade.timetable import WindowsTimetable
+from tests.unit.clouds.broken import GOOD
 from tests.unit.dag_files import (
     BOTH,
     PROJECT,
@@ -99,8 +102,43 @@ def test_every_task_is_tried_again_by_the_same_rules(load: LoadDags) -> None:
 
 
 def test_the_reserved_names_are_the_dags_own(load: LoadDags) -> None:
-    dag = dag_of(load(lab=cloud_file([BOTH])), "lab")
+    windows = {**GOOD["windows"], "prepare_outside": False}
+    dag = dag_of(load(lab=cloud_file([BOTH], windows=windows)), "lab")
     assert set(dag.task_group.children) - {"controller_1"} == TASKS_OF_THE_DAG
+
+
+@pytest.mark.parametrize("prepare_outside", [True, False])
+def test_windows_are_the_schedule_and_the_gates(prepare_outside: bool, load: LoadDags) -> None:
+    windows = {**GOOD["windows"], "prepare_outside": prepare_outside}
+    dag = dag_of(load(lab=cloud_file([BOTH], windows=windows, pending_release="26.0.2")), "lab")
+    stored = DagSerialization.from_dict(json.loads(json.dumps(DagSerialization.to_dict(dag))))
+    for timetable in (dag.timetable, stored.timetable):
+        assert isinstance(timetable, WindowsTimetable)
+        assert timetable.summary == "0 22 * * sat, 30 1 1 * *"
+    assert not stored.catchup
+    assert stored.max_active_runs == 1
+    assert dag.roots == [dag.get_task("may_start")], "a scheduled run with nothing to do ends before it looks further"
+    assert dag.get_task("may_start").downstream_task_ids == {"preflight"}
+    # Preflight tells at once what is wrong, by day as well; the wait comes after it.
+    gates = ["preflight"] if prepare_outside else ["preflight", "may_prepare"]
+    for gate, task in pairwise([*gates, "prepare.controller_1"]):
+        assert dag.get_task(gate).downstream_task_ids == {task}
+    assert ("may_prepare" in dag.task_dict) is not prepare_outside
+
+
+def test_the_form_of_a_cloud_with_windows(load: LoadDags) -> None:
+    bag = load(
+        due=cloud_file([BOTH], windows=GOOD["windows"], pending_release="26.0.2"),
+        idle=cloud_file([BOTH], windows=GOOD["windows"]),
+    )
+    due, idle = (dag_of(bag, name).params.dump() for name in ("due", "idle"))
+    assert due == {
+        "target_release": "26.0.2",
+        "hosts": ["controller-1"],
+        "delete_old_vhost": False,
+        "ignore_windows": False,
+    }
+    assert idle == {**due, "target_release": "27.0.1"}
 
 
 @pytest.fixture(params=SHAPES, ids=lambda shape: shape.name)

@@ -20,6 +20,19 @@ SMOKE_TEMPLATE = {
     "resources": {"value": {"type": "OS::Heat::RandomString"}},
 }
 
+# What says in keystoneauth's options for what a token is.
+_SCOPE = {
+    "project_id",
+    "project_name",
+    "project_domain_id",
+    "project_domain_name",
+    "tenant_id",
+    "tenant_name",
+    "domain_id",
+    "domain_name",
+    "system_scope",
+}
+
 
 class BuildInfo(NamedTuple):
     """The releases that answered one call: the API's, and that of an engine in the API's vhost."""
@@ -37,15 +50,18 @@ class HeatApiHook(BaseHook):
         are the user's, and the extras are those of keystoneauth's password plugin (``project_name``,
         ``user_domain_name``, ``project_domain_name``), ``region_name``, ``interface`` and ``verify`` (a CA
         certificate's path, or false)
+    :param project: id of the project to act in; by default the connection's own. Heat lets an administrator change
+        stacks of other projects too, but makes their resources in the project of the token, and with the token's rights
     """
 
     conn_name_attr = "conn_id"
     conn_type = "generic"
     hook_name = "Heat API"
 
-    def __init__(self, conn_id: str) -> None:
+    def __init__(self, conn_id: str, project: str | None = None) -> None:
         super().__init__()
         self.conn_id = conn_id
+        self._in_project = project
 
     @cached_property
     def heat(self) -> Adapter:
@@ -54,12 +70,19 @@ class HeatApiHook(BaseHook):
 
         connection = self.get_connection(self.conn_id)
         options: dict[str, Any] = dict(connection.extra_dejson)
-        where = {key: options.pop(key) for key in ("region_name", "interface") if key in options}
+        where: dict[str, Any] = {key: options.pop(key) for key in ("region_name", "interface") if key in options}
         verify = options.pop("verify", True)
         kind = options.pop("auth_type", "password")
         if kind == "none":
             options["endpoint"] = connection.host
+            if self._in_project:
+                options["endpoint"] = f"{str(connection.host).rpartition('/')[0]}/{self._in_project}"
+                # Without Keystone, Heat takes the project from here.
+                where["additional_headers"] = {"X-Auth-Project": self._in_project}
         else:
+            if self._in_project:
+                options = {key: value for key, value in options.items() if key not in _SCOPE}
+                options["project_id"] = self._in_project
             options |= {
                 "auth_url": connection.host,
                 "username": connection.login,
@@ -94,6 +117,27 @@ class HeatApiHook(BaseHook):
             raise kind(
                 f"build_info at {url} failed ({type(error).__name__}: {error}), expected the API's and an engine's "
                 f"release: check the Airflow connection {self.conn_id!r} and the API's log, then clear this task"
+            ) from error
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> None:
+        """
+        Send a request, whose answer says no more than that Heat has taken it up.
+
+        :param method: as ``PATCH``
+        :param path: below the project, as ``/stacks/name/id``
+        :param body: what to send as JSON
+        :raises UpgradeError: when Heat or Keystone refuses it, or doesn't answer
+        """
+        from keystoneauth1.exceptions import ClientException
+
+        try:
+            # An engine answers: it may take Heat's whole rpc_response_timeout.
+            self.heat.request(path, method, json=body, timeout=90)
+        except ClientException as error:
+            raise UpgradeError(
+                f"{method} {path} failed ({type(error).__name__}: {error}), expected Heat to take it up: check that "
+                f"Heat's API answers, and that the user of Airflow connection {self.conn_id!r} has a role in project "
+                f"{self._in_project or 'of its own'}"
             ) from error
 
     def run_smoke_stack(self, timeout: float = 120) -> str:

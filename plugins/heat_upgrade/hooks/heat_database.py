@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from heat_upgrade.drain import HeldRow, StackRow
 from heat_upgrade.exceptions import MayPass
+from heat_upgrade.stranded import Hold, UnfinishedStack
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -84,6 +85,39 @@ class EventRow(NamedTuple):
     time: datetime
 
 
+# Done is what this traversal has taken to the stack's template or, where an action keeps the template, that action.
+_UNFINISHED = """
+SELECT s.id, s.name, s.tenant, s.action, s.status, s.convergence, s.owner_id, s.current_traversal,
+       COALESCE(s.updated_at, s.created_at),
+       TIMESTAMPDIFF(SECOND, GREATEST(
+           COALESCE(s.updated_at, s.created_at),
+           COALESCE((SELECT MAX(COALESCE(r.updated_at, r.created_at)) FROM resource r WHERE r.stack_id = s.id),
+                    s.created_at),
+           COALESCE((SELECT MAX(e.created_at) FROM event e WHERE e.stack_id = s.id), s.created_at)), UTC_TIMESTAMP()),
+       (SELECT COUNT(*) FROM resource r WHERE r.stack_id = s.id AND NOT (
+           r.status = 'COMPLETE' AND IF(s.action IN ('DELETE', 'SUSPEND', 'RESUME', 'CHECK'), r.action = s.action,
+                                        r.action <> 'INIT' AND r.current_template_id <=> s.raw_template_id)))
+FROM stack s
+WHERE s.deleted_at IS NULL AND """
+_HOLDS = """
+SELECT r.stack_id, r.engine_id, r.nova_instance FROM resource r WHERE r.engine_id IS NOT NULL
+UNION ALL SELECT l.stack_id, l.engine_id, NULL FROM stack_lock l WHERE l.engine_id IS NOT NULL
+"""
+_HEARD_OF = """
+SELECT engine_id FROM service
+WHERE deleted_at IS NULL AND COALESCE(updated_at, created_at) > UTC_TIMESTAMP() - INTERVAL %(seconds)s SECOND
+"""
+_STATES = "SELECT id, action, IF(deleted_at IS NULL, status, NULL), status_reason FROM stack WHERE id IN %(ids)s"
+
+
+class StackState(NamedTuple):
+    """How a stack is now; one that is deleted has no status."""
+
+    action: str
+    status: str | None
+    reason: str
+
+
 class HeatDatabaseError(MayPass):
     """Raised when Heat's database can't be read."""
 
@@ -153,6 +187,43 @@ class HeatDatabaseHook(MySqlHook):
         """Return what the tables hold without their indices, in bytes: about what a dump takes."""
         return int(self._read(_SIZE)[0][0])
 
+    def unfinished_stacks(self) -> list[UnfinishedStack]:
+        """Return the stacks in progress, and all those above them."""
+        stacks = self._unfinished("s.status = 'IN_PROGRESS'")
+        wanted = {stack.owner_id for stack in stacks} - {None}
+        while wanted := wanted - {stack.id for stack in stacks}:
+            owners = self._unfinished("s.id IN %(ids)s", {"ids": sorted(map(str, wanted))})
+            stacks += owners
+            wanted = {stack.owner_id for stack in owners} - {None}
+        return stacks
+
+    def _unfinished(self, which: str, values: Mapping[str, Any] | None = None) -> list[UnfinishedStack]:
+        rows = self._read(_UNFINISHED + which, values)
+        return [_unfinished(row) for row in rows]
+
+    def holds(self) -> list[Hold]:
+        """Return what engines work on, or have worked on when they died, and what each of these waits for."""
+        return [Hold(*row) for row in self._read(_HOLDS)]
+
+    def engines_heard_of(self, seconds: float) -> set[str]:
+        """
+        Return the ids of the engines that have reported to the database lately; they do so once a minute.
+
+        :param seconds: how long ago at most
+        """
+        return {row[0] for row in self._read(_HEARD_OF, {"seconds": seconds})}
+
+    def stack_states(self, ids: Collection[str]) -> dict[str, StackState]:
+        """
+        Return how stacks are now, by id; one that has been purged is left out.
+
+        :param ids: ids of stacks
+        """
+        if not ids:
+            return {}
+        rows = self._read(_STATES, {"ids": sorted(ids)})
+        return {id_: StackState(action, status, reason or "") for id_, action, status, reason in rows}
+
     def _read(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         try:
             # A connection each time: what was read before can't be seen again, and one that broke does not matter.
@@ -176,3 +247,10 @@ class HeatDatabaseHook(MySqlHook):
 def _stack(row: tuple[Any, ...]) -> StackRow:
     id_, name, project, action, status, convergence, owner_id, age, traversal = row
     return StackRow(id_, name, project, action, status, bool(convergence), owner_id, age, traversal)
+
+
+def _unfinished(row: tuple[Any, ...]) -> UnfinishedStack:
+    id_, name, project, action, status, convergence, owner_id, traversal, since, idle, left = row
+    return UnfinishedStack(
+        id_, name, project, action, status, bool(convergence), owner_id, traversal, since, idle, left
+    )

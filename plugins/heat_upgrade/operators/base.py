@@ -38,6 +38,7 @@ class Plan:
     :param retired: whether a cold upgrade has found every service on the target alone: there is nothing left to drain
     :param bounded_wait: seconds after which a cold upgrade asks whether to cut off what isn't done; 0 for never
     :param cut_off: what an operator has confirmed to cut off, stacks by id; None where nobody had to
+    :param ignore_windows: whether users may be touched outside of maintenance windows
     """
 
     source: str
@@ -50,6 +51,7 @@ class Plan:
     retired: bool = False
     bounded_wait: float = 0.0
     cut_off: Mapping[str, str] | None = None
+    ignore_windows: bool = False
 
     @classmethod
     def of(cls, context: Context) -> Plan:

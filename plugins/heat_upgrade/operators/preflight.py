@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from heat_upgrade.exceptions import MayPass
+from heat_upgrade.operators.api import time_of_sweep
 from heat_upgrade.operators.base import CloudOperator, other_runs
+from heat_upgrade.operators.window import DELAY
 from heat_upgrade.parameters import COLD, ROLLING, RunParameters
 from heat_upgrade.preflight.check import failures, may_pass, table
 from heat_upgrade.preflight.survey import Survey
@@ -51,10 +55,22 @@ class PreflightOperator(CloudOperator):
             parameters = RunParameters.parse(dict(context["params"]), self.cloud, COLD if self.cold else ROLLING)
         except ProblemsError as wrong:
             raise AirflowFailException(str(wrong)) from None
-        survey = Survey(self.cloud, parameters, cold=self.cold, other_runs=other_runs(context, self.cloud))
+        survey = Survey(
+            self.cloud,
+            parameters,
+            cold=self.cold,
+            other_runs=other_runs(context, self.cloud),
+            time_of_sweep=partial(self._time_of_sweep, context),
+        )
         groups = survey.groups()
         self.log.info("Preflight of %s\n%s", self.cloud.name, table(groups))
         if wrong_ones := failures(groups):
             kind = MayPass if may_pass(groups) else AirflowFailException
             raise kind("preflight failed, nothing was touched:\n" + "\n".join(wrong_ones))
         return survey.plan().as_xcom()
+
+    def _time_of_sweep(self, context: Context, left: set[str]) -> timedelta:
+        windows = self.cloud.windows
+        if windows is None or not left:
+            return timedelta()
+        return DELAY if self.cold else time_of_sweep(self.cloud, left, windows, context)[0]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowFailException
@@ -17,6 +18,7 @@ from heat_upgrade.preflight.database import DatabaseFacts, Migration, check_data
 from heat_upgrade.preflight.facts import Ahead, HostFacts
 from heat_upgrade.preflight.hosts import check_host
 from heat_upgrade.preflight.rabbitmq import BrokerFacts, check_rabbitmq
+from heat_upgrade.preflight.window import window
 from heat_upgrade.problems import ProblemsError
 
 if TYPE_CHECKING:
@@ -33,10 +35,17 @@ class Survey:
     :param parameters: what the run is to do
     :param cold: whether it is a cold upgrade
     :param other_runs: the DAGs that have a run over the cloud meanwhile
+    :param time_of_sweep: says for how long users are touched while the APIs of some hosts move
     """
 
     def __init__(
-        self, cloud: Cloud, parameters: RunParameters, *, cold: bool = False, other_runs: Sequence[str] = ()
+        self,
+        cloud: Cloud,
+        parameters: RunParameters,
+        *,
+        cold: bool = False,
+        other_runs: Sequence[str] = (),
+        time_of_sweep: Callable[[set[str]], timedelta] = lambda _: timedelta(),
     ) -> None:
         from heat_upgrade.hooks.heat_database import HeatDatabaseHook
         from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
@@ -45,6 +54,7 @@ class Survey:
         self.parameters = parameters
         self.cold = cold
         self.other_runs = other_runs
+        self.time_of_sweep = time_of_sweep
         self.target = cloud.release(parameters.target_release)
         self.found, self.rotations = ask.ask_all(cloud, self.target)
         self.hosts = {name: facts for name, facts in self.found.items() if isinstance(facts, HostFacts)}
@@ -76,6 +86,7 @@ class Survey:
             cold=self.cold,
             retired=self.cold and all(facts.state.upgraded(self.target.version) for facts in self.hosts.values()),
             bounded_wait=60 * self.parameters.drain,
+            ignore_windows=self.parameters.ignore_windows,
         )
 
     def _move(self) -> Move | ProblemsError:
@@ -100,7 +111,16 @@ class Survey:
 
     def _run_checks(self) -> list[Check]:
         """Return what concerns the run as a whole: its move, and whatever else may forbid it now."""
-        return [self._alone("one run at a time"), self._course("move")]
+        return [self._alone("one run at a time"), self._course("move"), self._window("window")]
+
+    def _window(self, name: str) -> Check:
+        windows, ignored = self.cloud.windows, self.parameters.ignore_windows
+        left = {
+            facts.state.host.name
+            for facts in self.hosts.values()
+            if facts.state.host.name in self.parameters.hosts and not facts.state.apis_moved(self.target.version)
+        }
+        return window(name, windows, self.time_of_sweep(left), datetime.now(UTC), ignored=ignored)
 
     def _alone(self, name: str) -> Check:
         if self.other_runs:

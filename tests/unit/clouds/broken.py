@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 from collections.abc import Mapping
+from datetime import date, datetime
 from typing import Any, NamedTuple
 
 DELETE = object()
@@ -60,6 +61,16 @@ GOOD: dict[str, Any] = {
     "waves": [1, 2, "50%"],
     "drain": {"interval": 10, "readings": 3, "timeout": 7200},
     "backup": {"host": "controller-2", "directory": "/var/backups/heat"},
+    "windows": {
+        "openings": [
+            {"cron": "0 22 * * sat", "minutes": 240, "timezone": "Europe/Berlin"},
+            {"cron": "30 1 1 * *", "minutes": 90, "timezone": "America/New_York"},
+        ],
+        "blackouts": [date(2026, 12, 24), "2026-12-31 to 2027-01-03"],
+        "prepare_outside": True,
+        "seconds_per_host": 60,
+    },
+    "pending_release": "26.0.2",
 }
 HAPROXY = {
     "kind": "haproxy",
@@ -125,7 +136,7 @@ BROKEN = [
         "one of healthcheck, haproxy, commands",
         "did you mean 'healthcheck'?",
     ),
-    Broken("unknown key", {"windows": []}, "file", "the unknown key 'windows'", "only backup, become", "delete it"),
+    Broken("unknown key", {"quotas": []}, "file", "the unknown key 'quotas'", "only backup, become", "delete it"),
     Broken("misspelt key", {"wave": [1]}, "file", "'wave'", "only backup, become", "did you mean 'waves'?"),
     Broken(
         "misspelt key of a host",
@@ -566,6 +577,151 @@ BROKEN = [
         "'controller-9'",
         "one of the hosts (controller-1, controller-2",
         "did you mean 'controller-",
+    ),
+    # maintenance windows
+    Broken(
+        "windows as a list",
+        {"windows": GOOD["windows"]["openings"]},
+        "windows",
+        "a list",
+        "a mapping",
+        "write lines of `key: value`",
+    ),
+    Broken(
+        "no openings",
+        {"windows.openings": []},
+        "windows.openings",
+        "an empty list",
+        "at least one window",
+        "delete `windows`",
+    ),
+    Broken(
+        "no time zone",
+        {"windows.openings.1.timezone": DELETE},
+        "windows.openings[1].timezone",
+        "nothing",
+        "the key 'timezone'",
+        "add it",
+    ),
+    Broken(
+        "unknown time zone",
+        {"windows.openings.0.timezone": "Europe/Berln"},
+        "windows.openings[0].timezone",
+        "'Europe/Berln'",
+        "a time zone of the IANA database",
+        "did you mean 'Europe/Berlin'?",
+    ),
+    *(
+        Broken(
+            f"time zone {zone!r}",
+            {"windows.openings.0.timezone": zone},
+            "windows.openings[0].timezone",
+            f"'{zone}'",
+            "a time zone of the IANA database",
+            "",
+        )
+        for zone in ("Europe", "../etc/passwd", "/etc/localtime", "+01:00", "")
+    ),
+    *(
+        Broken(
+            f"cron {cron!r}",
+            {"windows.openings.0.cron": cron},
+            "windows.openings[0].cron",
+            repr(cron),
+            "a cron expression: minute (one number), hour",
+            'write for example "0 22 * * sat"',
+        )
+        for cron in (
+            *("", "22:00", "@weekly", "* 22 * * sat", "*/5 22 * * *", "0,30 22 * * *", "0 22 * *", "0 22 * * sat 2026"),
+            *("60 22 * * *", "0 24 * * *", "0 0 30 2 *", "0 22 * * sad", "H 22 * * *", "0 R * * *", "0 r/2 * * *"),
+            *("0  22 * * *", "0 22 * * *\n", "0 22 * * $(id)"),
+        )
+    ),
+    Broken(
+        "days of the month and of the week",
+        {"windows.openings.0.cron": "0 22 1-7 * sat"},
+        "windows.openings[0].cron",
+        "'0 22 1-7 * sat'",
+        "a day of the month or a day of the week, not both",
+        "0 22 * * sat#1",
+    ),
+    Broken(
+        "minutes as a text",
+        {"windows.openings.0.minutes": "4h"},
+        "windows.openings[0].minutes",
+        "'4h'",
+        "a whole number",
+        "without quotes",
+    ),
+    Broken(
+        "a window of no length",
+        {"windows.openings.0.minutes": 0},
+        "windows.openings[0].minutes",
+        "0",
+        "from 5 to 10080 minutes",
+        "how long it stays open",
+    ),
+    *(
+        Broken(
+            f"blackout {text!r}",
+            {"windows.blackouts.1": text},
+            "windows.blackouts[1]",
+            shown,
+            "a day or the first and the last of several, as in 2026-12-24 to 2027-01-02",
+            "year-month-day",
+        )
+        for text, shown in (
+            ("24.12.2026", "'24.12.2026'"),
+            ("2026-02-30", "'2026-02-30'"),
+            ("2026-12-24 - 2026-12-26", "'2026-12-24 - 2026-12-26'"),
+            ("2026-12-26 to 2026-12-24", "'2026-12-26 to 2026-12-24'"),
+            ("2026-12-24 to", "'2026-12-24 to'"),
+            ("20261224", "'20261224'"),
+            ("9999-12-31", "'9999-12-31'"),
+            (datetime(2026, 12, 24, 12), "2026-12-24 12:00:00"),
+            (20261224, "20261224"),
+            (["2026-12-24", "2026-12-26"], "a list"),
+        )
+    ),
+    Broken(
+        "prepare_outside as a text",
+        {"windows.prepare_outside": "no"},
+        "windows.prepare_outside",
+        "'no'",
+        "true or false",
+        "without quotes",
+    ),
+    Broken(
+        "no seconds for a host",
+        {"windows.seconds_per_host": 0},
+        "windows.seconds_per_host",
+        "0",
+        "seconds above 0",
+        "write the seconds",
+    ),
+    Broken(
+        "pending release that isn't there",
+        {"pending_release": "28.0.0"},
+        "pending_release",
+        "'28.0.0'",
+        "a release to upgrade to: 26.0.2, 27.0.1",
+        "delete the key",
+    ),
+    Broken(
+        "first release pending",
+        {"pending_release": "25.0.2"},
+        "pending_release",
+        "'25.0.2'",
+        "a release to upgrade to: 26.0.2, 27.0.1",
+        "delete the key",
+    ),
+    Broken(
+        "pending release without windows",
+        {"windows": DELETE},
+        "pending_release",
+        "'26.0.2'",
+        "`windows`, whose opening starts the run",
+        "trigger the run yourself",
     ),
 ]
 

@@ -1,0 +1,55 @@
+"""One DAG per cloud file: find the stacks that nobody works on any more, and bring them to an end if told to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from airflow.sdk import DAG, Param, chain
+
+from heat_upgrade.cloud import Cloud
+from heat_upgrade.dags import dags_of_clouds
+from heat_upgrade.operators.stranded import APPROVE, END, FIND, ApproveStrandedOperator, FindStrandedOperator
+from heat_upgrade.operators.stranded_ends import EndStrandedOperator, WaitForEndsOperator
+from heat_upgrade.retries import RETRIES
+
+RUN_PARAMETERS = {
+    "unchanged_minutes": Param(
+        10,
+        type="number",
+        exclusiveMinimum=0,
+        title="Unchanged for (minutes)",
+        description="A stack is stranded when, besides, nothing in it has changed for this long.",
+    ),
+    "wait_minutes": Param(
+        60,
+        type="number",
+        exclusiveMinimum=0,
+        title="Wait for (minutes)",
+        description="How long the stacks have to end before the run fails.",
+    ),
+}
+DOC = Path(__file__).with_suffix(".md").read_text()
+
+
+def stranded_stacks(cloud: Cloud) -> DAG:
+    """Build the DAG that brings one cloud's stranded stacks to an end."""
+    with DAG(
+        dag_id=f"heat_stranded_stacks__{cloud.name}",
+        schedule=None,
+        max_active_runs=1,
+        catchup=False,
+        default_args={"cloud": cloud, **RETRIES},
+        params=RUN_PARAMETERS,
+        doc_md=DOC,
+        tags=["heat", "stacks", cloud.name],
+    ) as dag:
+        chain(
+            FindStrandedOperator(task_id=FIND),
+            ApproveStrandedOperator(task_id=APPROVE),
+            EndStrandedOperator(task_id=END),
+            WaitForEndsOperator(task_id="wait"),
+        )
+    return dag
+
+
+globals().update(dags_of_clouds("heat_stranded_stacks", stranded_stacks))

@@ -1,0 +1,178 @@
+"""Maintenance windows in a run: whether a scheduled run has anything to do, and gates that wait for a window."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+from airflow.sdk.exceptions import DownstreamTasksSkipped
+
+from heat_upgrade import hosts
+from heat_upgrade.exceptions import UpgradeError
+from heat_upgrade.operators.base import CloudOperator, Plan, begin
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from heat_upgrade.cloud import Windows
+    from heat_upgrade.hosts import HostState
+
+# From a window's opening to the look at the clock that follows it, on a busy machine.
+DELAY = timedelta(minutes=1)
+
+
+class MayStartOperator(CloudOperator):
+    """Let a scheduled run go on only if an upgrade is pending; skip all of it otherwise. Only looks at hosts."""
+
+    def execute(self, context: Context) -> None:
+        """Let every run pass that somebody has triggered."""
+        dag_run = context["dag_run"]
+        if dag_run.run_type != "scheduled":
+            self.log.info("A %s run: it goes on, whether a release is pending or not", dag_run.run_type)
+            return
+        if reason := self.nothing_to_do():
+            self.log.info("This scheduled run ends here, skipped: %s", reason)
+            downstream = sorted(self.get_flat_relative_ids(upstream=False))
+            raise DownstreamTasksSkipped(tasks=downstream)  # type: ignore[no-untyped-call]
+        self.log.info("%s is pending: the run goes on", self.cloud.pending_release)
+
+    def nothing_to_do(self) -> str | None:
+        """Return why a scheduled run has nothing to do; None if it has."""
+        pending = self.cloud.pending_release
+        if not pending:
+            return f"the cloud file of {self.cloud.name} has no pending_release"
+        states = hosts.look_at(self.cloud, self.cloud.hosts)
+        if any(isinstance(state, Exception) for state in states.values()):
+            # Preflight tells it, with whatever else is wrong.
+            return None
+        running = set[str]().union(*(state.running for state in states.values() if not isinstance(state, Exception)))
+        versions = [release.version for release in self.cloud.releases]
+        if later := sorted(running & set(versions[versions.index(pending) + 1 :])):
+            return (
+                f"{', '.join(later)} runs, and a scheduled run never goes back to {pending}: delete pending_release, "
+                "or set it to a later release"
+            )
+        return f"the cloud is on {pending} already" if running == {pending} else None
+
+
+class WindowGateOperator(CloudOperator):
+    """
+    Wait, in the triggerer, for a maintenance window with room for what comes after; open at once without windows.
+
+    Whoever inherits from it says with ``needed`` how long that takes, and with ``upgrade`` what else has to be right.
+    """
+
+    def execute(self, context: Context) -> None:
+        """Check the cloud and the clock, and wait if it isn't time yet."""
+        self._check(context)
+
+    def execute_complete(self, context: Context, event: Any) -> None:
+        """Check both once more after a wait: they may have changed meanwhile."""
+        self._check(context)
+
+    def _check(self, context: Context) -> None:
+        plan = begin(context, self.cloud)
+        self.upgrade(plan)
+        windows = self.cloud.windows
+        if windows is None:
+            self.log.info("The cloud file has no windows: nothing to wait for")
+        elif plan.ignore_windows:
+            self.log.warning("Maintenance windows are ignored, as this run's ignore_windows asks for it")
+        elif (needed := self.needed(context, plan, windows)) is not None:
+            self._wait(windows, needed)
+
+    def upgrade(self, plan: Plan) -> None:
+        """Check nothing but the clock."""
+
+    def needed(self, context: Context, plan: Plan, windows: Windows) -> timedelta | None:
+        """Return how long a window has to stay open; None if there is no reason to wait for one."""
+        raise NotImplementedError(f"{type(self).__name__} has to say how long a window it needs")
+
+    def _wait(self, windows: Windows, needed: timedelta) -> None:
+        calendar, now = windows.calendar, _now()
+        room = calendar.room(now)
+        if room >= needed:
+            self.log.info("A window is open for another %s, and %s are needed: going on", _short(room), _short(needed))
+            return
+        period = calendar.next_with_room(now, needed + DELAY)
+        if period is None:
+            raise UpgradeError(
+                f"{self.task_id} needs {_short(needed)} in a window, the longest one to come is open for "
+                f"{_short(calendar.longest(now))}: lengthen a window in the cloud file, move more hosts at once "
+                "(`waves`), or trigger a run with ignore_windows"
+            )
+        self.log.info(
+            "Waiting until %s (%s), when a window opens for %s: %s are needed and %s. The run goes on by itself then. "
+            "After a change of the windows clear this task; a run with ignore_windows doesn't wait",
+            period.start.strftime("%Y-%m-%d %H:%M UTC"),
+            _in_zones(period.start, windows),
+            _short(period.length),
+            _short(needed),
+            f"the open window closes in {_short(room)}" if room else "no window is open",
+        )
+        self.defer(trigger=DateTimeTrigger(moment=period.start), method_name="execute_complete")
+
+
+class SweepGateOperator(WindowGateOperator):
+    """A gate on the way to the sweep of the APIs; a sweep that has begun, or is over, waits for nothing."""
+
+    def needed(self, context: Context, plan: Plan, windows: Windows) -> timedelta | None:
+        """Look which APIs are left, and judge by that."""
+        states = hosts.states_of(self.cloud, [host for host in self.cloud.hosts if host.api_roles])
+        left = {name for name, state in states.items() if name in plan.hosts and not state.apis_moved(plan.target)}
+        if not left:
+            self.log.info("Every API of this run is on %s already: no window is needed", plan.target)
+            return None
+        if begun := [name for name, state in states.items() if _serves(state, plan.target)]:
+            self.log.warning(
+                "%s: APIs of %s serve there already. A half-switched cloud is the worst state to leave, so the sweep "
+                "goes on whether a window is open or not",
+                ", ".join(begun),
+                plan.target,
+            )
+            return None
+        return self.room_for(left, context, windows)
+
+    def room_for(self, left: set[str], context: Context, windows: Windows) -> timedelta:
+        """Return how long a window has to stay open for what comes after the gate; ``left`` are the hosts to move."""
+        raise NotImplementedError(f"{type(self).__name__} has to say how long a window it needs")
+
+
+class MayPrepareOperator(SweepGateOperator):
+    """The gate before the preparation, for clouds that want even what no user notices in a window."""
+
+    def room_for(self, left: set[str], context: Context, windows: Windows) -> timedelta:
+        """Ask for an open window, as nothing that has been prepared hurts when it closes."""
+        return DELAY
+
+
+def _serves(state: HostState, release: str) -> bool:
+    return any(release in state.releases(role) for role in state.host.api_roles)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _short(time: timedelta) -> str:
+    """Return a time without its microseconds."""
+    return str(timedelta(seconds=round(time.total_seconds())))
+
+
+def _in_zones(moment: datetime, windows: Windows) -> str:
+    zones = dict.fromkeys(opening.timezone for opening in windows.openings)
+    return ", ".join(f"{moment.astimezone(ZoneInfo(zone)):%a %H:%M} {zone}" for zone in zones)
+
+
+class MayStopOperator(MayPrepareOperator):
+    """The gate before an outage; one that has begun waits for nothing."""
+
+    def needed(self, context: Context, plan: Plan, windows: Windows) -> timedelta | None:
+        """Look whether services have been stopped already."""
+        states = hosts.states_of(self.cloud, self.cloud.hosts)
+        if stopped := [name for name, state in states.items() if state.stopped]:
+            self.log.warning("%s: the outage has begun, so it goes on whether a window is open", ", ".join(stopped))
+            return None
+        return super().needed(context, plan, windows)
