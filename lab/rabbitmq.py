@@ -65,17 +65,41 @@ def management_get(lab: Lab, path: str) -> Any:
 
 def stop_management(lab: Lab) -> None:
     """Stop RabbitMQ's management API; the broker serves on."""
-    _control(lab, "application:stop(rabbitmq_management).")
+    rabbitmqctl(lab, "eval", "application:stop(rabbitmq_management).")
 
 
 def start_management(lab: Lab) -> None:
     """Start RabbitMQ's management API again."""
-    _control(lab, "application:start(rabbitmq_management).")
+    rabbitmqctl(lab, "eval", "application:start(rabbitmq_management).")
 
 
-def _control(lab: Lab, expression: str) -> None:
+def management_call(lab: Lab, method: str, path: str, body: Any = None) -> None:
+    """
+    Change something through RabbitMQ's management API.
+
+    :param method: PUT or DELETE.
+    :param path: what follows ``/api/``.
+    :param body: what to send.
+    """
+    account = lab.management()
+    answer = local_session().request(
+        method,
+        f"http://{account.host}:{account.port}/api/{path}",
+        json=body,
+        auth=(account.login, account.password),
+        timeout=10,
+    )
+    answer.raise_for_status()
+
+
+def rabbitmqctl(lab: Lab, *arguments: str) -> str:
+    """
+    Run an administrator's command on the lab's RabbitMQ and return what it says.
+
+    :param arguments: the command's words.
+    """
     environment = _environment(lab, lab.state / "rabbitmq")
-    run([_CONTROL, "eval", expression], what=f"have RabbitMQ do {expression}", env=environment)
+    return run([_CONTROL, *arguments], what=f"rabbitmqctl {arguments[0]}", env=environment)
 
 
 def _serves(lab: Lab) -> bool:

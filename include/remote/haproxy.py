@@ -1,6 +1,6 @@
-"""Drain a server of HAProxy or make it ready again, and wait until HAProxy says so.
+"""Drain a server of HAProxy or make it ready again, and wait until HAProxy says so; or show what HAProxy thinks of it.
 
-haproxy.py SOCKET drain|ready BACKEND/SERVER
+haproxy.py SOCKET drain|ready|show BACKEND/SERVER
 """
 
 import csv
@@ -59,7 +59,10 @@ def wait(path, name, condition, seconds, expected):
 def main():
     path, verb, name = sys.argv[1:]
     try:
-        row(path, name)
+        line = row(path, name)
+        if verb == "show":
+            print(f"::{name}={line['status']},{line['check_status']}")
+            return
         if answer := ask(path, f"set server {name} state {verb}"):
             sys.exit(
                 f"error: HAProxy refused 'set server {name} state {verb}': {answer}; the socket needs 'level admin'"

@@ -2,6 +2,7 @@
 
 heat_conf.py get SECTION KEY DEFAULT                    < heat.conf   print one value
 heat_conf.py vhost                                      < heat.conf   print the vhost of transport_url
+heat_conf.py facts                                      < heat.conf   print what preflight asks, a line each
 heat_conf.py mysql-options                              < heat.conf   print [database] connection as an option file
 heat_conf.py rewrite --vhost V [--set S K V] [--add S K V] [--move OLD=NEW]  < heat.conf   print the new heat.conf
 
@@ -78,6 +79,17 @@ def transport_url(lines):
     return match
 
 
+def facts(lines):
+    """Return what preflight wants to know; a password is none of it."""
+    brokers = transport_url(lines)["brokers"].partition("://")[2]
+    return {
+        "login": unquote(re.split("[:@]", brokers)[0]) if "@" in brokers else "",
+        "graceful_shutdown_timeout": get(lines, "DEFAULT", "graceful_shutdown_timeout", "60"),
+        "health_backends": get(lines, "healthcheck", "backends", ""),
+        "health_file": get(lines, "healthcheck", "disable_by_file_path", ""),
+    }
+
+
 def change_vhost(lines, vhost):
     """Give transport_url another vhost and leave its brokers, passwords and TLS options to the letter."""
     match = transport_url(lines)
@@ -140,6 +152,7 @@ def main():
     getter.add_argument("key")
     getter.add_argument("default")
     verbs.add_parser("vhost")
+    verbs.add_parser("facts")
     verbs.add_parser("mysql-options")
     rewriter = verbs.add_parser("rewrite")
     rewriter.add_argument("--vhost", required=True)
@@ -153,6 +166,8 @@ def main():
         print(get(lines, arguments.section, arguments.key, arguments.default))
     elif arguments.verb == "vhost":
         print(unquote(transport_url(lines)["vhost"] or ""))
+    elif arguments.verb == "facts":
+        print("\n".join(f"{name}={value}" for name, value in facts(lines).items()))
     elif arguments.verb == "mysql-options":
         sys.stdout.write(mysql_options(lines))
     else:

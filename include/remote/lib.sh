@@ -105,7 +105,7 @@ esac
 
 # The release of Heat that a venv holds; empty where there is none.
 installed_release() {
-    local python=$1/bin/python
+    local python=$1/bin/python3 # by which name a distribution has it too
     [[ -x $python ]] || return 0
     "$python" -c 'from importlib import metadata; print(metadata.version("openstack-heat"))' 2>/dev/null || true
 }

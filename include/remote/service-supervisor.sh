@@ -28,6 +28,12 @@ service_states() {
 
 service_pid() { supervisorctl pid "$1"; }
 
+# Seconds; a word of systemd's form elsewhere. Supervisord's own default is 10.
+service_stop_timeout() {
+    local seconds
+    seconds=$(as_root sed -n 's/^stopwaitsecs *= *//p' "$(service_file "$1")") && echo "${seconds:-10}"
+}
+
 service_file() { echo "$UNIT_DIR/$1.conf"; }
 
 # autostart is what `systemctl enable` is elsewhere: it decides what comes back after a reboot. Without it all do.

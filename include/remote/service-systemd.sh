@@ -28,6 +28,9 @@ service_states() {
 
 service_pid() { systemctl show -p MainPID --value "$1.service"; }
 
+# As systemd writes it: 1min 30s, infinity.
+service_stop_timeout() { systemctl show -p TimeoutStopUSec --value "$1.service"; }
+
 service_file() { echo "$UNIT_DIR/$1.service"; }
 
 service_start() {

@@ -49,7 +49,8 @@ class HostState:
             heat_host=results.get("heat_host", ""),
             services={(key[0], key[1]): value for key, value in words.items() if key[0] in host.roles},
             installed={key[1]: value for key, value in words.items() if key[0] == "installed"},
-            vhosts={key[1]: value for key, value in words.items() if key[0] == "vhost"},
+            # A transport_url that names none means RabbitMQ's own default.
+            vhosts={key[1]: value or "/" for key, value in words.items() if key[0] == "vhost"},
             stopped=results.get("stopped", ""),
         )
 

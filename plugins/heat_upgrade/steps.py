@@ -9,6 +9,8 @@ from heat_upgrade.cloud import Commands, HAProxy, Healthcheck, Supervisor, Uv
 from heat_upgrade.remote import Step
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from heat_upgrade.cloud import Cloud, Deployment, Host, Role
 
 # Seconds that a step may take on the host. An installation may wait for a slow index; a large database takes hours.
@@ -22,14 +24,37 @@ BACKUP_IS_FRESH = 12 * 3600
 
 def look(cloud: Cloud, host: Host) -> Step:
     """Build the step that tells what a host runs, of every release in the cloud file."""
-    deployments = [cloud.deployment(host, release) for release in cloud.releases]
-    units = [f"{role}/{d.release.version}/{d.unit(role)}" for d in deployments for role in host.roles]
+    return _step("look", cloud.deployment(host, cloud.releases[0]), _to_look_at(cloud, host))
+
+
+def check_host(target: Deployment) -> Step:
+    """Build the step that tells what a host runs, and what else preflight asks before the target comes there."""
+    cloud, host, installer = target.cloud, target.host, target.cloud.installer
     settings = {
-        "UNITS": " ".join(units),
-        "VENVS": " ".join(f"{d.release.version}={d.venv}" for d in deployments),
-        "CONFIGS": " ".join(f"{d.release.version}={d.config}" for d in deployments),
+        **_to_look_at(cloud, host),
+        "VENV": target.venv,
+        "CONFIG": target.config,
+        "INSTALLER": installer.kind,
+        "PYTHON": installer.python,
+        "UV": installer.command if isinstance(installer, Uv) else "",
+        "BACKUP_DIR": cloud.backup.directory if host == cloud.backup_host else "",
     }
-    return _step("look", deployments[0], settings)
+    followers = [role for role in host.api_roles if isinstance(target.rotation(role), Healthcheck)]
+    if followers:
+        settings["HEALTHCHECK_FILE"] = _healthcheck_file(target)
+        settings["URLS"] = " ".join(f"{role}={_url(target, role)}/healthcheck" for role in followers)
+    return _step("check_host", target, settings)
+
+
+def check_rotation(apis: Sequence[tuple[Deployment, Role]]) -> Step:
+    """
+    Build the step that tells what HAProxy thinks of some APIs.
+
+    :param apis: APIs behind the same balancer, at least one
+    """
+    settings = [_rotation(target, role) for target, role in apis]
+    servers = " ".join(each["SERVERS"] for each in settings)
+    return _step("check_rotation", apis[0][0], {**settings[0], "SERVERS": servers})
 
 
 def prepare(source: Deployment, target: Deployment, *, keep_config: bool = False) -> Step:
@@ -160,6 +185,15 @@ def _rotation(target: Deployment, role: Role) -> dict[str, str]:
     if isinstance(rotation, Healthcheck):
         settings |= {"HEALTHCHECK_FILE": rotation.file, "URLS": f"{_url(target, role)}/healthcheck"}
     return settings
+
+
+def _to_look_at(cloud: Cloud, host: Host) -> dict[str, str]:
+    deployments = [cloud.deployment(host, release) for release in cloud.releases]
+    return {
+        "UNITS": " ".join(f"{role}/{d.release.version}/{d.unit(role)}" for d in deployments for role in host.roles),
+        "VENVS": " ".join(f"{d.release.version}={d.venv}" for d in deployments),
+        "CONFIGS": " ".join(f"{d.release.version}={d.config}" for d in deployments),
+    }
 
 
 def _healthcheck_file(target: Deployment) -> str:

@@ -139,8 +139,8 @@ class HeatDatabase:
         row = {"stack_id": stack_id, "engine_id": engine_id, "name": name, "status": "IN_PROGRESS", "action": "CREATE"}
         self._insert("resource", row, age)
 
-    def add_event(self, stack_id: str, *, age: int = 0) -> None:
-        self._insert("event", {"stack_id": stack_id}, age)
+    def add_event(self, stack_id: str, *, age: int = 0, **columns: Any) -> None:
+        self._insert("event", {"stack_id": stack_id, **columns}, age)
 
     def add_lock(self, stack_id: str, engine_id: str) -> None:
         self._insert("stack_lock", {"stack_id": stack_id, "engine_id": engine_id}, 0)

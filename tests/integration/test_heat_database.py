@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
@@ -79,6 +80,27 @@ def test_what_engines_hold_is_read(hook, database):
     database.add_lock(stack_id, DEAD)
     assert hook.held_resources() == [HeldRow(stack_id, "s", "project-1", "a", LIVE)]
     assert hook.stack_locks() == [HeldRow(stack_id, "s", "project-1", None, DEAD)]
+
+
+def event(name: str, status: str, **columns: Any) -> dict[str, Any]:
+    return {"resource_name": name, "resource_action": "CREATE", "resource_status": status, **columns}
+
+
+def test_the_latest_events_of_resources_are_read_oldest_first(hook, database):
+    assert hook.recent_events(100, 28) == []
+    stack_id = database.add_stack("web")
+    database.add_event(stack_id, age=40 * 86400, **event("long ago", "IN_PROGRESS"))
+    database.add_event(stack_id, age=90, **event("web", "IN_PROGRESS", physical_resource_id=stack_id))
+    database.add_event(stack_id, age=80, **event("server", "IN_PROGRESS", resource_type="OS::Nova::Server"))
+    database.add_event(stack_id, age=20, **event("server", "COMPLETE", physical_resource_id="s1"))
+    first, second = hook.recent_events(100, 28)
+    assert first[:5] == (stack_id, "server", "OS::Nova::Server", "CREATE", "IN_PROGRESS")
+    assert 59 <= (second.time - first.time).total_seconds() <= 61
+    assert hook.recent_events(1, 28) == [second]
+
+
+def test_the_size_is_that_of_heats_tables(hook, database):
+    assert 100_000 < hook.size() < 10**9
 
 
 def test_every_reading_is_a_new_one(hook, database):

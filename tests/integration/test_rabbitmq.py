@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from heat_upgrade.hooks.rabbitmq import RabbitMQManagementError, RabbitMQManagementHook
+from heat_upgrade.hooks.rabbitmq import Permission, RabbitMQManagementError, RabbitMQManagementHook
 from lab.processes import wait_until
 from tests.integration.conftest import EVERYTHING, Client, RabbitMQ
 
@@ -104,6 +104,20 @@ def test_an_expiring_queue_is_found_and_heats_own_settings_are_not(hook, rabbitm
     ]
 
 
+def test_the_cluster_and_our_own_rights_are_told(hook):
+    (node,) = hook.nodes()
+    assert (node.running, node.alarms, node.partitions) == (True, (), ())
+    assert hook.tags() == {"administrator"}
+
+
+def test_a_permission_counts_if_it_is_whole(hook, rabbitmq, vhost):
+    assert Permission("heat", True) in hook.permissions(vhost)
+    rabbitmq.call("PUT", "permissions", vhost, "heat", body={**EVERYTHING, "write": ""})
+    assert Permission("heat", False) in hook.permissions(vhost)
+    rabbitmq.call("DELETE", "permissions", vhost, "heat")
+    assert "heat" not in {permission.user for permission in hook.permissions(vhost)}
+
+
 def described(rabbitmq: RabbitMQ, vhost: str) -> dict[str, Any]:
     """Everything that makes a vhost serve, without its name."""
     listings = {
@@ -183,7 +197,16 @@ def test_once_the_source_is_gone_nothing_is_to_be_copied(hook, vhost):
     assert not hook.vhost_exists("nor this")
 
 
-READINGS = ["queues", "consumers", "connections", "policies", "expiring_policies", "engine_ids", "live_engine_ids"]
+READINGS = [
+    "queues",
+    "consumers",
+    "connections",
+    "permissions",
+    "policies",
+    "expiring_policies",
+    "engine_ids",
+    "live_engine_ids",
+]
 
 
 @pytest.mark.parametrize("reading", READINGS)

@@ -19,6 +19,7 @@ from airflow.sdk import DAG, TriggerRule
 from airflow.serialization.serialized_objects import DagSerialization
 
 from heat_upgrade.cloud_checks import TASKS_OF_THE_DAG
+from heat_upgrade.operators.preflight import PreflightOperator
 from heat_upgrade.retries import POLICY, RETRIES
 from heat_upgrade.timetable import WindowsTimetable
 from tests.unit.clouds.broken import GOOD
@@ -225,6 +226,18 @@ def test_the_trigger_form(load: LoadDags) -> None:
     for param in (target, hosts, delete):
         assert param.schema["title"]
         assert param.description
+
+
+def test_the_checks_alone_are_a_dag_that_runs_any_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bag = loader("heat_preflight.py", tmp_path, monkeypatch)(lab=cloud_file([BOTH] * 3), bad="hosts: [")
+    assert bag.import_errors == {}
+    assert set(bag.dags) == {"heat_preflight__lab", "heat_preflight__bad"}
+    dag = bag.dags["heat_preflight__lab"]
+    assert list(dag.task_dict) == ["preflight"]
+    assert isinstance(dag.get_task("preflight"), PreflightOperator)
+    assert dag.params.dump() == {"target_release": "27.0.1"}
+    assert dag.schedule is None
+    assert dag.doc_md
 
 
 def test_the_form_stands_once_in_a_large_dag(load: LoadDags) -> None:

@@ -115,3 +115,22 @@ def test_the_database_url_becomes_an_option_file() -> None:
 def test_the_last_of_two_values_counts() -> None:
     assert run(["get", "DEFAULT", "host", "other"], "[DEFAULT]\nhost = a\nhost = 'b'\n").stdout == "b\n"
     assert run(["get", "DEFAULT", "host", "other"], "[other]\nhost = a\n").stdout == "other\n"
+
+
+@pytest.mark.parametrize(
+    ("url", "login"),
+    [
+        (f"rabbit://heat:{ODD_PASSWORD}@h/v", "heat"),
+        ("rabbit://h%40t:p@h1:1,other:q@h2:2/v", "h@t"),
+        ("rabbit://heat@h/v", "heat"),
+        ("rabbit://h:5672/v", ""),
+    ],
+)
+def test_preflight_is_told_of_the_user_and_never_of_the_password(url: str, login: str) -> None:
+    done = run(["facts"], f"[DEFAULT]\ntransport_url = {url}\n[healthcheck]\nbackends = disable_by_file\n")
+    assert done.stdout.splitlines() == [
+        f"login={login}",
+        "graceful_shutdown_timeout=60",
+        "health_backends=disable_by_file",
+        "health_file=",
+    ]

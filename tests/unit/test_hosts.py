@@ -36,7 +36,7 @@ def test_everything_that_look_reports_is_read() -> None:
             f"engine/{NEW}": "absent",
             f"installed/{OLD}": OLD,
             f"installed/{NEW}": "",
-            f"vhost/{OLD}": "/",
+            f"vhost/{OLD}": "",
             "heat_host": "c1",
             "stopped": NEW,
         },
@@ -44,7 +44,7 @@ def test_everything_that_look_reports_is_read() -> None:
     assert found.heat_host == "c1"
     assert found.services == {("engine", OLD): "active", ("api", OLD): "inactive", ("engine", NEW): "absent"}
     assert found.installed == {OLD: OLD, NEW: ""}
-    assert found.vhosts == {OLD: "/"}
+    assert found.vhosts == {OLD: "/"}, "the default"
     assert found.running == {OLD}
     assert found.stopped == NEW
     assert found.idle, "no API runs"

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from typing import Any
 from unittest import mock
 
@@ -14,8 +15,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
 
 from heat_upgrade import hosts
-from heat_upgrade.cloud import Cloud
-from heat_upgrade.drain import QueueReading, StackRow
+from heat_upgrade.drain import QueueReading, StackRow, Unread
 from heat_upgrade.exceptions import (
     HostRefused,
     HostUnreachable,
@@ -29,7 +29,7 @@ from heat_upgrade.hooks import heat_api, heat_database, rabbitmq
 from heat_upgrade.hooks.heat_api import BuildInfo, HeatApiHook
 from heat_upgrade.hooks.heat_database import HeatDatabaseError, HeatDatabaseHook, HeatDatabaseRefusedError
 from heat_upgrade.hooks.host import HeatHostHook
-from heat_upgrade.hooks.rabbitmq import RabbitMQManagementError, RabbitMQManagementHook
+from heat_upgrade.hooks.rabbitmq import Node, Permission, RabbitMQManagementError, RabbitMQManagementHook
 from heat_upgrade.hooks.running import RunningCommand, Told
 from heat_upgrade.hosts import HostState
 from heat_upgrade.operators import job
@@ -48,12 +48,12 @@ from heat_upgrade.operators.preflight import PreflightOperator
 from heat_upgrade.operators.prepare import PrepareHostOperator
 from heat_upgrade.operators.verify import VerifyCloudOperator
 from heat_upgrade.operators.vhost import DeleteVhostOperator
+from heat_upgrade.preflight import ask
+from heat_upgrade.preflight.check import Away
+from heat_upgrade.preflight.facts import HostFacts
 from heat_upgrade.remote import Outcome, Step
-from tests.unit.clouds.broken import DELETE, edited
+from tests.unit.healthy import CLOUD, NAMES, NEW, OLD, healthy
 
-OLD, NEW = "25.0.2", "26.0.2"
-CLOUD = Cloud.model_validate({**edited({"windows": DELETE, "pending_release": DELETE}), "name": "lab"})
-NAMES = tuple(host.name for host in CLOUD.hosts)
 PLAN = Plan(source=OLD, target=NEW, hosts=NAMES)
 ROLLING, COLD = "heat_rolling_upgrade__lab", "heat_cold_upgrade__lab"
 FORM = {"target_release": NEW, "hosts": list(NAMES), "delete_old_vhost": False}
@@ -94,13 +94,25 @@ class Servers:
         self.api = mock.create_autospec(HeatApiHook, instance=True)
         self.steps: list[tuple[str, str]] = []
         self.states: dict[str, HostState | Exception] = {}
+        self.broker.tags.return_value = {"administrator"}
+        self.broker.nodes.return_value = [Node("rabbit@a", True, (), ())]
         self.takes_long, self.outcome = False, Outcome(0, {})
         self.broker.vhost_exists.return_value = True
-        self.broker.consumers.return_value = {f"engine.{name}": 1 for name in NAMES} | {"engine": 2}
+        self.broker.consumers.return_value = {f"engine.{name}": 1 for name in NAMES} | {
+            "engine": 2,
+            "heat-engine-listener.e1": 1,
+        }
         self.broker.live_engine_ids.return_value = {"e1", "e2"}
         self.broker.queues.return_value = []
+        self.broker.expiring_policies.return_value = []
+        self.broker.permissions.return_value = [Permission("heat", True)]
+        self.broker.vhost_changes.return_value = []
         self.database.stranded_stacks.return_value = []
         self.database.revision.return_value = "c6214ca60943"
+        self.database.server_time.side_effect = lambda: datetime.now(UTC)
+        self.database.size.return_value = 10**9
+        self.database.recent_events.return_value = []
+        self.database.stacks_in_progress.return_value = []
         self.api.build_info.return_value = BuildInfo(NEW, NEW)
         for name in NAMES:
             self.run(name, OLD)
@@ -110,6 +122,17 @@ class Servers:
         host = CLOUD.host(name)
         services = {(role, release): "active" for role in host.roles for release in releases}
         self.states[name] = HostState(host, name, services)
+
+    def ask(self) -> dict[str, HostFacts | Unread]:
+        """Return what preflight is told by the hosts."""
+        return {
+            name: Away(str(state)) if isinstance(state, Exception) else self._facts(state)
+            for name, state in self.states.items()
+        }
+
+    def _facts(self, state: HostState) -> HostFacts:
+        facts = healthy(state.host, *state.running)
+        return replace(facts, state=replace(facts.state, services=state.services, stopped=state.stopped))
 
     def hook(self, name: str) -> HeatHostHook:
         hook = mock.create_autospec(HeatHostHook, instance=True)
@@ -137,6 +160,7 @@ class Servers:
 def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
     servers = Servers()
     monkeypatch.setattr(hosts, "look_at", lambda _, some: {host.name: servers.states[host.name] for host in some})
+    monkeypatch.setattr(ask, "ask_all", lambda *_: (servers.ask(), {}))
     monkeypatch.setattr(hosts, "hook_for", lambda _, host: servers.hook(host.name))
     monkeypatch.setattr(hosts, "rotation_hook", lambda one, role: servers.hook(f"{one.host.name} {role}"))
     monkeypatch.setattr(rabbitmq, "RabbitMQManagementHook", lambda _: servers.broker)
@@ -244,31 +268,51 @@ class TestPreflight:
         expected = Plan(OLD, NEW, ("controller-2",), ("s1",), delete_old_vhost=True)
         assert Plan.of({"ti": instance}) == expected  # type: ignore[typeddict-item]
 
+    def test_the_table_has_every_check(
+        self, preflight: Callable[..., Any], servers: Servers, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        preflight()
+        log = capsys.readouterr().out
+        for group in ("run of lab", *NAMES, "RabbitMQ", "database"):
+            assert f"\n{group}\n" in log
+        assert "\n  passed   move               upgrade from 25.0.2 to 26.0.2 on controller-1, controller-2" in log
+        assert "\n60 checks: 57 passed, 3 skipped, 0 warned, 0 failed" in log
+
     def test_every_failure_is_told_at_once(self, preflight: Callable[..., Any], servers: Servers) -> None:
         servers.states["controller-2"] = HostUnreachable("controller-2: SSH failed, check the host")
         servers.run("edge.example")
-        servers.broker.consumers.side_effect = RabbitMQManagementError("the management API answers 401: check it")
-        servers.database.stranded_stacks.side_effect = AirflowException("the database is away: start it")
+        servers.broker.tags.side_effect = RabbitMQManagementError("the management API answers 401: check it")
+        servers.database.revision.side_effect = AirflowException("the database is away: start it")
         with pytest.raises(AirflowFailException) as caught:
             preflight()
         assert str(caught.value).splitlines() == [
             "preflight failed, nothing was touched:",
-            "controller-2: controller-2: SSH failed, check the host",
-            "edge.example: none of its services runs (none is installed), expected some: start Heat there, or correct "
-            "`layout` and the first release's `unit` in the cloud file",
-            "RabbitMQ: the management API answers 401: check it",
-            "database: the database is away: start it",
+            "controller-2, SSH: controller-2: SSH failed, check the host",
+            "edge.example, services: none of its services runs: heat-api-cfn (not installed), heat-api (not "
+            "installed); expected some: start Heat there, or correct `layout` and the first release's `unit` in the "
+            "cloud file",
+            "RabbitMQ, management user: the management API answers 401: check it",
+            "database, schema: the database is away: start it",
         ]
         assert servers.steps == []
+
+    def test_a_warning_stops_nothing(
+        self, preflight: Callable[..., Any], servers: Servers, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        servers.states["controller-1"] = HostState(CLOUD.host("controller-1"), "", {("api", OLD): "active"})
+        assert preflight()["hosts"] == list(NAMES)
+        assert "\n  warned   services           heat-engine (not installed) doesn't run" in capsys.readouterr().out
 
     def test_a_move_that_is_refused_does_not_hide_the_rest(
         self, preflight: Callable[..., Any], servers: Servers
     ) -> None:
         servers.states["controller-2"] = HostUnreachable("controller-2: SSH failed, check the host")
+        servers.broker.permissions.return_value = []
         with pytest.raises(AirflowFailException) as caught:
             preflight(target_release="27.0.1")
         assert "controller-2: SSH failed, check the host" in str(caught.value)
         assert "got '27.0.1', expected the release next to 25.0.2" in str(caught.value)
+        assert "RabbitMQ, permissions: user 'heat'" in str(caught.value)
 
     def test_what_may_pass_by_itself_is_tried_again(self, preflight: Callable[..., Any], servers: Servers) -> None:
         servers.states["controller-2"] = HostUnreachable("controller-2: SSH failed, check the host")
@@ -283,20 +327,10 @@ class TestPreflight:
     def test_wrong_parameters_are_refused_before_a_host_is_asked(
         self, preflight: Callable[..., Any], servers: Servers, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(hosts, "look_at", lambda *_: pytest.fail("a host was asked"))
+        monkeypatch.setattr(ask, "ask_all", lambda *_: pytest.fail("a host was asked"))
         with pytest.raises(AirflowFailException, match="did you mean 'controller-1'") as caught:
             preflight(hosts=["controler-1"], target_release="latest")
         assert "'latest'" in str(caught.value)
-
-    def test_engines_that_listen_elsewhere_are_told(self, preflight: Callable[..., Any], servers: Servers) -> None:
-        servers.broker.consumers.return_value = {"engine.controller-1": 1, "engine": 1}
-        with pytest.raises(AirflowFailException, match=r"engines of controller-2 don't listen on vhost 'heat'"):
-            preflight()
-
-    def test_a_vhost_that_heat_shares_is_refused(self, preflight: Callable[..., Any], servers: Servers) -> None:
-        servers.broker.consumers.return_value |= {"nova_conductor": 4}
-        with pytest.raises(AirflowFailException, match=r"'heat' is used by others than Heat \(queues nova_conductor\)"):
-            preflight()
 
     def test_another_upgrade_of_the_cloud_is_told(self, servers: Servers) -> None:
         with pytest.raises(AirflowFailException, match=f"{COLD} has a run in progress, expected one run over a cloud"):
@@ -349,7 +383,7 @@ class TestColdPreflight:
         self, preflight: Callable[..., Plan], servers: Servers
     ) -> None:
         servers.run("edge.example")
-        with pytest.raises(AirflowFailException, match=r"edge\.example: none of its services runs"):
+        with pytest.raises(AirflowFailException, match=r"edge\.example, services: none of its services runs"):
             preflight()
 
     def test_a_rolling_upgrade_leaves_it_alone(self, servers: Servers) -> None:

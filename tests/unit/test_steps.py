@@ -29,6 +29,7 @@ def every_step(**edits: object) -> list[Step]:
     source, target = deployment(OLD, **edits), deployment(NEW, **edits)
     return [
         steps.look(target.cloud, target.host),
+        steps.check_host(target),
         steps.prepare(source, target),
         steps.back_up_database(source, NEW, "/var/backups/heat"),
         steps.sync_database(target, "abc"),
@@ -76,6 +77,26 @@ def test_look_asks_for_every_release() -> None:
     ]
     assert settings["VENVS"].split() == [f"{release}=/opt/heat/{release}" for release in (OLD, NEW, "27.0.1")]
     assert f"{NEW}=/etc/heat/{NEW}/heat.conf" in settings["CONFIGS"].split()
+
+
+def test_preflight_asks_for_all_that_look_does_and_for_what_is_to_come() -> None:
+    target = deployment(NEW)
+    settings = steps.check_host(target).settings
+    assert settings.items() >= steps.look(target.cloud, target.host).settings.items()
+    assert (settings["VENV"], settings["CONFIG"]) == (f"/opt/heat/{NEW}", f"/etc/heat/{NEW}/heat.conf")
+    assert settings["URLS"] == "api=http://10.0.0.11:8004/healthcheck"
+    assert settings["HEALTHCHECK_FILE"] == "/var/lib/heat/controller-1/out"
+    assert settings["BACKUP_DIR"] == "", "another host has the backups"
+    assert steps.check_host(deployment(NEW, "controller-2")).settings["BACKUP_DIR"] == "/var/backups/heat"
+
+
+def test_a_balancer_is_asked_for_all_its_servers_at_once() -> None:
+    apis: list[tuple[Deployment, Role]] = [
+        (deployment(NEW, host, rotation=HAPROXY), "api") for host in ("controller-1", "edge.example")
+    ]
+    settings = steps.check_rotation(apis).settings
+    assert settings["SERVERS"] == "heat_api/controller-1 heat_api/edge.example"
+    assert settings["SOCKET"] == "/run/haproxy/admin.sock"
 
 
 def test_prepare_brings_the_pins_along() -> None:

@@ -262,3 +262,23 @@ def test_systemd_understands_the_units(configured: Host) -> None:
     done = subprocess.run(["systemd-analyze", "verify", *files], capture_output=True, text=True, check=False)
     about = [line for line in (done.stdout + done.stderr).splitlines() if str(configured.root) in line]
     assert about == []
+
+
+def test_preflight_is_told_of_an_engines_memory_and_of_how_long_its_stop_may_take(host: Host) -> None:
+    host.unit(
+        f"heat-engine-{OLD}",
+        ActiveState="active",
+        ActiveEnterTimestampMonotonic=ago(60),
+        MainPID=os.getpid(),
+        TimeoutStopUSec="1min 30s",
+    )
+    host.unit(f"heat-engine-{NEW}")
+    done = host.run(steps.check_host(host.deployment(NEW)))
+    assert done.returncode == 0, done.stderr
+    told = remote.results(done.stdout.decode().splitlines())
+    assert told[f"engine/{OLD}"] == "active"
+    assert told[f"stop_timeout/{OLD}"] == "1min 30s"
+    assert int(told[f"memory/{OLD}"]) > 10_000
+    assert f"memory/{NEW}" not in told
+    assert abs(float(told["clock"]) - time.time()) < 30
+    assert host.calls() == []

@@ -61,6 +61,30 @@ WHERE (s.status = 'IN_PROGRESS' AND s.deleted_at IS NULL
                   e.created_at > UTC_TIMESTAMP() - INTERVAL %(unchanged_for)s SECOND)
 ORDER BY s.created_at, s.id
 """
+# By the primary key, which is the only index that tells of time; a stack's own events have its id as physical one.
+_EVENTS = """
+SELECT e.stack_id, e.resource_name, e.resource_type, e.resource_action, e.resource_status, e.created_at
+FROM event e
+WHERE e.id > (SELECT MAX(id) FROM event) - %(rows)s AND e.created_at > UTC_TIMESTAMP() - INTERVAL %(days)s DAY
+  AND COALESCE(e.physical_resource_id, '') <> e.stack_id
+ORDER BY e.id
+"""
+_SIZE = """
+SELECT COALESCE(SUM(data_length), 0) FROM information_schema.tables WHERE table_schema = DATABASE()
+"""
+
+
+class EventRow(NamedTuple):
+    """What happened to a resource, and when."""
+
+    stack_id: str
+    resource: str
+    type: str
+    action: str
+    status: str
+    time: datetime
+
+
 # Done is what this traversal has taken to the stack's template or, where an action keeps the template, that action.
 _UNFINISHED = """
 SELECT s.id, s.name, s.tenant, s.action, s.status, s.convergence, s.owner_id, s.current_traversal,
@@ -125,7 +149,7 @@ class HeatDatabaseHook(MySqlHook):
 
     def server_time(self) -> datetime:
         """Return the database's time, in UTC."""
-        now: datetime = self._read("SELECT UTC_TIMESTAMP()")[0][0]
+        now: datetime = self._read("SELECT UTC_TIMESTAMP(6)")[0][0]
         return now.replace(tzinfo=UTC)
 
     def stacks_in_progress(self) -> list[StackRow]:
@@ -149,6 +173,19 @@ class HeatDatabaseHook(MySqlHook):
         """
         values = {"live": ",".join(sorted(live_engine_ids)), "unchanged_for": unchanged_for}
         return [_stack(row) for row in self._read(_STACK + _STRANDED, values)]
+
+    def recent_events(self, rows: int, days: int) -> list[EventRow]:
+        """
+        Return the latest events of resources, oldest first.
+
+        :param rows: how many of the latest events are looked at
+        :param days: how old they may be
+        """
+        return [EventRow(*row) for row in self._read(_EVENTS, {"rows": rows, "days": days})]
+
+    def size(self) -> int:
+        """Return what the tables hold without their indices, in bytes: about what a dump takes."""
+        return int(self._read(_SIZE)[0][0])
 
     def unfinished_stacks(self) -> list[UnfinishedStack]:
         """Return the stacks in progress, and all those above them."""

@@ -85,6 +85,24 @@ class Policy:
 
 
 @dataclass(frozen=True)
+class Node:
+    """A node of the cluster; ``alarms`` says for lack of what it takes no messages."""
+
+    name: str
+    running: bool
+    alarms: tuple[str, ...]
+    partitions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Permission:
+    """What a user may do in a vhost; ``complete`` if he may make, write and read queues."""
+
+    user: str
+    complete: bool
+
+
+@dataclass(frozen=True)
 class VhostChange:
     """One request that makes a vhost more like another, and what it does in words."""
 
@@ -92,6 +110,10 @@ class VhostChange:
     method: str
     path: str
     body: Row | None = None
+
+    def __str__(self) -> str:
+        """Say what it does."""
+        return self.text
 
 
 @dataclass(frozen=True)
@@ -110,6 +132,7 @@ class _Copied:
         return VhostChange(self.text.format(**row), "PUT", path, {key: row[key] for key in self.body})
 
 
+_ACTIONS = ("configure", "write", "read")
 _POLICY = ("pattern", "definition", "priority", "apply-to")
 _COPIED = (
     _Copied(
@@ -117,7 +140,7 @@ _COPIED = (
         "vhosts/{vhost}/permissions",
         "permissions/{vhost}/{user}",
         ("user",),
-        ("configure", "write", "read"),
+        _ACTIONS,
     ),
     _Copied(
         "topic permissions of user {user!r} on exchange {exchange!r}",
@@ -192,6 +215,23 @@ class RabbitMQManagementHook(BaseHook):
         details = {row["name"]: row for row in self._rows(f"vhosts/{_quoted(vhost)}/connections", "name")}
         tracked = self._rows("connections?disable_stats=true", "name", "vhost")
         return [_client(row["name"], details.get(row["name"], {})) for row in tracked if row["vhost"] == vhost]
+
+    def tags(self) -> set[str]:
+        """Return the tags of the connection's user."""
+        return self._rights
+
+    def nodes(self) -> list[Node]:
+        """Return the cluster's nodes; their alarms are up to 5 s old."""
+        return [_node(row) for row in self._rows("nodes", "name")]
+
+    def permissions(self, vhost: str) -> list[Permission]:
+        """
+        Return what each user may do in a vhost.
+
+        :param vhost: the vhost
+        """
+        rows = self._rows(f"vhosts/{_quoted(vhost)}/permissions", "user", *_ACTIONS)
+        return [Permission(row["user"], all(row[action] for action in _ACTIONS)) for row in rows]
 
     def policies(self, vhost: str) -> list[Policy]:
         """
@@ -467,6 +507,12 @@ def _client(name: str, details: Row) -> ClientConnection:
     if match := re.fullmatch(r"(.+):(\d+):[0-9a-f-]+", said):
         return ClientConnection(match[1], int(match[2]), peer)
     return ClientConnection(said or None, None, peer)
+
+
+def _node(row: Row) -> Node:
+    alarms = {"memory": row.get("mem_alarm"), "disk": row.get("disk_free_alarm")}
+    ringing = tuple(f"{what} alarm" for what, rings in alarms.items() if rings)
+    return Node(row["name"], row.get("running") is True, ringing, tuple(row.get("partitions") or ()))
 
 
 def _settings(definition: Row, names: tuple[str, ...]) -> str:

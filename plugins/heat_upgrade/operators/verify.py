@@ -9,7 +9,7 @@ from heat_upgrade.drain import WORK_TOPICS
 from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.operators.api import check_release
 from heat_upgrade.operators.base import CloudOperator
-from heat_upgrade.operators.preflight import STRANDED_AFTER
+from heat_upgrade.preflight.database import STRANDED_AFTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

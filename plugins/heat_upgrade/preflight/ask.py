@@ -1,0 +1,94 @@
+"""Ask all hosts and load balancers at once what preflight wants to know of them. Nothing changes there."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from heat_upgrade import steps
+from heat_upgrade.cloud import HAProxy
+from heat_upgrade.drain import Unread
+from heat_upgrade.hosts import SSH_SESSIONS_AT_ONCE, HostState, hook_for, rotation_hook
+from heat_upgrade.preflight.check import read
+from heat_upgrade.preflight.facts import HostFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from heat_upgrade.cloud import Cloud, Deployment, Release, Role
+    from heat_upgrade.hooks.host import HeatHostHook
+
+# Seconds without a word after which a host counts as away.
+_SILENCE = 120
+
+S = TypeVar("S")
+T = TypeVar("T")
+Api = tuple["Deployment", "Role"]
+Hosts = dict[str, HostFacts | Unread]
+# By the host's name and the API.
+Rotations = dict[tuple[str, "Role"], str | Unread]
+
+
+def ask_all(cloud: Cloud, target: Release) -> tuple[Hosts, Rotations]:
+    """
+    Ask all hosts what they run and have, and every HAProxy, each once, what it thinks of its servers.
+
+    :param cloud: the cloud
+    :param target: the release that is to come
+    :return: of each host what it told, or why it didn't; of each API behind an HAProxy its status and check
+    """
+    deployments = [cloud.deployment(host, target) for host in cloud.hosts]
+    # The hooks read their connections here, in the task's own thread.
+    hosts = [(one, read(partial(hook_for, cloud, one.host))) for one in deployments]
+    balancers = [(apis, read(partial(rotation_hook, *apis[0]))) for apis in _behind_haproxy(deployments)]
+    with ThreadPoolExecutor(SSH_SESSIONS_AT_ONCE) as pool:
+        told = {one.host.name: pool.submit(_ask, _ask_host, one, hook) for one, hook in hosts}
+        thought = [(apis, pool.submit(_ask, _ask_balancer, apis, hook)) for apis, hook in balancers]
+    rotations = {
+        (one.host.name, role): _status(one, role, answer.result()) for apis, answer in thought for one, role in apis
+    }
+    return {name: answer.result() for name, answer in told.items()}, rotations
+
+
+def _ask(ask: Callable[[S, HeatHostHook], T], subject: S, hook: HeatHostHook | Unread) -> T | Unread:
+    return hook if isinstance(hook, Unread) else read(partial(ask, subject, hook))
+
+
+def _ask_host(target: Deployment, hook: HeatHostHook) -> HostFacts:
+    reported = hook.run_step(steps.check_host(target), silence=_SILENCE)
+    now = time.time()
+    verified = not (hook.no_host_key_check or hook.allow_host_key_change)
+    known_from = "the cloud file" if target.host.host_key else "the Airflow user's known_hosts"
+    return HostFacts(
+        state=HostState.parse(target.host, reported),
+        reported=reported,
+        login=f"{hook.username}@{hook.remote_host}:{hook.port}",
+        key=known_from if verified else "",
+        ahead=float(reported.get("clock", now)) - now,
+    )
+
+
+def _behind_haproxy(deployments: Iterable[Deployment]) -> list[list[Api]]:
+    """Return the APIs of each HAProxy: one that has many is asked once."""
+    behind: dict[HAProxy, list[Api]] = defaultdict(list)
+    for one in deployments:
+        for role in one.host.api_roles:
+            way = one.rotation(role)
+            if isinstance(way, HAProxy):
+                behind[way.model_copy(update={"server": ""})].append((one, role))
+    return list(behind.values())
+
+
+def _ask_balancer(apis: list[Api], hook: HeatHostHook) -> dict[str, str]:
+    return hook.run_step(steps.check_rotation(apis), silence=_SILENCE)
+
+
+def _status(target: Deployment, role: Role, answer: dict[str, str] | Unread) -> str | Unread:
+    way = target.rotation(role)
+    assert isinstance(way, HAProxy)  # noqa: S101
+    if isinstance(answer, Unread):
+        return answer
+    return answer.get(f"{way.backend(role)}/{way.server}") or Unread(f"HAProxy says nothing of {way.server}")

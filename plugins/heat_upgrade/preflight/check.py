@@ -1,0 +1,163 @@
+"""The outcome of a check, and the table of them all."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from heat_upgrade.drain import Unread
+from heat_upgrade.exceptions import MayPass
+
+T = TypeVar("T")
+
+_NAME_WIDTH = 18
+_FINDING_WIDTH = 100
+
+
+class Outcome(StrEnum):
+    """How a check ended; one that can't be made yet says when it will be."""
+
+    PASSED = "passed"
+    SKIPPED = "skipped"
+    WARNED = "warned"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True)
+class Check:
+    """
+    The outcome of one check.
+
+    :param name: what was checked
+    :param outcome: how it ended
+    :param finding: what was found; where it isn't as it should be, also what was expected and what to do
+    :param may_pass: whether a failure may pass by itself
+    """
+
+    name: str
+    outcome: Outcome
+    finding: str
+    may_pass: bool = False
+
+
+def passed(name: str, finding: str) -> Check:
+    """Return a check that found what it should."""
+    return Check(name, Outcome.PASSED, finding)
+
+
+def skipped(name: str, finding: str) -> Check:
+    """Return a check that couldn't be made, with the reason."""
+    return Check(name, Outcome.SKIPPED, finding)
+
+
+def warned(name: str, finding: str) -> Check:
+    """Return a check that found what an operator should know and what doesn't stop an upgrade."""
+    return Check(name, Outcome.WARNED, finding)
+
+
+def failed(name: str, finding: str) -> Check:
+    """Return a check that found what an upgrade must not begin with."""
+    return Check(name, Outcome.FAILED, finding)
+
+
+def unread(name: str, reading: Unread) -> Check:
+    """Return a check of what couldn't be read."""
+    if isinstance(reading, Unasked):
+        return skipped(name, reading.reason)
+    return Check(name, Outcome.FAILED, reading.reason, may_pass=isinstance(reading, Away))
+
+
+@dataclass(frozen=True)
+class Unasked(Unread):
+    """Why a part wasn't even asked for: another check has failed for that already."""
+
+
+@dataclass(frozen=True)
+class Away(Unread):
+    """Why a part couldn't be read, which may pass by itself."""
+
+
+def read(ask: Callable[[], T]) -> T | Unread:
+    """
+    Return what a server answers, or why it doesn't.
+
+    :param ask: asks it
+    """
+    try:
+        return ask()
+    except Exception as error:
+        passing = isinstance(error, MayPass) and not isinstance(error, AirflowFailException)
+        return Away(str(error)) if passing else Unread(str(error))
+
+
+def judge(name: str, reading: T | Unread, verdict: Callable[[str, T], Check]) -> Check:
+    """
+    Return a check of what was read; what couldn't be read fails.
+
+    :param name: what is checked
+    :param reading: what was read
+    :param verdict: says, for the name and what was read, what it means
+    """
+    if isinstance(reading, Unread):
+        return unread(name, reading)
+    return verdict(name, reading)
+
+
+Groups = Mapping[str, Sequence[Check]]
+
+
+def table(groups: Groups) -> str:
+    """
+    Render all checks for a log, and count them.
+
+    :param groups: the checks by what was asked: a host, a server
+    """
+    lines = [line for group, checks in groups.items() for line in (group, *_rows(checks))]
+    outcomes = Counter(check.outcome for checks in groups.values() for check in checks)
+    counts = ", ".join(f"{outcomes[outcome]} {outcome.lower()}" for outcome in Outcome)
+    return "\n".join([*lines, f"{outcomes.total()} checks: {counts}"])
+
+
+def _rows(checks: Iterable[Check]) -> Iterable[str]:
+    for check in checks:
+        head = f"  {check.outcome:<8} {check.name:<{_NAME_WIDTH}} "
+        # A path, an id or a command is looked for in the log as one piece.
+        yield from textwrap.wrap(
+            check.finding,
+            width=len(head) + _FINDING_WIDTH,
+            initial_indent=head,
+            subsequent_indent=" " * len(head),
+            break_long_words=False,
+            break_on_hyphens=False,
+        ) or [head.rstrip()]
+
+
+def failures(groups: Groups) -> list[str]:
+    """
+    Return a line for each check that failed.
+
+    :param groups: the checks by what was asked
+    """
+    return [f"{group}, {check.name}: {check.finding}" for group, check in _failed(groups)]
+
+
+def may_pass(groups: Groups) -> bool:
+    """
+    Tell whether all that failed may pass by itself.
+
+    :param groups: the checks by what was asked
+    """
+    return all(check.may_pass for _, check in _failed(groups))
+
+
+def _failed(groups: Groups) -> Iterator[tuple[str, Check]]:
+    for group, checks in groups.items():
+        for check in checks:
+            if check.outcome is Outcome.FAILED:
+                yield group, check

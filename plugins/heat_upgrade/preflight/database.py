@@ -1,0 +1,282 @@
+"""What is checked in Heat's database. ``DatabaseFacts.read`` asks; the checks judge what it was told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+from heat_upgrade.drain import StackRow, Unread
+from heat_upgrade.preflight.check import Check, Unasked, failed, judge, passed, read, skipped, warned
+from heat_upgrade.preflight.facts import HostFacts, in_units
+from heat_upgrade.preflight.hosts import clock_check
+from heat_upgrade.problems import some
+
+if TYPE_CHECKING:
+    from heat_upgrade.cloud import Release
+    from heat_upgrade.hooks.heat_database import EventRow, HeatDatabaseHook
+
+# A stack that nobody has worked on for this long, in seconds, is stranded.
+STRANDED_AFTER = 60
+# The events table has no index on times, and may be huge: only so many of the latest rows are read, and of those so
+# many days.
+EVENTS, EVENT_DAYS = 20000, 28
+
+_BEGUN, _ENDED = "IN_PROGRESS", ("COMPLETE", "FAILED")
+
+
+@dataclass(frozen=True)
+class LongestResource:
+    """The resource that took longest, of those that the events tell."""
+
+    seconds: float
+    name: str
+    type: str
+    action: str
+
+    def __str__(self) -> str:
+        """Name it and its time."""
+        return f"{timedelta(seconds=round(self.seconds))} ({self.action} of {self.name}, {self.type})"
+
+
+@dataclass(frozen=True)
+class DatabaseFacts:
+    """
+    What Heat's database tells, each part or why it couldn't be read.
+
+    :param revision: of the schema, None for an empty database
+    :param ahead: seconds that its clock is ahead of Airflow's
+    :param size: of its tables, in bytes
+    :param longest: the resource that took longest lately, None if there is none
+    :param in_progress: the stacks in progress
+    :param stranded: the stacks whose work nobody does
+    """
+
+    revision: str | Unread | None
+    ahead: float | Unread
+    size: int | Unread
+    longest: LongestResource | Unread | None
+    in_progress: Sequence[StackRow] | Unread
+    stranded: Sequence[StackRow] | Unread
+
+    @classmethod
+    def read(cls, database: HeatDatabaseHook, live_engines: set[str] | Unread) -> DatabaseFacts:
+        """
+        Ask the database for all of it; what doesn't answer at all is asked once.
+
+        :param database: the hook
+        :param live_engines: ids of the engines that listen
+        """
+        revision = read(database.revision)
+        if isinstance(revision, Unread):
+            return cls(revision, *[Unasked("the database doesn't answer")] * 5)
+        stranded: Sequence[StackRow] | Unread
+        if isinstance(live_engines, Unread):
+            stranded = Unasked("RabbitMQ doesn't tell which engines live")
+        else:
+            stranded = read(partial(database.stranded_stacks, live_engines, STRANDED_AFTER))
+        return cls(
+            revision=revision,
+            ahead=read(partial(_ahead, database)),
+            size=read(database.size),
+            longest=read(lambda: longest_resource(database.recent_events(EVENTS, EVENT_DAYS))),
+            in_progress=read(database.stacks_in_progress),
+            stranded=stranded,
+        )
+
+
+def _ahead(database: HeatDatabaseHook) -> float:
+    return (database.server_time() - datetime.now(UTC)).total_seconds()
+
+
+def longest_resource(events: Iterable[EventRow]) -> LongestResource | None:
+    """
+    Return the resource that took longest from its beginning to its end.
+
+    :param events: oldest first; a stack's own events are none of a resource
+    """
+    begun: dict[tuple[str, str, str], datetime] = {}
+    longest = None
+    for event in events:
+        key = (event.stack_id, event.resource, event.action)
+        if event.status == _BEGUN:
+            begun[key] = event.time
+        elif event.status in _ENDED and key in begun:
+            took = (event.time - begun.pop(key)).total_seconds()
+            if longest is None or took > longest.seconds:
+                longest = LongestResource(took, event.resource, event.type, event.action)
+    return longest
+
+
+@dataclass(frozen=True)
+class Migration:
+    """
+    What the database may have to be brought to.
+
+    :param source: the release that runs, None if that isn't known
+    :param target: the release that is to come
+    :param going_back: whether the target is the older one, for which nothing is migrated
+    :param cloud: the cloud's name
+    :param starts_engine: whether an engine of the target is still to be started beside those that work
+    """
+
+    source: Release | None
+    target: Release
+    going_back: bool
+    cloud: str
+    starts_engine: bool
+
+
+def check_database(
+    facts: DatabaseFacts, migration: Migration, hosts: Sequence[HostFacts], backup_host: HostFacts | None
+) -> list[Check]:
+    """
+    Make every check of the database.
+
+    :param facts: what it has told
+    :param migration: what is to come
+    :param hosts: the hosts that answered: their code knows revisions
+    :param backup_host: the one that backs the database up, None if it didn't answer
+    """
+    ago = "see `chronyc tracking` or `timedatectl` on its host"
+    return [
+        judge("schema", facts.revision, partial(schema, migration=migration, hosts=hosts)),
+        judge("clock", facts.ahead, partial(clock_check, todo=ago)),
+        judge("backup space", facts.size, partial(backup_space, host=backup_host)),
+        backup_tools("backup", backup_host),
+        last_backup("last backup", backup_host),
+        judge("longest resource", facts.longest, longest),
+        judge("legacy stacks", facts.in_progress, partial(legacy_stacks, migration=migration)),
+        judge("stranded stacks", facts.stranded, partial(stranded_stacks, cloud=migration.cloud)),
+    ]
+
+
+def schema(name: str, revision: str | None, *, migration: Migration, hosts: Sequence[HostFacts]) -> Check:
+    """Check that the database is where the running release wants it, and say what is to be migrated."""
+    if revision is None:
+        return failed(
+            name,
+            "the database has no schema of Heat's, expected one: correct `schema` of the Airflow connection, or run "
+            "heat-manage db_sync with the running release",
+        )
+    if migration.source is None:
+        return skipped(name, f"at {revision}; it isn't known which release runs")
+    source, target = (_known(hosts, release.version) for release in (migration.source, migration.target))
+    if revision in source[:-1] and revision not in target[-1:]:
+        return failed(
+            name,
+            f"at {revision}, expected {source[-1]}, as {migration.source.version} wants it: run heat-manage db_sync "
+            "with the running release first",
+        )
+    if revision not in (source + target):
+        return _foreign(name, revision, migration.source, source)
+    return passed(name, f"at {revision}; {_pending(revision, target, migration)}")
+
+
+def _known(hosts: Sequence[HostFacts], version: str) -> list[str]:
+    return max((host.schema(version) for host in hosts), key=len, default=[])
+
+
+def _foreign(name: str, revision: str, source: Release, known: Sequence[str]) -> Check:
+    if not known:
+        return warned(
+            name,
+            f"at {revision}; which one {source.version} wants can't be read from its venv, expected the same: compare "
+            "with `heat-manage db_version` of a fresh database",
+        )
+    return warned(
+        name,
+        f"at {revision}, which {source.version} doesn't know, expected {known[-1]}: right after a way back from a "
+        "newer release, else see who has migrated it",
+    )
+
+
+def _pending(revision: str, target: Sequence[str], migration: Migration) -> str:
+    if migration.going_back:
+        return f"the newer schema serves {migration.target.version} too, nothing to migrate"
+    if not target:
+        return f"{migration.target.version} isn't installed anywhere yet, sync_database tells its migrations"
+    if revision not in target or revision == target[-1]:
+        return "nothing to migrate"
+    pending = target[list(target).index(revision) + 1 :]
+    return f"{len(pending)} to migrate for {migration.target.version}, to {pending[-1]}"
+
+
+def backup_space(name: str, size: int, *, host: HostFacts | None) -> Check:
+    """Check that a dump fits where it goes, compressed or not."""
+    told = f"the database holds {in_units(size / 1024)}"
+    if host is None:
+        return skipped(name, f"{told}; the backup host wasn't asked")
+    free = host.number("backup_free")
+    if free is None:
+        return warned(name, f"{told}; the free space for its dump can't be told: see `df` on {host.state.host.name}")
+    told += f", {in_units(free)} free for its compressed dump on {host.state.host.name}"
+    if free < size / 1024:
+        return failed(name, f"{told}, expected at least as much: free space, or name another backup.directory")
+    return passed(name, told)
+
+
+def backup_tools(name: str, host: HostFacts | None) -> Check:
+    """Check that a dump can be made and written."""
+    if host is None:
+        return skipped(name, "the backup host wasn't asked")
+    where = host.state.host.name
+    if host.reported.get("mysqldump") != "yes":
+        return failed(
+            name, f"mysqldump isn't on {where}, expected it: install the MariaDB or MySQL client, or name another host"
+        )
+    if host.reported.get("backup_writable") != "yes":
+        return failed(
+            name, f"backup.directory can't be written on {where}, expected so: correct it, or give the user the right"
+        )
+    return passed(name, f"by mysqldump on {where}")
+
+
+def last_backup(name: str, host: HostFacts | None) -> Check:
+    """Say how old the newest backup is."""
+    newest = host.number("backup_newest") if host else None
+    if host is None or newest is None:
+        return passed(name, "none yet; a run takes one before it migrates")
+    age = timedelta(seconds=round((host.number("clock") or newest) - newest))
+    return passed(name, f"{age} ago; a run takes one before it migrates")
+
+
+def longest(name: str, found: LongestResource | None) -> Check:
+    """Say which resource took longest: what an engine that stops may have to wait for."""
+    return passed(name, f"{found or 'none'} in the last {EVENTS} events of {EVENT_DAYS} days")
+
+
+def legacy_stacks(name: str, in_progress: Sequence[StackRow], *, migration: Migration) -> Check:
+    """Check that no stack without convergence is in progress: an engine that starts fails those of other vhosts."""
+    if legacy := [str(stack) for stack in in_progress if not stack.convergence]:
+        told = f"in progress without convergence: {some(legacy)}"
+        if not migration.starts_engine:
+            return warned(name, f"{told}; expected none, but no engine starts beside theirs any more")
+        return failed(
+            name,
+            f"{told}; expected none, since an engine that starts fails them: wait for their end",
+        )
+    return passed(name, f"none of {len(in_progress)} stacks in progress is without convergence")
+
+
+def stranded_stacks(name: str, stranded: Sequence[StackRow], *, cloud: str) -> Check:
+    """Name the stacks that are in progress with nobody working on them; a run doesn't wait for those."""
+    if stranded:
+        return warned(
+            name,
+            f"{some([str(stack) for stack in stranded])}: in progress and nobody works on it, expected none; a run "
+            f"doesn't wait for it: bring it to an end with the DAG heat_stranded_stacks__{cloud}",
+        )
+    return passed(name, "none")
+
+
+def logins(hosts: Mapping[str, HostFacts], source: Release | None) -> dict[str, str]:
+    """
+    Return as which RabbitMQ user the running release logs in, by host.
+
+    :param hosts: the hosts that answered
+    :param source: the release that runs, None if that isn't known
+    """
+    return {name: facts.configured(source.version, "login") for name, facts in hosts.items()} if source else {}

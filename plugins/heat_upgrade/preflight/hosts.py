@@ -1,0 +1,322 @@
+"""What is checked on every host. Nothing here connects: facts in, an outcome out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from heat_upgrade.drain import Unread
+from heat_upgrade.hosts import ALIVE
+from heat_upgrade.preflight.check import Check, failed, passed, skipped, unread, warned
+from heat_upgrade.preflight.facts import Ahead, HostFacts, in_units, seconds
+from heat_upgrade.preflight.rotation import rotation
+
+if TYPE_CHECKING:
+    from heat_upgrade.cloud import Deployment
+
+# Seconds between a host's clock and ours. Heat compares times of its hosts; a stack counts as stranded after 60 s.
+CLOCK_WARNS, CLOCK_FAILS = 2.0, 30.0
+# KiB. A release takes 200 MB, its bytecode 100 more.
+VENV_SPACE = 512 * 1024
+# KiB that an engine takes where none runs to be measured.
+USUAL_ENGINE = 300 * 1024
+# Python that a release of Heat wants, by its first number; a later one wants at least as much.
+PYTHON = {25: (3, 10), 26: (3, 10), 27: (3, 11)}
+
+HostCheck = Callable[[str, HostFacts, Ahead], Check]
+
+
+def check_host(found: HostFacts | Unread, ahead: Ahead) -> list[Check]:
+    """
+    Make every check of a host.
+
+    :param found: what the host has told, or why it didn't
+    :param ahead: what is to come
+    """
+    checks = _checks_of(ahead.target)
+    if isinstance(found, Unread):
+        rest = [skipped(name, "the host wasn't asked") for name in checks if name != "SSH"]
+        return [unread("SSH", found), *rest]
+    return list(_in_order(checks, found, ahead))
+
+
+def _in_order(checks: Mapping[str, HostCheck], facts: HostFacts, ahead: Ahead) -> Iterator[Check]:
+    rootless = ahead.target.cloud.become == "sudo" and facts.reported.get("sudo") != "yes"
+    needs_root = False
+    for name, check in checks.items():
+        yield skipped(name, "not asked, it takes sudo") if needs_root else check(name, facts, ahead)
+        needs_root = needs_root or (rootless and name == "sudo")
+
+
+def _checks_of(target: Deployment) -> dict[str, HostCheck]:
+    engine: dict[str, HostCheck] = {"engine": listens, "memory": memory, "graceful stop": graceful_stop}
+    return {
+        "SSH": ssh,
+        "host key": host_key,
+        "clock": clock,
+        "sudo": sudo,
+        "services": services,
+        "release": release,
+        "vhost": vhost,
+        **(engine if "engine" in target.host.roles else {}),
+        "Python": python,
+        "disk": disk,
+        "heat-status": upgrade_check,
+        **{f"rotation {role}": partial(rotation, role) for role in target.host.api_roles},
+    }
+
+
+def ssh(name: str, facts: HostFacts, ahead: Ahead) -> Check:
+    """Say how SSH got in."""
+    return passed(name, f"as {facts.login}")
+
+
+def host_key(name: str, facts: HostFacts, ahead: Ahead) -> Check:
+    """Check that the host's key was verified."""
+    if facts.key:
+        return passed(name, f"verified by {facts.key}")
+    return warned(
+        name,
+        "was not verified, expected a known key: put `host_key` into the cloud file, and take no_host_key_check and "
+        f"allow_host_key_change out of the Airflow connection {ahead.target.cloud.connections.ssh!r}",
+    )
+
+
+def clock(name: str, facts: HostFacts, ahead: Ahead) -> Check:
+    """Check that the host's clock agrees with Airflow's."""
+    return clock_check(name, facts.ahead, "see `chronyc tracking` or `timedatectl` there")
+
+
+def clock_check(name: str, ahead: float, todo: str) -> Check:
+    """
+    Check a clock against Airflow's.
+
+    :param name: what is checked
+    :param ahead: seconds that it is ahead
+    :param todo: what to do if it is far off
+    """
+    off = f"{abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} Airflow's"
+    if abs(ahead) <= CLOCK_WARNS:
+        return passed(name, off)
+    verdict = failed if abs(ahead) > CLOCK_FAILS else warned
+    return verdict(name, f"{off}, expected at most {CLOCK_WARNS:g} s: {todo}")
+
+
+def sudo(name: str, facts: HostFacts, ahead: Ahead) -> Check:
+    """Check that the SSH user may do what the steps do."""
+    if ahead.target.cloud.become == "none":
+        return passed(name, "not needed: `become` is none in the cloud file")
+    if facts.reported.get("sudo") == "yes":
+        return passed(name, "without a password")
+    return failed(
+        name,
+        "`sudo -n true` fails, expected it to work without a password: give the SSH user NOPASSWD rights in sudoers, "
+        "or set `become: none` in the cloud file",
+    )
+
+
+def services(name: str, facts: HostFacts, ahead: Ahead) -> Check:
+    """Check that each of the host's services runs, of one release or the other."""
+    state = facts.state
+    shown = ", ".join(
+        f"heat-{role} {version} {word}" for (role, version), word in state.services.items() if word in ALIVE
+    )
+    dead = [f"heat-{role} ({_states(facts, role)})" for role in state.host.roles if not state.releases(role)]
+    if not dead:
+        return passed(name, shown)
+    if ahead.cold and state.stopped:
+        return passed(name, f"a cold upgrade has stopped {state.stopped} here; {shown or 'nothing runs'}")
+    if not shown:
+        todo = "start Heat there, or correct `layout` and the first release's `unit` in the cloud file"
+        if state.stopped:
+            todo = f"a cold upgrade has stopped {state.stopped} there and was left at that, so run that one again"
+        return failed(name, f"none of its services runs: {', '.join(dead)}; expected some: {todo}")
+    return warned(
+        name,
+        f"{', '.join(dead)} doesn't run, {shown}; expected all of its services: see the service's log, unless an "
+        "earlier run has stopped in the middle there",
+    )
+
+
+def _states(facts: HostFacts, role: str) -> str:
+    states = [f"{version} {word}" for (of, version), word in facts.state.services.items() if of == role]
+    there = [state for state in states if not state.endswith(" absent")]
+    return ", ".join(there) or "not installed"
+
+
+def release(name: str, facts: HostFacts, ahead: Ahead) -> Check:
+    """Check that what runs is what the cloud file calls it."""
+    found = {version: facts.state.installed.get(version, "") for version in sorted(facts.state.running)}
+    if wrong := {version: holds for version, holds in found.items() if holds and holds != version}:
+        told = "; ".join(f"{version} runs from a venv with openstack-heat {holds}" for version, holds in wrong.items())
+        return failed(
+            name, f"{told}, expected the same: correct the release's `version`, `venv` or `unit` in the cloud file"
+        )
+    if unknown := [version for version, holds in found.items() if not holds]:
+        return warned(
+            name,
+            f"{', '.join(unknown)} runs, but its venv holds no openstack-heat that Python finds, so this is on paper "
+            "only: correct the release's `venv` in the cloud file",
+        )
+    return passed(name, f"openstack-heat {', '.join(found)} as installed") if found else skipped(name, "nothing runs")
+
+
+def vhost(name: str, facts: HostFacts, ahead: Ahead) -> Check:
+    """Check that the running releases' heat.conf names the vhost that the cloud file says."""
+    cloud = ahead.target.cloud
+    running = [one for one in cloud.releases if one.version in facts.state.running]
+    found = {one.version: facts.state.vhosts.get(one.version) for one in running}
+    if wrong := [one for one in running if found[one.version] != one.vhost]:
+        told = "; ".join(
+            f"{cloud.deployment(facts.state.host, one).config} names {_shown(found[one.version])}, "
+            f"expected {one.vhost!r} for {one.version}"
+            for one in wrong
+        )
+        return failed(name, f"{told}: correct the release's `vhost` or `config` in the cloud file")
+    return passed(name, ", ".join(f"{one.version} on {one.vhost!r}" for one in running) or "nothing runs")
+
+
+def _shown(vhost_found: str | None) -> str:
+    return "no vhost (it can't be read)" if vhost_found is None else repr(vhost_found)
+
+
+def listens(name: str, facts: HostFacts, ahead: Ahead) -> Check:
+    """Check that the host's engines listen on the vhost that the cloud file says."""
+    if isinstance(ahead.consumers, Unread):
+        return skipped(name, "RabbitMQ wasn't asked")
+    cloud, queue = ahead.target.cloud, f"engine.{facts.state.heat_host}"
+    running = [one for one in cloud.releases if one.version in facts.state.releases("engine")]
+    deaf = [one for one in running if not ahead.consumers.get(one.vhost, {}).get(queue)]
+    if deaf:
+        told = ", ".join(f"{one.version} on vhost {one.vhost!r}" for one in deaf)
+        # Beside another one it was left by an earlier run, which may have to be gone back on for that reason.
+        verdict = failed if len(running) == 1 else warned
+        return verdict(
+            name,
+            f"nobody reads queue {queue!r} of {told}, expected the host's engine: correct the release's `vhost` "
+            "(transport_url in heat.conf has it), or see the engine's log for its connection to RabbitMQ",
+        )
+    told = ", ".join(f"{one.version} listens on {one.vhost!r}" for one in running)
+    return passed(name, told) if told else skipped(name, "none runs here")
+
+
+def memory(name: str, facts: HostFacts, ahead: Ahead) -> Check:
+    """Check that a second engine fits beside the one that runs."""
+    if ahead.target.release.version in facts.state.releases("engine"):
+        return passed(name, f"the engine of {ahead.target.release.version} runs already")
+    if ahead.cold:
+        return passed(name, "a cold upgrade starts no engine beside another")
+    available = facts.number("memory_available")
+    taken = [facts.number(f"memory/{version}") for version in facts.state.releases("engine")]
+    need = max((amount for amount in taken if amount), default=USUAL_ENGINE)
+    if available is None:
+        return warned(name, f"what is free can't be told, expected {in_units(need)} for one more engine: see `free`")
+    told = f"{in_units(available)} available, one more engine takes {in_units(need)}"
+    if available < need:
+        return failed(name, f"{told}: free memory there, or use fewer num_engine_workers")
+    if available < 2 * need:
+        return warned(name, f"{told}, expected twice as much: watch it while both engines run")
+    return passed(name, told)
+
+
+def graceful_stop(name: str, facts: HostFacts, ahead: Ahead) -> Check:
+    """Check that an engine that stops may finish what it works on; after the drain nothing should be left."""
+    if isinstance(ahead.longest, Unread):
+        return skipped(name, "the database wasn't read")
+    longest = ahead.longest.seconds if ahead.longest else 0
+    resource = f"the longest resource took {ahead.longest}" if ahead.longest else "no resource was seen"
+    told: list[str] = []
+    problems: list[str] = []
+    for version in sorted(facts.state.releases("engine")):
+        grace, stop = _patience(facts, version)
+        told.append(f"{version}: graceful_shutdown_timeout {_limit(grace)}, killed after {_limit(stop)}")
+        problems += _too_short(grace, stop, longest)
+    if not told:
+        return skipped(name, "no engine runs here")
+    finding = f"{'; '.join(told)}; {resource}"
+    if problems:
+        return warned(name, f"{finding}; expected {' and '.join(dict.fromkeys(problems))}")
+    return passed(name, finding)
+
+
+def _patience(facts: HostFacts, version: str) -> tuple[float, float]:
+    """Return for how long an engine waits for its work, and the service manager for the engine."""
+    grace = facts.configured(version, "graceful_shutdown_timeout")
+    grace_seconds = float(grace) if grace.isdigit() else 60.0
+    try:
+        stop = seconds(facts.reported.get(f"stop_timeout/{version}", ""))
+    except ValueError:
+        stop = None
+    return grace_seconds or float("inf"), float("inf") if stop is None else stop
+
+
+def _limit(limit: float) -> str:
+    return "no limit" if limit == float("inf") else f"{limit:g} s"
+
+
+def _too_short(grace: float, stop: float, longest: float) -> Iterator[str]:
+    if grace < longest:
+        yield "[DEFAULT] graceful_shutdown_timeout in heat.conf above the longest resource"
+    if stop < longest or stop <= grace < float("inf"):
+        yield "TimeoutStopSec (stopwaitsecs) of the engine's service above both"
+
+
+def python(name: str, facts: HostFacts, ahead: Ahead) -> Check:
+    """Check that the Python there is new enough, and that venvs can be made of it."""
+    target, installer = ahead.target.release, ahead.target.cloud.installer
+    if facts.state.installed.get(target.version) == target.version or not target.requirements:
+        return passed(name, f"{target.version} is installed already")
+    if facts.reported.get("installer") != "yes":
+        todo = (
+            "install python3-venv there, or correct installer.python"
+            if installer.kind == "pip"
+            else "install uv there, or correct installer.command"
+        )
+        return failed(name, f"no venv can be made with {installer.kind}, expected so: {todo} in the cloud file")
+    found, needed = facts.reported.get("python", ""), _python_for(target.version)
+    if not found:
+        return failed(name, f"{installer.python} doesn't run there, expected Python {needed}: correct installer.python")
+    if _numbers(found) < _numbers(needed):
+        return failed(
+            name,
+            f"{installer.python} is Python {found}, expected at least {needed} for Heat {target.version}: "
+            "install it and name it as installer.python in the cloud file",
+        )
+    return passed(name, f"{found}; Heat {target.version} wants {needed}")
+
+
+def _python_for(version: str) -> str:
+    major = int(version.split(".", maxsplit=1)[0])
+    return ".".join(map(str, PYTHON[max([known for known in PYTHON if known <= major], default=min(PYTHON))]))
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in version.split(".")[:2])
+
+
+def disk(name: str, facts: HostFacts, ahead: Ahead) -> Check:
+    """Check that the release has room."""
+    target = ahead.target
+    if facts.state.installed.get(target.release.version) == target.release.version or not target.release.requirements:
+        return passed(name, f"{target.release.version} is installed already")
+    free = facts.number("free_venv")
+    if free is None:
+        return warned(name, f"the space for {target.venv} can't be told, expected {in_units(VENV_SPACE)}: see `df`")
+    told = f"{in_units(free)} free for {target.venv}"
+    if free < VENV_SPACE:
+        return failed(name, f"{told}, expected {in_units(VENV_SPACE)}: free space there, or change layout.venv")
+    return passed(name, told)
+
+
+def upgrade_check(name: str, facts: HostFacts, ahead: Ahead) -> Check:
+    """Check what the new code's own `heat-status upgrade check` says."""
+    version, status = ahead.target.release.version, facts.reported.get("upgrade_check")
+    command = f"`heat-status upgrade check` of {version}"
+    if status is None:
+        return skipped(name, f"{version} isn't here yet; sync_database runs it before it migrates")
+    if status == "0":
+        return passed(name, f"{command} finds nothing")
+    todo = "its table is above: do what it says"
+    verdict = warned if status == "1" else failed
+    return verdict(name, f"{command} ends with status {status}, expected 0; {todo}")

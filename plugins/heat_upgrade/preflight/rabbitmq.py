@@ -1,0 +1,225 @@
+"""What is checked in RabbitMQ. ``BrokerFacts.read`` asks; the checks judge what it was told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from heat_upgrade.drain import WORK_TOPICS, QueueReading, Unread, engine_of
+from heat_upgrade.preflight.check import Check, Unasked, failed, judge, passed, read, skipped, warned
+from heat_upgrade.problems import some
+
+if TYPE_CHECKING:
+    from heat_upgrade.cloud import Release
+    from heat_upgrade.drain import ExpiringPolicy
+    from heat_upgrade.hooks.rabbitmq import Node, Permission, RabbitMQManagementHook
+
+# Topics, engines' own queues, fanouts and replies; what others read from Heat are its notifications.
+HEAT_QUEUE = re.compile(r"(engine|engine_worker|heat-engine-listener)(\.|_fanout_|$)|reply_|notifications\.|amq\.")
+
+Consumers = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class BrokerFacts:
+    """
+    What RabbitMQ tells, each part or why it couldn't be read.
+
+    :param tags: of the upgrade's own user
+    :param nodes: the cluster's nodes
+    :param consumers: for each vhost that exists how many consumers each queue has
+    :param queues: what the source's queues hold
+    :param expiring: what makes messages of the source's vhost vanish
+    :param permissions: of all users on the source's vhost
+    :param changes: what the target's vhost lacks to serve like the source's, in words
+    """
+
+    tags: set[str] | Unread
+    nodes: Sequence[Node] | Unread
+    consumers: Mapping[str, Consumers] | Unread
+    queues: Sequence[QueueReading] | Unread
+    expiring: Sequence[ExpiringPolicy] | Unread
+    permissions: Sequence[Permission] | Unread
+    changes: Sequence[str] | Unread
+
+    @classmethod
+    def read(cls, rabbitmq: RabbitMQManagementHook, source: Release | None, target: Release) -> BrokerFacts:
+        """
+        Ask RabbitMQ for all of it; what doesn't answer at all is asked once.
+
+        :param rabbitmq: the hook
+        :param source: the release that runs, None if that isn't known
+        :param target: the release that is to come
+        """
+        tags = read(rabbitmq.tags)
+        if isinstance(tags, Unread):
+            return cls(tags, *[Unasked("the management API doesn't answer")] * 6)
+        if source is None:
+            nothing = Unasked("it isn't known which release runs")
+            return cls(tags, read(rabbitmq.nodes), *[nothing] * 5)
+        consumers = read(partial(_consumers, rabbitmq, source, target))
+        if not isinstance(consumers, Unread) and source.vhost not in consumers:
+            gone = Unasked(f"vhost {source.vhost!r} is gone, which is over once the upgrade is")
+            return cls(tags, read(rabbitmq.nodes), consumers, *[gone] * 4)
+        return cls(
+            tags=tags,
+            nodes=read(rabbitmq.nodes),
+            consumers=consumers,
+            queues=read(partial(_queues, rabbitmq, source.vhost)),
+            expiring=read(partial(rabbitmq.expiring_policies, source.vhost)),
+            permissions=read(partial(rabbitmq.permissions, source.vhost)),
+            changes=read(lambda: [str(change) for change in rabbitmq.vhost_changes(source.vhost, target.vhost)]),
+        )
+
+    @property
+    def live_engines(self) -> set[str] | Unread:
+        """Return the ids of the engines that listen on either vhost."""
+        if isinstance(self.consumers, Unread):
+            return self.consumers
+        return {id_ for queues in self.consumers.values() for queue in queues if (id_ := engine_of(queue))}
+
+
+def _queues(rabbitmq: RabbitMQManagementHook, vhost: str) -> list[QueueReading]:
+    """Read them once more if they can't be: a queue that is made or deleted just now shows in some answers only."""
+    first = read(partial(rabbitmq.queues, vhost))
+    return rabbitmq.queues(vhost) if isinstance(first, Unread) else first
+
+
+def _consumers(rabbitmq: RabbitMQManagementHook, *releases: Release) -> dict[str, Consumers]:
+    vhosts = [release.vhost for release in releases if rabbitmq.vhost_exists(release.vhost)]
+    return {vhost: rabbitmq.consumers(vhost) for vhost in vhosts}
+
+
+def check_rabbitmq(
+    facts: BrokerFacts, source: Release | None, target: Release, logins: Mapping[str, str], *, stopped: bool = False
+) -> list[Check]:
+    """
+    Make every check of RabbitMQ.
+
+    :param facts: what it has told
+    :param source: the release that runs, None if that isn't known
+    :param target: the release that is to come
+    :param logins: for each host the user in transport_url of its running release
+    :param stopped: whether a cold upgrade that is to go on has stopped engines
+    """
+    old = source.vhost if source else ""
+    return [
+        judge("management user", facts.tags, rights),
+        judge("nodes", facts.nodes, nodes),
+        judge("alarms", facts.nodes, alarms),
+        judge("engines", facts.consumers, partial(engines, stopped=stopped)),
+        judge("vhost", facts.consumers, partial(only_heat, vhost=old)),
+        judge("queues", facts.queues, partial(queues, stopped=stopped)),
+        judge("expiry", facts.expiring, partial(expiry, vhost=old)),
+        judge("permissions", facts.permissions, partial(permissions, vhost=old, logins=logins)),
+        judge("new vhost", facts.changes, partial(inheritance, source=old, target=target.vhost)),
+    ]
+
+
+def rights(name: str, tags: set[str]) -> Check:
+    """Check that the upgrade's user may make vhosts, permissions and policies."""
+    if "administrator" in tags:
+        return passed(name, "administrator")
+    return failed(
+        name,
+        f"has the tags {sorted(tags)}, expected administrator, since the run makes a vhost with its permissions and "
+        "policies: set it with `rabbitmqctl set_user_tags USER administrator`",
+    )
+
+
+def nodes(name: str, found: Sequence[Node]) -> Check:
+    """Check that the cluster is whole."""
+    down = [node.name for node in found if not node.running]
+    split = [node.name for node in found if node.partitions]
+    if down or split:
+        told = [f"{', '.join(down)} doesn't run"] * bool(down) + [f"{', '.join(split)} sees a partition"] * bool(split)
+        return failed(name, f"{'; '.join(told)}, expected a whole cluster: see `rabbitmqctl cluster_status`")
+    return passed(name, f"all {len(found)} run" if len(found) > 1 else f"{found[0].name} runs" if found else "none")
+
+
+def alarms(name: str, found: Sequence[Node]) -> Check:
+    """Check that RabbitMQ takes messages: in an alarm it blocks whoever sends any."""
+    if ringing := [f"{alarm} on {node.name}" for node in found for alarm in node.alarms]:
+        return failed(
+            name,
+            f"{', '.join(ringing)}, expected none, since RabbitMQ takes no message now: free memory or disk there, see "
+            "`rabbitmq-diagnostics alarms`",
+        )
+    return passed(name, "none")
+
+
+def engines(name: str, consumers: Mapping[str, Consumers], *, stopped: bool) -> Check:
+    """Check that any engine listens at all."""
+    if stopped:
+        return skipped(name, "a cold upgrade has stopped them")
+    listening = {vhost: queues.get("engine", 0) for vhost, queues in consumers.items()}
+    if not any(listening.values()):
+        vhosts = ", ".join(map(repr, consumers)) or "no vhost of Heat's"
+        return failed(
+            name,
+            f"no engine listens on {vhosts}, expected some: start Heat's engines, or correct the releases' `vhost` in "
+            "the cloud file",
+        )
+    return passed(name, ", ".join(f"{count} on {vhost!r}" for vhost, count in listening.items()))
+
+
+def only_heat(name: str, consumers: Mapping[str, Consumers], *, vhost: str) -> Check:
+    """Check that Heat has the vhost for itself: else the drain couldn't tell its clients from others'."""
+    if others := sorted(queue for queue in consumers.get(vhost, {}) if not HEAT_QUEUE.match(queue)):
+        return failed(
+            name,
+            f"vhost {vhost!r} is used by others than Heat (queues {some(others)}), expected a vhost of Heat's own: "
+            "move Heat to one first, by [DEFAULT] transport_url and a restart of all its services",
+        )
+    return passed(name, f"{vhost!r} is Heat's own" if vhost in consumers else f"{vhost!r} is gone")
+
+
+def queues(name: str, found: Sequence[QueueReading], *, stopped: bool) -> Check:
+    """Check that no work waits for engines that don't come."""
+    if stopped:
+        return skipped(name, "a cold upgrade has stopped the engines that read them")
+    if lost := [str(queue) for queue in found if queue.name in WORK_TOPICS and queue.messages and not queue.consumers]:
+        return failed(
+            name,
+            f"{', '.join(lost)} of the running release has no reader, expected an engine to work it off: start one",
+        )
+    ready, taken = sum(queue.ready for queue in found), sum(queue.unacknowledged for queue in found)
+    return passed(name, f"{ready} messages ready, {taken} unacknowledged in {len(found)} queues")
+
+
+def expiry(name: str, found: Sequence[ExpiringPolicy], *, vhost: str) -> Check:
+    """Check that no message vanishes unread: the drain could never tell an empty queue from a lost message."""
+    if found:
+        told = ", ".join(f"{policy.name} ({policy.setting})" for policy in found)
+        return failed(
+            name,
+            f"{told} makes messages of vhost {vhost!r} vanish, expected no expiry on engines' queues: delete it, or "
+            "narrow its pattern to others' queues",
+        )
+    return passed(name, f"no message of an engine expires in {vhost!r}")
+
+
+def permissions(name: str, found: Sequence[Permission], *, vhost: str, logins: Mapping[str, str]) -> Check:
+    """Check that Heat's user may use the vhost: the new one gets the same permissions."""
+    users = sorted({login for login in logins.values() if login})
+    allowed = {permission.user for permission in found if permission.complete}
+    if barred := [user for user in users if user not in allowed]:
+        return failed(
+            name,
+            f"user {', '.join(map(repr, barred))}, as which Heat logs in, lacks permissions on vhost {vhost!r}, "
+            "expected configure, write and read, which the new vhost gets as well: "
+            f"`rabbitmqctl set_permissions -p {vhost} {barred[0]} '.*' '.*' '.*'`",
+        )
+    if not users:
+        return warned(name, f"Heat's user isn't known from any heat.conf, expected one of {sorted(allowed)}")
+    return passed(name, f"{', '.join(map(repr, users))} may use {vhost!r}")
+
+
+def inheritance(name: str, changes: Sequence[str], *, source: str, target: str) -> Check:
+    """Say what the new vhost is going to get from the old one."""
+    if not changes:
+        return passed(name, f"{target!r} has all that it needs")
+    return passed(name, f"{target!r} gets what {source!r} has: {', '.join(changes)}")
