@@ -65,6 +65,7 @@ class Report:
 
     :param title: from which release to which.
     :param cells: one for each fault that has struck.
+    :param broken: why the run was given up; empty where it came to its end.
     :param missed: tasks whose try was over before the fault could strike, with its name.
     :param seconds: how long the run took.
     :param sent: requests that the cloud's users have sent.
@@ -78,6 +79,7 @@ class Report:
     title: str
     cells: list[Cell] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
+    broken: str = ""
     seconds: float = 0.0
     sent: int = 0
     failed: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -53,8 +54,10 @@ def page(reports: list[Report]) -> str:
     """
     counted = ", ".join(f"{count} {outcome}" for outcome, count in totals(reports).items())
     cells = sum(len(report.cells) for report in reports)
-    lines = [_HEAD + as_markdown(reports, TASKS), "", f"{cells} cells: {counted}.", "", *_runs(reports), ""]
-    return "\n".join(lines)
+    lines = [_HEAD + as_markdown(reports, TASKS), "", f"{cells} cells: {counted}.", "", *_runs(reports)]
+    if errors := list(_errors(reports)):
+        lines += ["", "What the tasks said that stopped, the first of each kind:", "", *errors]
+    return "\n".join([*lines, ""])
 
 
 def _runs(reports: list[Report]) -> list[str]:
@@ -64,6 +67,15 @@ def _runs(reports: list[Report]) -> list[str]:
         f"{len(report.stranded)} that were in progress while a fault lasted"
         for report in reports
     ]
+
+
+def _errors(reports: list[Report]) -> Iterator[str]:
+    told = set[str]()
+    for cell in (cell for report in reports for cell in report.cells):
+        if cell.errors and cell.fault not in told:
+            told.add(cell.fault)
+            said = cell.errors[0].replace(f"{PROJECT_ROOT}/", "").replace("\\n", " ")
+            yield f"- {cell.fault}, `{cell.task}`: {said}"
 
 
 def _file(plan: Plan) -> Path:

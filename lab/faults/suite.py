@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from lab.airflow_api import AirflowApiError
 from lab.cloud_lab import Lab
 from lab.faults.campaign import Campaign
 from lab.faults.host import forget_release
 from lab.faults.matrix import Report, unexplained
 from lab.faults.plans import Plan
+from lab.faults.strikes import Strikes
+from lab.processes import LabError
 from lab.traffic import Account
 from lab.under_traffic import under_traffic
 
@@ -20,33 +23,42 @@ def carry_out(lab: Lab, plan: Plan) -> Report:
 
     :param lab: the lab, on the plan's source; Airflow runs there.
     :param plan: the plan.
-    :raises LabError: if the run stops where no fault has hit it, or can't be resumed.
     """
     if plan.anew:
         forget_release(lab, plan.target)
     tasks = plan.tasks(lab)
     faults = plan.faults(tasks)
     campaign = Campaign(lab, plan.target, {task: faults.get(task.task_id, ()) for task in tasks})
-    report = Report(f"{plan.name}: {plan.source} to {plan.target}", campaign.cells, campaign.missed)
+    report = Report(f"{plan.name}: {plan.source} to {plan.target}", campaign.cells, campaign.strikes.missed)
     begun = time.monotonic()
-    _, account = under_traffic(lab, f"faults {plan.name}", campaign.run)
+    report.broken, account = under_traffic(lab, f"faults {plan.name}", lambda: _follow(campaign))
     report.seconds = time.monotonic() - begun
-    _judge(report, campaign, account)
+    _judge(report, campaign.strikes, account)
     return report
 
 
-def _judge(report: Report, campaign: Campaign, account: Account) -> None:
+def _follow(campaign: Campaign) -> str:
+    """Follow a run; return why it was given up, if it was: what has been seen until then is reported, too."""
+    try:
+        campaign.follow()
+    except (LabError, AirflowApiError) as error:
+        return str(error)
+    return ""
+
+
+def _judge(report: Report, strikes: Strikes, account: Account) -> None:
     report.sent, report.failed = account.requests.sent, account.requests.failed
-    report.unexplained = unexplained(account.requests.failures, campaign.windows)
+    report.unexplained = unexplained(account.requests.failures, strikes.windows)
     stuck = {*account.stuck, *account.unsettled}
-    report.stranded = sorted(stuck & campaign.touched)
-    report.stuck = sorted(stuck - campaign.touched)
+    report.stranded = sorted(stuck & strikes.touched)
+    report.stuck = sorted(stuck - strikes.touched)
 
 
 def against(reports: Sequence[Report]) -> list[str]:
     """Return what speaks against runs under faults; nothing if all went as it should."""
     reasons = []
     for report in reports:
+        reasons += [f"{report.title}: given up: {report.broken}"] if report.broken else []
         reasons += [f"{report.title}: lost: {cell}" for cell in report.lost]
         reasons += [f"{report.title}: missed: {cell}" for cell in report.missed]
         reasons += [f"{report.title}: a {f.kind} failed: {f.error}" for f in report.unexplained[:5]]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lab.cloud_lab import Lab
+from lab.cloud_lab import PROJECT_ROOT, Lab
 from lab.faults.matrix import Cell, Outcome, Report, as_markdown, totals, unexplained
+from lab.faults.pages import page
 from lab.faults.suite import against
 from lab.faults.task import Task
 from lab.traffic.ledger import Failure
@@ -61,6 +62,15 @@ def test_all_that_speaks_against_a_run_is_named() -> None:
         "one: a create failed: 503",
         "one: stuck: stack-7",
     ]
+
+
+def test_the_page_tells_what_tasks_said_without_the_place_of_the_checkout() -> None:
+    stopped = cell(final_tries=2, errors=[f"{PROJECT_ROOT}/hosts/one is full: mend it, then clear this task", "again"])
+    text = page([Report("one", [stopped, cell(fault="another", final_tries=1)], seconds=90, sent=700)])
+    assert "- a fault, `preflight`: hosts/one is full: mend it, then clear this task" in text
+    assert str(PROJECT_ROOT) not in text
+    assert "2 cells: 1 unhurt, 0 retried, 1 resumed, 0 lost." in text
+    assert "- one: 90 s, 700 API requests, 0 failed" in text
 
 
 @pytest.mark.parametrize(
