@@ -7,7 +7,15 @@ from pathlib import Path
 from airflow.sdk import DAG, Param, chain
 
 from heat_upgrade.cloud import Cloud
-from heat_upgrade.dags import dags_of_clouds, delete_old_vhost, for_each, ignore_windows, target_release, upgrade_dag
+from heat_upgrade.dags import (
+    dags_of_clouds,
+    delete_old_vhost,
+    for_each,
+    ignore_windows,
+    may_prepare,
+    target_release,
+    upgrade_dag,
+)
 from heat_upgrade.operators.api import (
     LeaveRotationOperator,
     RejoinRotationOperator,
@@ -36,6 +44,7 @@ def cold_upgrade(cloud: Cloud) -> DAG:
         chain(
             # Nobody notices these: the new release is put beside the one that runs.
             PreflightOperator(task_id="preflight", cold=True),
+            *may_prepare(cloud),
             for_each(cloud.hosts, "prepare", PrepareHostOperator),
             CreateVhostOperator(task_id="create_vhost"),
             *([MayStopOperator(task_id="may_stop")] if cloud.windows else []),

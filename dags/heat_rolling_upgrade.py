@@ -14,7 +14,15 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, TaskGroup, TriggerRule, chain
 
 from heat_upgrade.cloud import Cloud, Host
-from heat_upgrade.dags import dags_of_clouds, delete_old_vhost, for_each, ignore_windows, target_release, upgrade_dag
+from heat_upgrade.dags import (
+    dags_of_clouds,
+    delete_old_vhost,
+    for_each,
+    ignore_windows,
+    may_prepare,
+    target_release,
+    upgrade_dag,
+)
 from heat_upgrade.operators.api import (
     LeaveRotationOperator,
     MaySwitchOperator,
@@ -27,7 +35,7 @@ from heat_upgrade.operators.preflight import PreflightOperator
 from heat_upgrade.operators.prepare import PrepareHostOperator
 from heat_upgrade.operators.verify import VerifyCloudOperator
 from heat_upgrade.operators.vhost import CreateVhostOperator, DeleteVhostOperator
-from heat_upgrade.operators.window import MayPrepareOperator, MayStartOperator
+from heat_upgrade.operators.window import MayStartOperator
 from heat_upgrade.sensors.drain import OldEnginesDrainedSensor
 from heat_upgrade.timetable import WindowsTimetable
 
@@ -50,7 +58,7 @@ def rolling_upgrade(cloud: Cloud) -> DAG:
         chain(
             *([MayStartOperator(task_id="may_start")] if cloud.windows else []),
             PreflightOperator(task_id="preflight"),
-            *([MayPrepareOperator(task_id="may_prepare")] if prepares_in_windows(cloud) else []),
+            *may_prepare(cloud),
             prepare,
             BackUpDatabaseOperator(task_id="back_up_database"),
             CreateVhostOperator(task_id="create_vhost"),
@@ -70,11 +78,6 @@ def rolling_upgrade(cloud: Cloud) -> DAG:
     # Not earlier: each task would get a copy of the form, with all hosts in it.
     dag.params.update(run_parameters(cloud))
     return dag
-
-
-def prepares_in_windows(cloud: Cloud) -> bool:
-    """Say whether even what no user notices waits for a maintenance window."""
-    return cloud.windows is not None and not cloud.windows.prepare_outside
 
 
 def switch_api(host: Host) -> TaskGroup:

@@ -10,6 +10,7 @@ from airflow.sdk import DAG, Param, TaskGroup, TriggerRule
 from heat_upgrade.cloud import Cloud, CloudFileError, Host, clouds_directory, load_clouds
 from heat_upgrade.operators.base import HostOperator
 from heat_upgrade.operators.preflight import BrokenCloudOperator
+from heat_upgrade.operators.window import MayPrepareOperator
 from heat_upgrade.retries import RETRIES
 
 if TYPE_CHECKING:
@@ -92,6 +93,12 @@ def ignore_windows(cloud: Cloud) -> dict[str, Param]:
             description="Touch the users at once, whether a maintenance window is open or not.",
         )
     }
+
+
+def may_prepare(cloud: Cloud) -> list[MayPrepareOperator]:
+    """Build the gate before the preparation, for a cloud that wants even what no user notices in a window."""
+    wanted = cloud.windows and not cloud.windows.prepare_outside
+    return [MayPrepareOperator(task_id="may_prepare", cloud=cloud)] if wanted else []
 
 
 def _broken_cloud(dag_id: str, error: CloudFileError) -> DAG:

@@ -9,6 +9,7 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG, TriggerRule
 
 from heat_upgrade.operators.base import UPGRADES
+from tests.unit.clouds.broken import GOOD
 from tests.unit.dag_files import (
     BOTH,
     SHAPES,
@@ -57,6 +58,21 @@ def test_every_cloud_file_gives_a_dag(load: LoadDags) -> None:
     (preflight,) = dag_of(bag, "bad").tasks
     with pytest.raises(Exception, match="nothing was touched"):
         preflight.execute({})
+
+
+@pytest.mark.parametrize("prepare_outside", [True, False])
+def test_the_outage_waits_for_a_window(prepare_outside: bool, load: LoadDags) -> None:
+    windows = {**GOOD["windows"], "prepare_outside": prepare_outside}
+    dag = dag_of(load(lab=cloud_file([BOTH], windows=windows, pending_release="26.0.2")))
+    assert dag.schedule is None, "windows start rolling upgrades only"
+    assert dag.params.dump()["ignore_windows"] is False
+    assert dag.params.dump()["target_release"] == "26.0.2"
+    gate = dag.get_task("may_stop")
+    assert (gate.upstream_task_ids, gate.downstream_task_ids) == ({"create_vhost"}, {"leave_rotation.controller_1"})
+    assert ("may_prepare" in dag.task_dict) is not prepare_outside
+    if not prepare_outside:
+        gate = dag.get_task("may_prepare")
+        assert (gate.upstream_task_ids, gate.downstream_task_ids) == ({"preflight"}, {"prepare.controller_1"})
 
 
 def test_each_step_is_over_on_every_host_before_the_next_begins(shape: Shape, load: LoadDags) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from unittest import mock
@@ -23,7 +24,7 @@ from heat_upgrade.hosts import HostState
 from heat_upgrade.operators import window as module
 from heat_upgrade.operators.api import MaySwitchOperator, RejoinRotationOperator
 from heat_upgrade.operators.base import Plan
-from heat_upgrade.operators.window import MayPrepareOperator, MayStartOperator
+from heat_upgrade.operators.window import MayPrepareOperator, MayStartOperator, MayStopOperator
 from tests.unit.clouds.broken import DELETE, edited
 
 OLD, NEW, NEXT = "25.0.2", "26.0.2", "27.0.1"
@@ -175,7 +176,7 @@ class TestMaySwitch:
     def test_a_sweep_that_has_begun_is_finished(self, world: World, gate: Any, capsys: Any) -> None:
         world.run(FIRST, OLD, NEW, api=NEW)
         gate(hosts=(SECOND, THIRD))()
-        assert "controller-1: APIs of 26.0.2 serve there already. A half-switched cloud" in capsys.readouterr().out
+        assert "controller-1: APIs of 26.0.2 serve there already. A cloud left half-way" in capsys.readouterr().out
 
     def test_engines_of_the_target_are_no_begun_sweep(self, world: World, gate: Any) -> None:
         for name in (FIRST, SECOND):
@@ -228,6 +229,42 @@ class TestMayPrepare:
         for name in moved:
             world.run(name, OLD, NEW, api=NEW)
         MayPrepareOperator(task_id="may_prepare", cloud=cloud()).execute(world.context())
+
+
+class TestMayStop:
+    """The gate before a cold upgrade's outage."""
+
+    @pytest.fixture
+    def gate(self, world: World) -> Callable[[], None]:
+        operator = MayStopOperator(task_id="may_stop", cloud=cloud(**{"windows.seconds_per_outage": 3600}))
+        return lambda: operator.execute(world.context(cold=True))
+
+    def test_the_outage_needs_as_long_as_the_cloud_file_says(self, world: World, gate: Callable[[], None]) -> None:
+        assert waits_until(gate) == NEXT_OPENING
+        world.now = "2026-11-22 00:00:00"
+        gate()
+        world.now = "2026-11-22 00:00:01"
+        assert waits_until(gate) == AFTER_THE_BLACKOUT
+
+    @pytest.mark.parametrize("stopped", ["", OLD])
+    def test_an_outage_that_has_begun_is_brought_to_its_end(
+        self, stopped: str, world: World, gate: Callable[[], None]
+    ) -> None:
+        world.run(FIRST, *([OLD] if stopped else []))
+        state = world.states[FIRST]
+        assert isinstance(state, HostState)
+        world.states[FIRST] = replace(state, stopped=stopped)
+        gate()
+        MayPrepareOperator(task_id="may_prepare", cloud=cloud()).execute(world.context(cold=True))
+
+    def test_a_rolling_upgrade_left_half_way_is_no_outage_yet(self, world: World, gate: Callable[[], None]) -> None:
+        world.run(FIRST, OLD, NEW, api=NEW)
+        assert waits_until(gate) == NEXT_OPENING
+
+    def test_where_every_api_has_moved_nothing_is_waited_for(self, world: World, gate: Callable[[], None]) -> None:
+        for name in NAMES:
+            world.run(name, NEW)
+        gate()
 
 
 class TestMayStart:

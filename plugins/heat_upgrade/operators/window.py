@@ -28,9 +28,8 @@ class MayStartOperator(CloudOperator):
 
     def execute(self, context: Context) -> None:
         """Let every run pass that somebody has triggered."""
-        dag_run = context["dag_run"]
-        if dag_run.run_type != "scheduled":
-            self.log.info("A %s run: it goes on, whether a release is pending or not", dag_run.run_type)
+        if context["dag_run"].run_type != "scheduled":
+            self.log.info("No window has started this run: it goes on, whether a release is pending or not")
             return
         if reason := self.nothing_to_do():
             self.log.info("This scheduled run ends here, skipped: %s", reason)
@@ -116,7 +115,7 @@ class WindowGateOperator(CloudOperator):
 
 
 class SweepGateOperator(WindowGateOperator):
-    """A gate on the way to the sweep of the APIs; a sweep that has begun, or is over, waits for nothing."""
+    """A gate on the way to what users notice; a sweep or an outage that has begun, or is over, waits for nothing."""
 
     def needed(self, context: Context, plan: Plan, windows: Windows) -> timedelta | None:
         """Look which APIs are left, and judge by that."""
@@ -125,12 +124,11 @@ class SweepGateOperator(WindowGateOperator):
         if not left:
             self.log.info("Every API of this run is on %s already: no window is needed", plan.target)
             return None
-        if begun := [name for name, state in states.items() if _serves(state, plan.target)]:
+        if begun := [name for name, state in states.items() if _has_begun(state, plan)]:
             self.log.warning(
-                "%s: APIs of %s serve there already. A half-switched cloud is the worst state to leave, so the sweep "
-                "goes on whether a window is open or not",
+                "%s: %s. A cloud left half-way is the worst state, so the run goes on whether a window is open or not",
                 ", ".join(begun),
-                plan.target,
+                "APIs have been stopped there" if plan.cold else f"APIs of {plan.target} serve there already",
             )
             return None
         return self.room_for(left, context, windows)
@@ -148,8 +146,20 @@ class MayPrepareOperator(SweepGateOperator):
         return DELAY
 
 
-def _serves(state: HostState, release: str) -> bool:
-    return any(release in state.releases(role) for role in state.host.api_roles)
+class MayStopOperator(SweepGateOperator):
+    """The gate before an outage: a window with room for all of it."""
+
+    def room_for(self, left: set[str], context: Context, windows: Windows) -> timedelta:
+        """Ask for as long as the cloud file grants an outage."""
+        return timedelta(seconds=windows.seconds_per_outage)
+
+
+def _has_begun(state: HostState, plan: Plan) -> bool:
+    apis = [state.releases(role) for role in state.host.api_roles]
+    if plan.cold:
+        # A rolling upgrade that was left half-way is no outage yet: every API still serves.
+        return bool(state.stopped) or not all(apis)
+    return any(plan.target in releases for releases in apis)
 
 
 def _now() -> datetime:
@@ -164,15 +174,3 @@ def _short(time: timedelta) -> str:
 def _in_zones(moment: datetime, windows: Windows) -> str:
     zones = dict.fromkeys(opening.timezone for opening in windows.openings)
     return ", ".join(f"{moment.astimezone(ZoneInfo(zone)):%a %H:%M} {zone}" for zone in zones)
-
-
-class MayStopOperator(MayPrepareOperator):
-    """The gate before an outage; one that has begun waits for nothing."""
-
-    def needed(self, context: Context, plan: Plan, windows: Windows) -> timedelta | None:
-        """Look whether services have been stopped already."""
-        states = hosts.states_of(self.cloud, self.cloud.hosts)
-        if stopped := [name for name, state in states.items() if state.stopped]:
-            self.log.warning("%s: the outage has begun, so it goes on whether a window is open", ", ".join(stopped))
-            return None
-        return super().needed(context, plan, windows)
