@@ -38,6 +38,7 @@ def check_host(target: Deployment) -> Step:
         "PYTHON": installer.python,
         "UV": installer.command if isinstance(installer, Uv) else "",
         "BACKUP_DIR": cloud.backup.directory if host == cloud.backup_host else "",
+        "CLOUD": cloud.name,
     }
     followers = [role for role in host.api_roles if isinstance(target.rotation(role), Healthcheck)]
     if followers:

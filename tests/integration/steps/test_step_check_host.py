@@ -81,7 +81,8 @@ def test_the_disk_is_the_one_that_the_venv_goes_to(machine: Machine) -> None:
 
 
 def test_the_newest_backup_is_told(machine: Machine, tmp_path: Path) -> None:
-    for name, age in (("heat-before-26.0.2-a.sql.gz", 7200), ("heat-before-25.0.2-b.sql.gz", 600), ("other.gz", 1)):
+    ours, others = "heat-steps-before", "heat-other-before"
+    for name, age in ((f"{ours}-26.0.2-a.sql.gz", 7200), (f"{ours}-25.0.2-b.sql.gz", 600), (f"{others}.sql.gz", 1)):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (0, time.time() - age))
     newest = float(told(machine, BACKUP_DIR=str(tmp_path))["backup_newest"])
