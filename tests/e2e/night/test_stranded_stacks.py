@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ from lab.http import local_session
 from lab.mariadb import query
 from lab.processes import wait_until
 from lab.traffic.shapes import group
-from tests.e2e.labs import OLD, OLD_VHOST, consumed_queues, fresh_lab
+from tests.e2e.labs import OLD, OLD_VHOST, consumed_queues
 
-DAG = "heat_stranded_stacks__stranded"
+DAG = "heat_stranded_stacks__e2e-night"
 OTHER_PROJECT = "c0ffee00c0ffee00c0ffee00c0ffee00"
 # Seconds: long enough to be met in the middle, short enough to be waited for once more.
 WORK = 15
@@ -161,12 +160,6 @@ class Story:
 
     def log(self, name: str, task_id: str) -> str:
         return self.api.log(DAG, self.runs[name], task_id)
-
-
-@pytest.fixture(scope="module")
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    with fresh_lab("stranded", request.session) as lab:
-        yield lab
 
 
 @pytest.fixture(scope="module")

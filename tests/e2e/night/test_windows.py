@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import yaml
 
-from lab.airflow import airflow_client
 from lab.airflow_api import AirflowApi
 from lab.cloud_lab import Lab
 from lab.dag_run import dag_id
 from lab.processes import wait_until
-from tests.e2e.labs import NEW, OLD, fresh_lab
+from tests.e2e.labs import NEW, OLD
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -23,17 +21,6 @@ PATIENCE = 300.0  # seconds for one step on a busy machine
 # From writing a window into the cloud file to the task or the scheduler that waits for it.
 AHEAD = timedelta(seconds=30)
 LATER = timedelta(hours=22)
-
-
-@pytest.fixture(scope="module")
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    with fresh_lab("e2e-windows", request.session) as lab:
-        yield lab
-
-
-@pytest.fixture(scope="module")
-def api(lab: Lab) -> AirflowApi:
-    return airflow_client(lab)
 
 
 def write_window(lab: Lab, cloud: str, opening: datetime) -> None:

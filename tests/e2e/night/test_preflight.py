@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from lab.airflow import airflow_client
 from lab.airflow_api import AirflowApi
 from lab.cloud_lab import Lab
 from lab.haproxy import server_states
@@ -20,7 +18,7 @@ from lab.host import programs as host_programs
 from lab.mariadb import query
 from lab.processes import run, wait_until
 from lab.rabbitmq import management_call, management_get, rabbitmqctl
-from tests.e2e.labs import NEW, OLD, OLD_VHOST, Footprint, footprint, fresh_lab
+from tests.e2e.labs import NEW, OLD, OLD_VHOST, Footprint, footprint
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -53,17 +51,6 @@ class Preflight:
             for name, found in checks.items()
             if found == outcome
         }
-
-
-@pytest.fixture(scope="module")
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    with fresh_lab("e2e-preflight", request.session) as lab:
-        yield lab
-
-
-@pytest.fixture(scope="module")
-def api(lab: Lab) -> AirflowApi:
-    return airflow_client(lab)
 
 
 def run_preflight(lab: Lab, api: AirflowApi) -> Preflight:
@@ -204,11 +191,11 @@ def test_every_trouble_is_told_and_no_other_check_is_held_up(healthy: Preflight,
     "words",
     [
         (f"{SECOND}, SSH:", "expected a session: check the host, its sshd and host key"),
-        ("memory alarm on e2e-preflight@localhost", "rabbitmq-diagnostics alarms"),
+        ("memory alarm on e2e-night@localhost", "rabbitmq-diagnostics alarms"),
         ("policy 'ttl' (message-ttl 70000)", "delete it"),
         ("user 'heat', as which Heat logs in", f"rabbitmqctl set_permissions -p {OLD_VHOST}"),
         ("in progress without convergence: stack 'of-old'", "wait for their end"),
-        ("heat_stranded_stacks__e2e-preflight",),
+        ("heat_stranded_stacks__e2e-night",),
         (f"heat-engine ({OLD} inactive) doesn't run",),
         ("rejoin_rotation takes the file away",),
     ],
