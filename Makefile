@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := $(shell sed -n 's/^uv==//p' requirements-dev.in)
+PYTEST_TWO := $(BIN)/pytest --numprocesses 2 --dist loadgroup
 LOCKED := requirements.txt requirements-dev.txt
 STEPS := $(shell grep -rlI '^\#!/usr/bin/env bash' include/remote) $(wildcard include/remote/*.sh) lab/debian-packages .ci/run
 
@@ -18,10 +19,10 @@ stop: ## end everything that make demo, compare, bench and the tests have starte
 
 test: setup ## everything; one summary at the end
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/pytest
+	@$(PYTEST_TWO)
 
 test-unit: setup lint ## under a minute, no server
-	@$(BIN)/pytest tests/unit
+	@$(PYTEST_TWO) tests/unit
 
 test-integration: setup
 	@$(BIN)/pytest tests/integration

@@ -22,7 +22,7 @@ KEY = paramiko.RSAKey.generate(1024)
         paramiko.SSHException("No authentication methods available"),
         FileNotFoundError(2, "No such file or directory", "/nonexistent/key"),
     ],
-    ids=str,
+    ids=lambda error: f"{type(error).__name__} {error}"[:60],
 )
 def test_what_does_not_pass(error: Exception) -> None:
     assert is_final(error)
@@ -42,7 +42,7 @@ def test_what_does_not_pass(error: Exception) -> None:
         paramiko.AuthenticationException("Authentication failed: transport shut down or saw EOF"),
         paramiko.AuthenticationException("Authentication timeout."),
     ],
-    ids=str,
+    ids=lambda error: f"{type(error).__name__} {error}"[:60],
 )
 def test_what_may_pass(error: Exception) -> None:
     assert not is_final(error)
