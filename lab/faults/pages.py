@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -17,7 +17,7 @@ _ADAPTER = TypeAdapter(Report)
 _HEAD = """\
 # What faults do to a run
 
-Written by `make faults`: whole runs of `heat_rolling_upgrade` in the lab, under traffic, with a real fault at each task
+Written by the fault suite (`make faults`): whole runs of `heat_rolling_upgrade` in the lab, under traffic, with a real fault at each task
 while it works. Each cell is what was seen, from the task's tries, its states and the starts of services:
 
 - **unhurt**: the task's try went on to its end;
@@ -43,18 +43,22 @@ def save(report: Report, plan: Plan) -> None:
 def write_page() -> None:
     """Write the page from the reports that there are."""
     reports = [_ADAPTER.validate_json(_file(plan).read_bytes()) for plan in FULL if _file(plan).exists()]
-    PAGE.write_text(page(reports), encoding="utf-8")
+    left = [plan.name for plan in FULL if not _file(plan).exists()]
+    PAGE.write_text(page(reports, left), encoding="utf-8")
 
 
-def page(reports: list[Report]) -> str:
+def page(reports: list[Report], left: Sequence[str] = ()) -> str:
     """
     Return the page.
 
     :param reports: of all runs.
+    :param left: the runs that there are no reports of.
     """
     counted = ", ".join(f"{count} {outcome}" for outcome, count in totals(reports).items())
     cells = sum(len(report.cells) for report in reports)
     lines = [_HEAD + as_markdown(reports, TASKS), "", f"{cells} cells: {counted}.", "", *_runs(reports)]
+    if left:
+        lines += [f"- not run yet: {', '.join(left)}"]
     if errors := list(_errors(reports)):
         lines += ["", "What the tasks said that stopped, the first of each kind:", "", *errors]
     return "\n".join([*lines, ""])
@@ -63,8 +67,8 @@ def page(reports: list[Report]) -> str:
 def _runs(reports: list[Report]) -> list[str]:
     return [
         f"- {report.title}: {report.seconds:.0f} s, {report.sent} API requests, {report.failed} failed, "
-        f"{len(report.unexplained)} of them beyond what a fault cost; {len(report.stuck)} stacks stuck, and "
-        f"{len(report.stranded)} that were in progress while a fault lasted"
+        f"{len(report.unexplained)} of them beyond what a fault cost; {len(report.stuck)} stacks stuck, "
+        f"{len(report.stranded)} more that were in progress while a fault lasted that ends engines or their messages"
         for report in reports
     ]
 

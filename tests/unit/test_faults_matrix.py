@@ -66,10 +66,11 @@ def test_all_that_speaks_against_a_run_is_named() -> None:
 
 def test_the_page_tells_what_tasks_said_without_the_place_of_the_checkout() -> None:
     stopped = cell(final_tries=2, errors=[f"{PROJECT_ROOT}/hosts/one is full: mend it, then clear this task", "again"])
-    text = page([Report("one", [stopped, cell(fault="another", final_tries=1)], seconds=90, sent=700)])
+    text = page([Report("one", [stopped, cell(fault="another", final_tries=1)], seconds=90, sent=700)], ["two"])
     assert "- a fault, `preflight`: hosts/one is full: mend it, then clear this task" in text
     assert str(PROJECT_ROOT) not in text
     assert "2 cells: 1 unhurt, 0 retried, 1 resumed, 0 lost." in text
+    assert "- not run yet: two" in text
     assert "- one: 90 s, 700 API requests, 0 failed" in text
 
 
