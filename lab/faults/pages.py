@@ -17,8 +17,9 @@ _ADAPTER = TypeAdapter(Report)
 _HEAD = """\
 # What faults do to a run
 
-Written by the fault suite (`make faults`): whole runs of `heat_rolling_upgrade` in the lab, under traffic, with a real fault at each task
-while it works. Each cell is what was seen, from the task's tries, its states and the starts of services:
+Written by the fault suite (`make faults`): whole runs of `heat_rolling_upgrade` in the lab, under traffic, with a real
+fault at each task while it works. Each cell is what was seen, from the task's tries, its states and the starts of
+services:
 
 - **unhurt**: the task's try went on to its end;
 - **retried**: Airflow tried it again by itself, and that was enough;
