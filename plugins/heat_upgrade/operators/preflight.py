@@ -12,7 +12,6 @@ from airflow.sdk.exceptions import AirflowFailException
 from heat_upgrade.exceptions import MayPass
 from heat_upgrade.operators.api import time_of_sweep
 from heat_upgrade.operators.base import CloudOperator, other_runs
-from heat_upgrade.operators.window import DELAY
 from heat_upgrade.parameters import COLD, ROLLING, RunParameters
 from heat_upgrade.preflight.check import failures, may_pass, table
 from heat_upgrade.preflight.survey import Survey
@@ -73,4 +72,6 @@ class PreflightOperator(CloudOperator):
         windows = self.cloud.windows
         if windows is None or not left:
             return timedelta()
-        return DELAY if self.cold else time_of_sweep(self.cloud, left, windows, context)[0]
+        if self.cold:
+            return timedelta(seconds=windows.seconds_per_outage)
+        return time_of_sweep(self.cloud, left, windows, context)[0]
