@@ -21,6 +21,7 @@ os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(Path(__file__).parents[1] / "p
 _GROUPS = {"e2e": "whole runs", "faults": "whole runs", "integration": "parts"}
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in this hook, too
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tell pytest-xdist which tests belong together."""
     for item in items:
