@@ -7,8 +7,10 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 _HOME = tempfile.mkdtemp(prefix="heat-upgrade-airflow-")
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
@@ -18,13 +20,16 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(Path(__file__).parents[1] / "plugins")
 
 # Tests with servers share labs and ports, so each of these folders is one process's; unit tests are anybody's.
-_GROUPS = {"e2e": "whole runs", "faults": "whole runs", "integration": "parts"}
+_SHARES = {"e2e": "whole runs", "faults": "whole runs", "integration": "parts"}
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in this hook, too
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tell pytest-xdist which tests belong together."""
-    for item in items:
-        folder = item.path.relative_to(Path(__file__).parent).parts[0]
-        if folder in _GROUPS:
-            item.add_marker(pytest.mark.xdist_group(_GROUPS[folder]))
+class OneProcessALab(LoadScopeScheduling):
+    """Give all tests that share labs to one process, and the others to whichever is free."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _SHARES.get(nodeid.split("/")[1], nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneProcessALab:
+    """Tell pytest-xdist which tests belong together; its marks for that need an older pytest."""
+    return OneProcessALab(config, log)
