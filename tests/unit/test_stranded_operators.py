@@ -7,6 +7,7 @@ import json
 import time
 from dataclasses import replace
 from datetime import datetime
+from threading import Lock
 from typing import Any
 from unittest import mock
 
@@ -53,10 +54,12 @@ class Servers:
         self.database.holds.return_value = [Hold("a", "dead-engine", None)]
         self.database.engines_heard_of.return_value = set()
         self.apis: dict[str, Any] = {}
+        self._lock = Lock()  # mocks are made by one thread at a time
 
     def api(self, conn_id: str, project: str) -> Any:
         assert conn_id == CLOUD.connections.api
-        return self.apis.setdefault(project, mock.create_autospec(HeatApiHook, instance=True))
+        with self._lock:
+            return self.apis.setdefault(project, mock.create_autospec(HeatApiHook, instance=True))
 
     def asked(self) -> dict[str, list[Any]]:
         return {project: [tuple(call.args) for call in api.call.mock_calls] for project, api in self.apis.items()}
@@ -229,7 +232,7 @@ def test_one_that_is_refused_holds_up_no_other(servers):
 
 
 def test_hundreds_are_looked_at_afresh_on_the_way(servers):
-    many = [unfinished(f"s{number}") for number in range(300)]
+    many = [unfinished(f"s{number}", project=f"project-{number % 3}") for number in range(300)]
     servers.database.unfinished_stacks.return_value = many
     assert len(end(servers, stacks=tuple(stack.id for stack in many))) == 300
     assert servers.database.unfinished_stacks.call_count > 50
