@@ -1,0 +1,1 @@
+"""A lab from its first release to the next one and back."""
