@@ -9,7 +9,7 @@ import pytest
 from lab.airflow import airflow_client
 from lab.airflow_api import AirflowApi
 from lab.cloud_lab import Lab
-from lab.dag_run import dag_id, run_upgrade
+from lab.dag_run import dag_id, finished, run_upgrade
 from lab.mariadb import query
 from lab.processes import wait_until
 from lab.status import answering_releases
@@ -83,8 +83,8 @@ def stop_after(lab: Lab, api: AirflowApi, boundary: str, target: str) -> None:
         states = {state for task, state in tasks.items() if task == boundary or task.startswith(f"{boundary}.")}
         return states == {"success"}
 
-    api.wait_for_run(dag_id(lab), run, timeout=PATIENCE, until=reached)
-    assert reached(api.task_states(dag_id(lab), run)), api.task_states(dag_id(lab), run)
+    state = api.wait_for_run(dag_id(lab), run, timeout=PATIENCE, until=reached)
+    assert reached(api.task_states(dag_id(lab), run)), explain(api, finished(api, dag_id(lab), run, state))
     api.stop_run(dag_id(lab), run)
 
 
