@@ -12,7 +12,7 @@ from lab.traffic import Account, Traffic
 Result = TypeVar("Result")
 
 # Stacks of every shape are under way before the work begins, and still after it has ended.
-BEFORE_SECONDS = 10
+BEFORE_SECONDS = 5
 AFTER_SECONDS = 10
 
 
@@ -36,9 +36,9 @@ def under_traffic(lab: Lab, label: str, work: Callable[[], Result]) -> tuple[Res
     return result, account
 
 
-def control_run(lab: Lab, seconds: float) -> Account:
+def control_run(lab: Lab, seconds: float) -> Traffic:
     """
-    Send the same traffic without any work, and return its account.
+    Send the same traffic without any work; its ``stop`` waits for the last stacks and returns the account.
 
     :param lab: the lab; Heat runs there.
     :param seconds: how long to send.
@@ -46,7 +46,7 @@ def control_run(lab: Lab, seconds: float) -> Account:
     traffic = _traffic_on(lab, "control")
     traffic.start()
     _let_pass(seconds)
-    return traffic.stop()
+    return traffic
 
 
 def _traffic_on(lab: Lab, label: str) -> Traffic:

@@ -102,7 +102,7 @@ def secrets(lab: Lab) -> Secrets:
 def story(lab: Lab, secrets: Secrets) -> Story:
     with ThreadPoolExecutor(1) as pool:
         airflow = pool.submit(start_airflow, lab)
-        control = control_run(lab, CONTROL_SECONDS)
+        control = control_run(lab, CONTROL_SECONDS).stop()
         airflow.result()
     with ProcessWatch(secrets) as processes:
         legs, traffic = under_traffic(lab, "journey", lambda: list(journey(lab)))
