@@ -73,7 +73,7 @@ class VerifyCloudOperator(CloudOperator):
                     self.log.warning("%s in the old vhost %s is cut off: nobody reads it any more", queue, vhost)
                     continue
                 yield (
-                    f"{queue} in the old vhost {vhost} is not empty, expected no message: start an old engine again, "
+                    f"{queue} is left in the old vhost {vhost}, expected no message: start an old engine again, "
                     "let it work them off, then clear wait_until_drained"
                 )
 
