@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -50,10 +51,11 @@ class Message(NamedTuple):
         return self.place.partition(":")[0]
 
 
-def messages() -> list[Message]:
+@cache
+def messages() -> tuple[Message, ...]:
     """Return every text, each once."""
     found = {message.text: message for message in _all()}
-    return [message for text, message in found.items() if _tells(text)]
+    return tuple(message for text, message in found.items() if _tells(text))
 
 
 def _tells(text: str) -> bool:
