@@ -14,8 +14,9 @@ from lab.haproxy import BACKENDS, server_states
 from lab.host import greets, programs
 from lab.processes import run
 
-# Shorter than a retry's delay, so that one retry is enough; the rule is the same for a minute.
+# Shorter than a retry's delay, so that one retry is enough.
 SSHD_DOWN_SECONDS = 6.0
+A_MINUTE = 60.0
 OFF_SECONDS = 4.0
 _INDEX_PORT = 28999
 # Heat takes 190 MB.
@@ -23,10 +24,17 @@ _DISK = "24m"
 
 
 class ConnectionCut(Fault):
-    """A host's sshd is stopped with all its connections, and comes back after a while."""
+    """
+    A host's sshd is stopped with all its connections, and comes back after a while.
+
+    :param seconds: how long it is away.
+    """
 
     name = "SSH cut, sshd down"
     wait = False
+
+    def __init__(self, seconds: float = SSHD_DOWN_SECONDS) -> None:
+        self._seconds = seconds
 
     def applies(self, task: Task) -> bool:
         """Only a task with a remote step has a connection."""
@@ -36,7 +44,7 @@ class ConnectionCut(Fault):
         """Stop it, let the time pass, start it."""
         host = scene.task.ssh_host
         host.stop_sshd()
-        threading.Event().wait(SSHD_DOWN_SECONDS)
+        threading.Event().wait(self._seconds)
         host.start_sshd()
 
     def healthy(self, lab: Lab, task: Task) -> bool:

@@ -10,7 +10,7 @@ from lab.cloud_lab import RELEASES, Lab
 from lab.faults.airflow import ComponentKilled, TaskKilled
 from lab.faults.fault import Fault
 from lab.faults.heat import ApiFails, EngineDies, NeverGreen
-from lab.faults.host import ConnectionCut, DiskFull, Reboot, SilentIndex
+from lab.faults.host import A_MINUTE, ConnectionCut, DiskFull, Reboot, SilentIndex
 from lab.faults.servers import BrokerRestarted, DatabaseRestarted, ManagementDown
 from lab.faults.task import Task
 
@@ -75,6 +75,7 @@ def cut(tasks: Tasks) -> Faults:
     return {
         **in_turn(_killed("scheduler"), _killed("triggerer"))(tasks),
         **in_turn(ConnectionCut)(tasks),
+        "controller_2.switch_api": [ConnectionCut(A_MINUTE)],
         "may_switch": [ComponentKilled("api-server")],
         "wait_until_drained": [ConnectionCut(), ComponentKilled("triggerer")],
     }
@@ -124,7 +125,7 @@ FULL = (
 def _short(_: Tasks) -> Faults:
     return {
         "prepare.controller_1": [TaskKilled()],
-        "controller_1.switch_api": [ConnectionCut()],
+        "controller_1.switch_api": [ConnectionCut(A_MINUTE)],
         "wait_until_drained": [ComponentKilled("triggerer")],
     }
 
