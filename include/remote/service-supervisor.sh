@@ -8,10 +8,21 @@ supervisorctl() {
     "${words[@]}" "$@" 9>&-
 }
 
+# A host that boots lets SSH in before supervisord listens, by so many seconds at most.
+LISTENS_WITHIN=15
+status_when_it_listens() {
+    local status deadline=$((SECONDS + LISTENS_WITHIN))
+    while status=$(supervisorctl status "$@" || true) && [[ $status == *" refused connection"* || $status == *" no such file"* ]]; do
+        ((SECONDS < deadline)) || break
+        sleep 0.5
+    done
+    echo "$status"
+}
+
 # Print "unit state" of each; one call for all, since supervisorctl takes a while to start.
 service_states() {
     local status unit word
-    status=$(supervisorctl status "$@" || true)
+    status=$(status_when_it_listens "$@")
     while read -r unit word _; do
         unit=${unit%:}
         case $word in
@@ -21,7 +32,7 @@ service_states() {
         STOPPED) echo "$unit inactive" ;;
         FATAL | EXITED) echo "$unit failed" ;;
         ERROR) if [[ -e $(service_file "$unit") ]]; then echo "$unit inactive"; else echo "$unit absent"; fi ;; # no such process
-        *) fail "supervisorctl says '$status', expected the state of $*: is supervisord running on this host?" ;;
+        *) fail "supervisorctl says '$status', expected the state of $*: see that supervisord runs on this host, then clear this task" ;;
         esac
     done <<<"$status"
 }

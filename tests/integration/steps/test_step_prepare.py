@@ -235,8 +235,8 @@ def test_a_running_service_keeps_its_files_and_an_unknown_state_stops_the_step(m
     machine.run(prepare(machine))
     assert unit.read_text().endswith("# mine\n")
     assert config.read_text().endswith("# mine\n"), "the release serves with what its operator has made of it"
-    with pytest.raises(RemoteStepError, match=r"is supervisord running on this host\?"):
-        machine.run(prepare(machine), SUPERVISORCTL="/bin/echo unix:///nowhere refused connection")
+    with pytest.raises(RemoteStepError, match="see that supervisord runs on this host, then clear this task"):
+        machine.run(prepare(machine), SUPERVISORCTL="/bin/echo unix:///nowhere has no answer")
     assert unit.read_text().endswith("# mine\n"), "without an answer, the service may be running"
 
 

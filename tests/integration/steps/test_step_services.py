@@ -172,7 +172,7 @@ def test_no_answer_of_the_service_manager_stops_every_step(prepared: Machine) ->
         steps.stop_engine(prepared.source),
         steps.prepare(prepared.source, prepared.target),
     ):
-        with pytest.raises(RemoteStepError, match=r"is supervisord running on this host\?"):
+        with pytest.raises(RemoteStepError, match="see that supervisord runs on this host, then clear this task"):
             prepared.run(step, **silent)
     assert starts(prepared) == before
     assert prepared.service("engine", OLD) == prepared.service("api", OLD) == "RUNNING"
