@@ -60,14 +60,14 @@ def upgrade_dag(
 
 def target_release(cloud: Cloud) -> Param:
     """Build the form's field for the release to go to."""
-    releases = [release.version for release in cloud.releases]
     return Param(
-        # Not an older one: a form that is sent off as it is must never go back. A scheduled run has no form.
-        cloud.pending_release or releases[-1],
-        type="string",
-        enum=releases,
+        # A form that is sent off as it is neither goes back nor jumps; which release runs only the hosts can tell.
+        None,
+        type=["null", "string"],
+        enum=[None, *(release.version for release in cloud.releases)],
+        values_display={"null": "the one after the release that runs"},
         title="Target release",
-        description="The release after the one that runs, or the one before it to go back. A jump is refused.",
+        description="Empty: the one after the release that runs. The one before it goes back. A jump is refused.",
     )
 
 

@@ -23,14 +23,14 @@ class ParameterError(ProblemsError):
 class RunParameters:
     """What a run is to do.
 
-    :param target_release: the release to go to.
+    :param target_release: the release to go to; None for the one after the release that runs.
     :param hosts: the names of the hosts to upgrade, in the order of the cloud file.
     :param delete_old_vhost: whether the old release's vhost is deleted at the end.
     :param drain: minutes after which a cold upgrade asks whether to go on; 0 to wait as the cloud file says.
     :param ignore_windows: whether users may be touched outside of maintenance windows.
     """
 
-    target_release: str
+    target_release: str | None
     hosts: tuple[str, ...]
     delete_old_vhost: bool = False
     drain: float = 0.0
@@ -60,7 +60,7 @@ class RunParameters:
         if problems:
             raise ParameterError(f"parameters for {cloud.name}", problems)
         chosen = tuple(name for name in everyone if name in hosts)
-        return cls(str(target), chosen, drain=float(drain or 0), **flags)
+        return cls(target, chosen, drain=float(drain or 0), **flags)
 
 
 def _unknown(params: Mapping[str, Any], names: Collection[str]) -> Iterator[Problem]:
@@ -71,7 +71,7 @@ def _unknown(params: Mapping[str, Any], names: Collection[str]) -> Iterator[Prob
 
 
 def _wrong_target(target: Any, versions: list[str]) -> Iterator[Problem]:
-    if target not in versions:
+    if target is not None and target not in versions:
         todo = "choose one of them or add the release to the cloud file"
         yield Problem("target_release", show(target), f"one of {', '.join(versions)}", todo)
 

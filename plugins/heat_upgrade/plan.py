@@ -51,6 +51,18 @@ def plan_move(cloud: Cloud, target: str, running: Mapping[str, Set[str]], *, sto
     return Move(source, goal, going_back=_is_next(cloud, goal, source))
 
 
+def next_release(cloud: Cloud, running: Mapping[str, Set[str]]) -> Release:
+    """Return the release after the one that runs: in mid-upgrade the newer of the two, at the list's end the last.
+
+    :param cloud: the cloud.
+    :param running: for each host the releases of which a service runs there; where nothing is known, what is said of
+        the last release tells why.
+    """
+    found = set[str]().union(*running.values())
+    places = [place for place, release in enumerate(cloud.releases, start=1) if release.version in found]
+    return cloud.releases[places[0]] if places and places[0] < len(cloud.releases) else cloud.releases[-1]
+
+
 def _others(cloud: Cloud, target: str, running: Mapping[str, Set[str]]) -> dict[str, list[str]]:
     """Return the hosts by each release other than the target that runs on them, oldest release first."""
     versions = {version for releases in running.values() for version in releases} - {target}

@@ -133,12 +133,12 @@ def test_the_form_of_a_cloud_with_windows(load: LoadDags) -> None:
     )
     due, idle = (dag_of(bag, name).params.dump() for name in ("due", "idle"))
     assert due == {
-        "target_release": "26.0.2",
+        "target_release": None,
         "hosts": ["controller-1"],
         "delete_old_vhost": False,
         "ignore_windows": False,
     }
-    assert idle == {**due, "target_release": "27.0.1"}
+    assert idle == due
 
 
 @pytest.fixture(params=SHAPES, ids=lambda shape: shape.name)
@@ -213,13 +213,13 @@ def test_the_trigger_form(load: LoadDags) -> None:
     dag = dag_of(load(lab=cloud_file([BOTH] * 3)), "lab")
     params = stored(dag).params
     assert params.dump() == {
-        "target_release": "27.0.1",
+        "target_release": None,
         "hosts": ["controller-1", "controller-2", "controller-3"],
         "delete_old_vhost": False,
     }
     target, hosts, delete = (params.get_param(name) for name in params)
-    assert target.schema["enum"] == ["25.0.2", "26.0.2", "27.0.1"]
-    assert target.schema["type"] == "string"
+    assert target.schema["enum"] == [None, "25.0.2", "26.0.2", "27.0.1"]
+    assert target.schema["type"] == ["null", "string"]
     assert hosts.schema["examples"] == ["controller-1", "controller-2", "controller-3"]
     assert hosts.schema["type"] == "array"
     assert delete.schema["type"] == "boolean"
@@ -235,7 +235,7 @@ def test_the_checks_alone_are_a_dag_that_runs_any_day(tmp_path: Path, monkeypatc
     dag = bag.dags["heat_preflight__lab"]
     assert list(dag.task_dict) == ["preflight"]
     assert isinstance(dag.get_task("preflight"), PreflightOperator)
-    assert dag.params.dump() == {"target_release": "27.0.1"}
+    assert dag.params.dump() == {"target_release": None}
     assert dag.schedule is None
     assert dag.doc_md
 

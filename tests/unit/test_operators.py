@@ -52,7 +52,7 @@ from heat_upgrade.preflight import ask
 from heat_upgrade.preflight.check import Away
 from heat_upgrade.preflight.facts import HostFacts
 from heat_upgrade.remote import Outcome, Step
-from tests.unit.healthy import CLOUD, NAMES, NEW, OLD, healthy
+from tests.unit.healthy import CLOUD, HEAD, NAMES, NEW, OLD, healthy
 
 PLAN = Plan(source=OLD, target=NEW, hosts=NAMES)
 ROLLING, COLD = "heat_rolling_upgrade__lab", "heat_cold_upgrade__lab"
@@ -295,6 +295,25 @@ class TestPreflight:
             "database, schema: the database is away: start it",
         ]
         assert servers.steps == []
+
+    def test_a_form_sent_off_as_it_is_goes_to_the_release_after_the_one_that_runs(
+        self, preflight: Callable[..., Any], servers: Servers
+    ) -> None:
+        assert preflight(target_release=None)["target"] == NEW
+        servers.run("controller-1", OLD, NEW)
+        assert preflight(target_release=None)["target"] == NEW
+        for name in NAMES:
+            servers.run(name, NEW)
+        servers.database.revision.return_value = HEAD
+        plan = preflight(target_release=None)
+        assert (plan["source"], plan["target"], plan["going_back"]) == (NEW, "27.0.1", False)
+
+    def test_a_scheduled_run_goes_to_the_pending_release(self, servers: Servers) -> None:
+        cloud = CLOUD.model_copy(update={"pending_release": "27.0.1"})
+        given = context(target_release=None)
+        given["dag_run"].run_type = "scheduled"
+        with pytest.raises(AirflowFailException, match=r"got '27\.0\.1', expected the release next to 25\.0\.2"):
+            PreflightOperator(task_id="preflight", cloud=cloud).execute(given)
 
     def test_a_warning_stops_nothing(
         self, preflight: Callable[..., Any], servers: Servers, capsys: pytest.CaptureFixture[str]

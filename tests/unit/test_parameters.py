@@ -46,7 +46,6 @@ SOME_HOST = "a host of the cloud (controller-1, controller-2, edge.example)"
 A_LIST = "a list with at least one of the cloud's hosts"
 EXAMPLE = '["controller-1", "controller-2"]'
 BROKEN = [
-    Broken("no target", {}, "target_release", "nothing", KNOWN, "choose one of them"),
     Broken("empty target", target(""), "target_release", "''", KNOWN, "choose one of them"),
     Broken(
         "unknown target", target("28.0.0"), "target_release", "'28.0.0'", KNOWN, "add the release to the cloud file"
@@ -114,6 +113,11 @@ def test_a_mistake_in_a_cold_upgrades_parameters_is_told_too(broken: Broken) -> 
     (problem,) = caught.value.problems
     assert (problem.where, problem.value, problem.expected) == (broken.where, broken.value, broken.expected)
     assert broken.todo in problem.todo
+
+
+@pytest.mark.parametrize("params", [{}, {"target_release": None}])
+def test_without_a_release_the_next_one_is_meant(params: dict[str, Any]) -> None:
+    assert RunParameters.parse(params, CLOUD) == RunParameters(None, EVERYONE)
 
 
 @pytest.mark.parametrize(("given", "minutes"), [({}, 0.0), ({"drain": None}, 0.0), ({"drain": 0.5}, 0.5)])

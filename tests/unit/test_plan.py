@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from heat_upgrade.cloud import Cloud
-from heat_upgrade.plan import Move, MoveError, plan_move
+from heat_upgrade.plan import Move, MoveError, next_release, plan_move
 from tests.unit.clouds.broken import edited
 
 CLOUD = Cloud.model_validate({**edited({}), "name": "lab"})
@@ -48,6 +48,23 @@ def test_what_a_cold_upgrade_has_stopped_comes_back_from_what_was_to_follow_it(t
 
 def test_what_a_cold_upgrade_has_stopped_is_gone_on_from() -> None:
     assert plan_move(CLOUD, NEW, running(OLD, OLD, OLD), stopped=False) == Move(CLOUD.release(OLD), CLOUD.release(NEW))
+
+
+@pytest.mark.parametrize(
+    ("releases", "following"),
+    [
+        ((OLD, OLD, OLD), NEW),
+        ((NEW, NEW, NEW), NEWEST),
+        ((NEW, f"{OLD} {NEW}", OLD), NEW),
+        (("", f"{NEW} {NEWEST}", NEWEST), NEWEST),
+        ((NEWEST, NEWEST, NEWEST), NEWEST),
+        (("24.0.0", OLD, OLD), NEW),
+        (("", "", ""), NEWEST),
+        ((), NEWEST),
+    ],
+)
+def test_the_next_release_is_told_by_the_oldest_that_runs(releases: tuple[str, ...], following: str) -> None:
+    assert next_release(CLOUD, running(*releases)).version == following
 
 
 REFUSED = [

@@ -50,8 +50,11 @@ class PreflightOperator(CloudOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Make every check, show them in one table and refuse to go on if one failed."""
+        params = dict(context["params"])
+        if context["dag_run"].run_type == "scheduled":
+            params["target_release"] = self.cloud.pending_release
         try:
-            parameters = RunParameters.parse(dict(context["params"]), self.cloud, COLD if self.cold else ROLLING)
+            parameters = RunParameters.parse(params, self.cloud, COLD if self.cold else ROLLING)
         except ProblemsError as wrong:
             raise AirflowFailException(str(wrong)) from None
         survey = Survey(

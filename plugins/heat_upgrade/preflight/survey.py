@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowFailException
 
+from heat_upgrade import hosts
 from heat_upgrade.drain import Unread
+from heat_upgrade.hosts import HostState
 from heat_upgrade.operators.base import Plan
-from heat_upgrade.plan import plan_move
+from heat_upgrade.plan import next_release, plan_move
 from heat_upgrade.preflight import ask
-from heat_upgrade.preflight.check import Check, failed, passed
+from heat_upgrade.preflight.check import Check, failed, passed, read
 from heat_upgrade.preflight.database import DatabaseFacts, Migration, check_database, logins
 from heat_upgrade.preflight.facts import Ahead, HostFacts
 from heat_upgrade.preflight.hosts import check_host
@@ -55,7 +57,7 @@ class Survey:
         self.cold = cold
         self.other_runs = other_runs
         self.time_of_sweep = time_of_sweep
-        self.target = cloud.release(parameters.target_release)
+        self.target = self._target()
         self.found, self.rotations = ask.ask_all(cloud, self.target)
         self.hosts = {name: facts for name, facts in self.found.items() if isinstance(facts, HostFacts)}
         self.move = self._move()
@@ -89,16 +91,26 @@ class Survey:
             ignore_windows=self.parameters.ignore_windows,
         )
 
+    def _target(self) -> Release:
+        if self.parameters.target_release:
+            return self.cloud.release(self.parameters.target_release)
+        # Asked for this alone, as the checks want to know the target. Who doesn't answer is told by them.
+        found = read(lambda: hosts.look_at(self.cloud, self.cloud.hosts))
+        states = {} if isinstance(found, Unread) else found
+        known = {name: state for name, state in states.items() if isinstance(state, HostState)}
+        return next_release(self.cloud, self._running(known))
+
+    def _running(self, states: Mapping[str, HostState]) -> dict[str, set[str]]:
+        if not self.cold:
+            return {name: state.running for name, state in states.items()}
+        # Of a run that was left between the stop and the start, the hosts remember where it came from.
+        return {name: state.running or {state.stopped} - {""} for name, state in states.items()}
+
     def _move(self) -> Move | ProblemsError:
         states = {name: facts.state for name, facts in self.hosts.items()}
-        running = {name: state.running for name, state in states.items()}
-        stopped = False
-        if self.cold:
-            # Of a run that was left between the stop and the start, the hosts remember where it came from.
-            running = {name: found or {states[name].stopped} - {""} for name, found in running.items()}
-            stopped = any(state.idle and state.stopped == self.target.version for state in states.values())
+        stopped = self.cold and any(state.idle and state.stopped == self.target.version for state in states.values())
         try:
-            return plan_move(self.cloud, self.target.version, running, stopped=stopped)
+            return plan_move(self.cloud, self.target.version, self._running(states), stopped=stopped)
         except ProblemsError as refused:
             return refused
 
