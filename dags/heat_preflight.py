@@ -7,7 +7,7 @@ from pathlib import Path
 from airflow.sdk import DAG
 
 from heat_upgrade.cloud import Cloud
-from heat_upgrade.dags import dags_of_clouds, target_release
+from heat_upgrade.dags import cloud_dag, dags_of_clouds, target_release
 from heat_upgrade.operators.preflight import PreflightOperator
 
 DOC = Path(__file__).with_suffix(".md").read_text()
@@ -15,15 +15,8 @@ DOC = Path(__file__).with_suffix(".md").read_text()
 
 def preflight(cloud: Cloud) -> DAG:
     """Build the DAG that checks one cloud."""
-    with DAG(
-        dag_id=f"heat_preflight__{cloud.name}",
-        schedule=None,
-        max_active_runs=1,
-        catchup=False,
-        doc_md=DOC,
-        tags=["heat", "preflight", cloud.name],
-    ) as dag:
-        PreflightOperator(task_id="preflight", cloud=cloud)
+    with cloud_dag("heat_preflight", cloud, DOC, "preflight") as dag:
+        PreflightOperator(task_id="preflight")
     dag.params.update({"target_release": target_release(cloud)})
     return dag
 

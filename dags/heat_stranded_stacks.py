@@ -7,10 +7,9 @@ from pathlib import Path
 from airflow.sdk import DAG, Param, chain
 
 from heat_upgrade.cloud import Cloud
-from heat_upgrade.dags import dags_of_clouds
+from heat_upgrade.dags import cloud_dag, dags_of_clouds
 from heat_upgrade.operators.stranded import APPROVE, END, FIND, ApproveStrandedOperator, FindStrandedOperator
 from heat_upgrade.operators.stranded_ends import EndStrandedOperator, WaitForEndsOperator
-from heat_upgrade.retries import RETRIES
 
 RUN_PARAMETERS = {
     "unchanged_minutes": Param(
@@ -33,22 +32,14 @@ DOC = Path(__file__).with_suffix(".md").read_text()
 
 def stranded_stacks(cloud: Cloud) -> DAG:
     """Build the DAG that brings one cloud's stranded stacks to an end."""
-    with DAG(
-        dag_id=f"heat_stranded_stacks__{cloud.name}",
-        schedule=None,
-        max_active_runs=1,
-        catchup=False,
-        default_args={"cloud": cloud, **RETRIES},
-        params=RUN_PARAMETERS,
-        doc_md=DOC,
-        tags=["heat", "stacks", cloud.name],
-    ) as dag:
+    with cloud_dag("heat_stranded_stacks", cloud, DOC, "stacks") as dag:
         chain(
             FindStrandedOperator(task_id=FIND),
             ApproveStrandedOperator(task_id=APPROVE),
             EndStrandedOperator(task_id=END),
             WaitForEndsOperator(task_id="wait"),
         )
+    dag.params.update(RUN_PARAMETERS)
     return dag
 
 

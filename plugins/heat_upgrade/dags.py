@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, Param, TaskGroup, TriggerRule
 
@@ -47,14 +47,30 @@ def upgrade_dag(
     :param trigger_rule: what each task wants of those before it, unless it says otherwise
     :param schedule: when runs start by themselves; None for never
     """
+    return cloud_dag(procedure, cloud, doc, "upgrade", schedule, trigger_rule=trigger_rule)
+
+
+def cloud_dag(
+    procedure: str, cloud: Cloud, doc: str, tag: str, schedule: Timetable | None = None, **every_task: Any
+) -> DAG:
+    """
+    Return an empty DAG for one cloud; its tasks are tried again by the same rules in every DAG.
+
+    :param procedure: what its id begins with
+    :param cloud: the cloud; every task gets it
+    :param doc: what the UI shows, as Markdown
+    :param tag: what the DAG is about, to be found by
+    :param schedule: when runs start by themselves; None for never
+    :param every_task: more that every task gets, unless it says otherwise
+    """
     return DAG(
         dag_id=f"{procedure}__{cloud.name}",
         schedule=schedule,
         max_active_runs=1,
         catchup=False,
-        default_args={"cloud": cloud, "trigger_rule": trigger_rule, **RETRIES},
+        default_args={"cloud": cloud, **RETRIES, **every_task},
         doc_md=doc,
-        tags=["heat", "upgrade", cloud.name],
+        tags=["heat", tag, cloud.name],
     )
 
 

@@ -235,6 +235,7 @@ def test_the_checks_alone_are_a_dag_that_runs_any_day(tmp_path: Path, monkeypatc
     dag = bag.dags["heat_preflight__lab"]
     assert list(dag.task_dict) == ["preflight"]
     assert isinstance(dag.get_task("preflight"), PreflightOperator)
+    assert (dag.get_task("preflight").retries, dag.get_task("preflight").retry_policy) == (RETRIES["retries"], POLICY)
     assert dag.params.dump() == {"target_release": None}
     assert dag.schedule is None
     assert dag.doc_md
