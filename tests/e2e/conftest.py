@@ -1,12 +1,16 @@
-"""The order of the stories that share a lab."""
+"""The order of the stories that share a lab, and how tests talk to its Airflow."""
 
 from __future__ import annotations
 
 import pytest
 
+from lab.airflow import airflow_client
+from lab.airflow_api import AirflowApi
+from lab.cloud_lab import Lab
+
 # One after the other they tell the life of one cloud; each works alone as well.
 ORDER = {
-    "life": ("test_refusals.py", "test_partial_and_resume.py", "test_going_back.py"),
+    "life": ("test_refusals.py", "test_ended_job.py", "test_partial_and_resume.py", "test_going_back.py"),
     "night": ("test_preflight.py", "test_stranded_stacks.py", "test_windows.py"),
 }
 
@@ -18,3 +22,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         told = sorted((items[number] for number in places), key=lambda item: files.index(item.path.name))
         for number, item in zip(places, told, strict=True):
             items[number] = item
+
+
+@pytest.fixture(scope="module")
+def api(lab: Lab) -> AirflowApi:
+    """Return a client of the Airflow of whatever lab the tests have."""
+    return airflow_client(lab)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -43,6 +43,23 @@ def fresh_lab(name: str, session: pytest.Session, *, airflow: bool = True) -> It
         wipe = session.testsfailed == failed
     finally:
         take_down(lab, wipe=wipe)
+
+
+def shared_lab(name: str, scope: Literal["module", "package"], *, airflow: bool = True) -> Any:
+    """
+    Return the fixture of a lab that the tests of a module or of a folder share.
+
+    :param name: the lab's name.
+    :param scope: who shares it.
+    :param airflow: whether its Airflow runs from the beginning.
+    """
+
+    @pytest.fixture(scope=scope)
+    def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+        with fresh_lab(name, request.session, airflow=airflow) as lab:
+            yield lab
+
+    return lab
 
 
 def explain(api: AirflowApi, run: DagRun) -> str:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
-from lab.airflow import airflow_client
 from lab.airflow_api import AirflowApi
 from lab.cloud_lab import Lab
 from lab.dag_run import DagRun, dag_id, finished
@@ -24,9 +22,9 @@ from tests.e2e.labs import (
     consumed_queues,
     explain,
     footprint,
-    fresh_lab,
     programs,
     services,
+    shared_lab,
 )
 
 pytestmark = pytest.mark.timeout(900)
@@ -66,15 +64,7 @@ class Story:
     after: Footprint
 
 
-@pytest.fixture(scope="module")
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    with fresh_lab("cold", request.session) as lab:
-        yield lab
-
-
-@pytest.fixture(scope="module")
-def api(lab: Lab) -> AirflowApi:
-    return airflow_client(lab)
+lab = shared_lab("cold", "module")
 
 
 def cold(lab: Lab) -> str:

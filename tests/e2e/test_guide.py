@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from lab.cloud_lab import Lab
 from lab.compare import by_the_guide
 from lab.status import answering_releases
 from lab.traffic import Account, table
-from tests.e2e.labs import NEW, OLD, fresh_lab, programs
+from tests.e2e.labs import NEW, OLD, programs, shared_lab
 
-
-@pytest.fixture(scope="module")
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    with fresh_lab("e2e-guide", request.session, airflow=False) as lab:
-        yield lab
+lab = shared_lab("e2e-guide", "module", airflow=False)
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from lab.airflow import airflow_client
 from lab.airflow_api import AirflowApi
 from lab.cloud_lab import Lab
 from lab.dag_run import dag_id, finished, run_upgrade
@@ -14,7 +11,7 @@ from lab.mariadb import query
 from lab.processes import wait_until
 from lab.status import answering_releases
 from lab.traffic import hold_old_side
-from tests.e2e.labs import NEW, NEW_VHOST, OLD, OLD_VHOST, consumed_queues, explain, fresh_lab, messages, programs
+from tests.e2e.labs import NEW, NEW_VHOST, OLD, OLD_VHOST, consumed_queues, explain, messages, programs, shared_lab
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -43,15 +40,7 @@ COURSES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    with fresh_lab("e2e-half-way", request.session) as lab:
-        yield lab
-
-
-@pytest.fixture(scope="module")
-def api(lab: Lab) -> AirflowApi:
-    return airflow_client(lab)
+lab = shared_lab("e2e-half-way", "module")
 
 
 @pytest.mark.parametrize(("boundary", "course"), COURSES)

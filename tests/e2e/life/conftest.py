@@ -2,24 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from tests.e2e.labs import shared_lab
 
-import pytest
-
-from lab.airflow import airflow_client
-from lab.airflow_api import AirflowApi
-from lab.cloud_lab import Lab
-from tests.e2e.labs import fresh_lab
-
-
-@pytest.fixture(scope="package")
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """Return the lab that the stories share: on the first release until one of them upgrades it."""
-    with fresh_lab("e2e-life", request.session) as lab:
-        yield lab
-
-
-@pytest.fixture(scope="package")
-def api(lab: Lab) -> AirflowApi:
-    """Return a client of the lab's Airflow."""
-    return airflow_client(lab)
+# On the first release until one of the stories upgrades it.
+lab = shared_lab("e2e-life", "package")
