@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := $(shell sed -n 's/^uv==//p' requirements-dev.in)
-PYTEST_TWO := $(BIN)/pytest --numprocesses 2
+PYTEST_TWO := $(BIN)/pytest --numprocesses 2 --durations 20 --durations-min 20
 LOCKED := requirements.txt requirements-dev.txt
 STEPS := $(shell grep -rlI '^\#!/usr/bin/env bash' include/remote) $(wildcard include/remote/*.sh) lab/debian-packages .ci/run
 

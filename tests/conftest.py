@@ -19,15 +19,22 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 # The schedule of a cloud with maintenance windows is a plugin.
 os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(Path(__file__).parents[1] / "plugins")
 
-# Tests with servers share labs and ports, so each of these folders is one process's; unit tests are anybody's.
-_SHARES = {"e2e": "whole runs", "faults": "whole runs", "integration": "parts"}
+# Tests of one folder share servers, so they are one process's, and the two shares take about as long as each other;
+# unit tests are anybody's.
+_SHARES = {
+    "tests/e2e/life/": "stories",
+    "tests/e2e/night/": "stories",
+    "tests/faults/": "stories",
+    "tests/integration/": "stories",
+    "tests/e2e/": "whole runs",
+}
 
 
 class OneProcessALab(LoadScopeScheduling):
     """Give all tests that share labs to one process, and the others to whichever is free."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return _SHARES.get(nodeid.split("/")[1], nodeid)
+        return next((share for folder, share in _SHARES.items() if nodeid.startswith(folder)), nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneProcessALab:
