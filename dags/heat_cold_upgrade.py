@@ -10,6 +10,7 @@ from heat_upgrade.cloud import Cloud
 from heat_upgrade.dags import (
     dags_of_clouds,
     delete_old_vhost,
+    dry_run,
     for_each,
     ignore_windows,
     may_prepare,
@@ -27,6 +28,7 @@ from heat_upgrade.operators.database import BackUpDatabaseOperator, SyncDatabase
 from heat_upgrade.operators.engine import RetireEngineOperator, StartEngineOperator
 from heat_upgrade.operators.preflight import PreflightOperator
 from heat_upgrade.operators.prepare import PrepareHostOperator
+from heat_upgrade.operators.show_plan import ShowPlanOperator
 from heat_upgrade.operators.verify import VerifyCloudOperator
 from heat_upgrade.operators.vhost import CreateVhostOperator, DeleteVhostOperator
 from heat_upgrade.operators.window import MayStopOperator
@@ -62,6 +64,7 @@ def cold_upgrade(cloud: Cloud) -> DAG:
             # The end of the outage.
             VerifyCloudOperator(task_id="verify_cloud"),
             DeleteVhostOperator(task_id="delete_old_vhost"),
+            ShowPlanOperator(task_id="show_plan"),
         )
     # Not earlier: each task would get a copy of the form.
     dag.params.update(run_parameters(cloud))
@@ -83,6 +86,7 @@ def run_parameters(cloud: Cloud) -> dict[str, Param]:
         ),
         "delete_old_vhost": delete_old_vhost(),
         **ignore_windows(cloud),
+        **dry_run(),
     }
 
 

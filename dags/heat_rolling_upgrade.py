@@ -17,6 +17,7 @@ from heat_upgrade.cloud import Cloud, Host
 from heat_upgrade.dags import (
     dags_of_clouds,
     delete_old_vhost,
+    dry_run,
     for_each,
     ignore_windows,
     may_prepare,
@@ -33,6 +34,7 @@ from heat_upgrade.operators.database import BackUpDatabaseOperator, SyncDatabase
 from heat_upgrade.operators.engine import RetireEngineOperator, StartEngineOperator
 from heat_upgrade.operators.preflight import PreflightOperator
 from heat_upgrade.operators.prepare import PrepareHostOperator
+from heat_upgrade.operators.show_plan import ShowPlanOperator
 from heat_upgrade.operators.verify import VerifyCloudOperator
 from heat_upgrade.operators.vhost import CreateVhostOperator, DeleteVhostOperator
 from heat_upgrade.operators.window import MayStartOperator
@@ -74,6 +76,7 @@ def rolling_upgrade(cloud: Cloud) -> DAG:
             retire,
             VerifyCloudOperator(task_id="verify_cloud", trigger_rule=TriggerRule.ALL_SUCCESS),
             DeleteVhostOperator(task_id="delete_old_vhost", trigger_rule=TriggerRule.ALL_SUCCESS),
+            ShowPlanOperator(task_id="show_plan", trigger_rule=TriggerRule.ALL_SUCCESS),
         )
     # Not earlier: each task would get a copy of the form, with all hosts in it.
     dag.params.update(run_parameters(cloud))
@@ -127,6 +130,7 @@ def run_parameters(cloud: Cloud) -> dict[str, Param]:
         ),
         "delete_old_vhost": delete_old_vhost(),
         **ignore_windows(cloud),
+        **dry_run(),
     }
 
 

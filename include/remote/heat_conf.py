@@ -5,19 +5,31 @@ heat_conf.py vhost                                      < heat.conf   print the 
 heat_conf.py facts                                      < heat.conf   print what preflight asks, a line each
 heat_conf.py mysql-options                              < heat.conf   print [database] connection as an option file
 heat_conf.py rewrite --vhost V [--set S K V] [--add S K V] [--move OLD=NEW]  < heat.conf   print the new heat.conf
+heat_conf.py diff OLD NEW                               < both files, a NUL between them   print how they differ
 
-The file may hold passwords: it comes on standard input and goes to standard output, never to a command line.
+The file may hold passwords: it comes on standard input and goes to standard output, never to a command line. What diff
+prints is for people, so every secret in it is masked.
 """
 
 import argparse
 import re
 import sys
+from difflib import SequenceMatcher
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 SECTION = re.compile(r"\s*\[(?P<name>[^\]]+)\]")
 OPTION = re.compile(r"(?P<key>[^\s=:#;\[][^=:]*?)(?P<sign>\s*[=:]\s*)(?P<value>.*?)\s*$")
 # Everything before the vhost may hold passwords of several brokers; the query holds TLS options.
 TRANSPORT_URL = re.compile(r"(?P<brokers>[\w+.-]+://[^/?#]*)(?:/(?P<vhost>[^?#]*))?(?P<query>\?.*)?")
+
+MASK = "***"
+SECRET_NAME = re.compile(r"passw|passphrase|secret|key(?!stone)|token|credential|private", re.IGNORECASE)
+# What oslo.config knows as an address of a server with a login in it.
+URL_NAME = re.compile(r"(transport_url|connection)$", re.IGNORECASE)
+# To the last @ of a line: a URL may name several brokers, and a password may hold anything.
+USERINFO = re.compile(r"(?<=://).*@")
+LOGIN = re.compile(r"^[^@]*:.*@")
+NAMED_SECRET = re.compile(rf"((?:{SECRET_NAME.pattern})[^=:\s]*\s*[=:]\s*).*", re.IGNORECASE)
 
 
 def options(lines):
@@ -115,6 +127,75 @@ def rewrite(lines, arguments):
     return "\n".join(lines) + "\n"
 
 
+def masked(lines):
+    """Return lines with everything masked in them that is, or may be, a secret; what can't be read is."""
+    # A line that continues another one is as secret as that; none does at the beginning.
+    shown, hide_rest = [], True
+    for number, line in enumerate(lines):
+        option = OPTION.match(line)
+        if continues(line):
+            shown.append(MASK if hide_rest else masked_text(line))
+        elif option:
+            # An address that goes on in the next line may have its login there, or a part of it.
+            torn = (
+                any(continues(following) for following in lines[number + 1 : number + 2]) and "://" in option["value"]
+            )
+            value = MASK if torn else masked_value(option["key"], option["value"])
+            hide_rest = value != option["value"]
+            shown.append(f"{option['key']}{option['sign']}{value}")
+        elif line.lstrip()[:1] in ("#", ";"):
+            shown.append(masked_comment(line))
+        else:
+            shown.append(line if not line.strip() or SECTION.fullmatch(line.rstrip()) else MASK)
+    return shown
+
+
+def continues(line):
+    return line[:1].isspace() and bool(line.strip())
+
+
+def masked_value(key, value):
+    if SECRET_NAME.search(key) or (URL_NAME.search(key) and not re.match(r"['\"]?[\w+.-]+://", value)):
+        return MASK if value else value
+    return masked_text(value)
+
+
+def masked_text(text):
+    without_login = (USERINFO if "://" in text else LOGIN).sub(f"{MASK}@", text)
+    return NAMED_SECRET.sub(rf"\1{MASK}", without_login)
+
+
+def masked_comment(line):
+    """Mask an option that is commented out as if it weren't; words about a secret may hold it."""
+    head = re.match(r"\s*[#;]+\s*", line)[0]
+    option = OPTION.match(line[len(head) :])
+    if option and " " not in option["key"].strip():
+        return f"{head}{option['key']}{option['sign']}{masked_value(option['key'], option['value'])}"
+    return f"{head}{MASK}" if SECRET_NAME.search(line) or "@" in line else line
+
+
+def difference(old, new, old_name, new_name):
+    """Return how a file differs from another one, as `diff --unified=0` writes it, but with sections and no secrets."""
+    pairs = SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+    old_shown, new_shown, sections = masked(old), masked(new), sections_of(new)
+    told = [f"--- {old_name}", f"+++ {new_name}"]
+    for kind, a, b, c, d in pairs:
+        if kind != "equal":
+            told.append(f"@@ -{a + 1},{b - a} +{c + 1},{d - c} @@ [{sections[c]}]")
+            told += [f"-{line}" for line in old_shown[a:b]] + [f"+{line}" for line in new_shown[c:d]]
+    return told if len(told) > 2 else []
+
+
+def sections_of(lines):
+    """Return the section of every line, and of what comes after the last one."""
+    section, found = "DEFAULT", []
+    for line in lines:
+        if header := SECTION.match(line):
+            section = header["name"].strip()
+        found.append(section)
+    return [*found, section]
+
+
 def option_value(text):
     """Quote a value as MySQL's and MariaDB's option files want it."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
@@ -159,8 +240,15 @@ def main():
     rewriter.add_argument("--set", nargs=3, action="append", default=[])
     rewriter.add_argument("--add", nargs=3, action="append", default=[])
     rewriter.add_argument("--move", action="append", default=[])
+    differ = verbs.add_parser("diff")
+    differ.add_argument("old")
+    differ.add_argument("new")
     arguments = parser.parse_args()
 
+    if arguments.verb == "diff":
+        old, _, new = sys.stdin.read().partition("\0")
+        print("\n".join(difference(old.splitlines(), new.splitlines(), arguments.old, arguments.new)))
+        return
     lines = sys.stdin.read().splitlines()
     if arguments.verb == "get":
         print(get(lines, arguments.section, arguments.key, arguments.default))

@@ -107,7 +107,7 @@ esac
 installed_release() {
     local python=$1/bin/python3 # by which name a distribution has it too
     [[ -x $python ]] || return 0
-    "$python" -c 'from importlib import metadata; print(metadata.version("openstack-heat"))' 2>/dev/null || true
+    "$python" -B -c 'from importlib import metadata; print(metadata.version("openstack-heat"))' 2>/dev/null || true
 }
 
 service_state() {

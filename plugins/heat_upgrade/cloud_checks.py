@@ -31,6 +31,7 @@ TASKS_OF_THE_DAG = frozenset(
         "retire",
         "verify_cloud",
         "delete_old_vhost",
+        "show_plan",
     ]
 )
 

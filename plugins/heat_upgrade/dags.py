@@ -111,6 +111,19 @@ def ignore_windows(cloud: Cloud) -> dict[str, Param]:
     }
 
 
+def dry_run() -> dict[str, Param]:
+    """Build the form's field for a run that changes nothing."""
+    return {
+        "dry_run": Param(
+            False,
+            type="boolean",
+            title="Dry run",
+            description="Read everything, change nothing, and show the plan: what would be done on each host, the "
+            "exact commands, how heat.conf would change, the drain as it is now, and how long it would take.",
+        )
+    }
+
+
 def may_prepare(cloud: Cloud) -> list[MayPrepareOperator]:
     """Build the gate before the preparation, for a cloud that wants even what no user notices in a window."""
     wanted = cloud.windows and not cloud.windows.prepare_outside

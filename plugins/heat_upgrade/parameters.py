@@ -9,9 +9,9 @@ from typing import Any
 from heat_upgrade.cloud import Cloud
 from heat_upgrade.problems import Problem, ProblemsError, did_you_mean, show, some
 
-ROLLING = ("target_release", "hosts", "delete_old_vhost", "ignore_windows")
+ROLLING = ("target_release", "hosts", "delete_old_vhost", "ignore_windows", "dry_run")
 # All hosts, always: a cold upgrade of half a cloud is none.
-COLD = ("target_release", "drain", "delete_old_vhost", "ignore_windows")
+COLD = ("target_release", "drain", "delete_old_vhost", "ignore_windows", "dry_run")
 LONGEST_DRAIN = 7 * 24 * 60
 
 
@@ -28,6 +28,7 @@ class RunParameters:
     :param delete_old_vhost: whether the old release's vhost is deleted at the end.
     :param drain: minutes after which a cold upgrade asks whether to go on; 0 to wait as the cloud file says.
     :param ignore_windows: whether users may be touched outside of maintenance windows.
+    :param dry_run: whether nothing is to be changed: every task only tells what it would do.
     """
 
     target_release: str | None
@@ -35,6 +36,7 @@ class RunParameters:
     delete_old_vhost: bool = False
     drain: float = 0.0
     ignore_windows: bool = False
+    dry_run: bool = False
 
     @classmethod
     def parse(cls, params: Mapping[str, Any], cloud: Cloud, names: Collection[str] = ROLLING) -> RunParameters:
@@ -48,7 +50,7 @@ class RunParameters:
         everyone = [host.name for host in cloud.hosts]
         target = params.get("target_release")
         hosts = params.get("hosts", everyone)
-        flags = {name: params.get(name, False) for name in ("delete_old_vhost", "ignore_windows")}
+        flags = {name: params.get(name, False) for name in ("delete_old_vhost", "ignore_windows", "dry_run")}
         drain = params.get("drain")
         problems = [
             *_unknown(params, names),

@@ -16,7 +16,7 @@ STEPS_DIRECTORY = Path(__file__).parents[2] / "include" / "remote"
 
 # Runs before anything of ours is on the host, so it stands on the command line; the steps come on standard input.
 # A folder of steps appears under its name only when it is whole, so that two steps may unpack at once.
-BOOTSTRAP = """\
+UNPACK = """\
 umask 077
 unusable() {{
   printf "error: %s can't be made or written by %s: check layout.state in the cloud file, the user's sudo rights\
@@ -28,7 +28,20 @@ if [ ! -d {state}/steps/{digest} ]; then
   mkdir -p {state}/steps && fresh=$(mktemp -d {state}/steps/new.XXXXXX) && tar -xzf - -C "$fresh" || unusable
   mv -T "$fresh" {state}/steps/{digest} 2>/dev/null || rm -rf "$fresh"
 fi
-exec env {settings} bash {state}/steps/{digest}/{run} </dev/null
+"""
+RUN = "exec env {settings} bash {state}/steps/{digest}/{run} </dev/null\n"
+# A step that only looks leaves nothing behind, not even itself.
+LOOK = """\
+umask 077
+folder=$(mktemp -d "${{TMPDIR:-/tmp}}/heat-upgrade.XXXXXX") || {{
+  printf 'error: no temporary folder can be made by %s: make space in %s, then clear this task\\n' \
+    "$(id -un)" "${{TMPDIR:-/tmp}}" >&2
+  exit 1
+}}
+trap 'rm -rf "$folder"' EXIT
+trap 'exit 1' HUP INT TERM
+tar -xzf - -C "$folder" || exit
+env {settings} bash "$folder"/{run} </dev/null
 """
 
 
@@ -42,6 +55,7 @@ class Step:
     :param state: the upgrade's own folder on the host
     :param files: more files to lay beside the script, by name
     :param patience: seconds that it may take as a job of its own on the host; 0 for one that is over in seconds
+    :param looks: whether it only looks, and leaves the host as it was
     """
 
     name: str
@@ -49,6 +63,7 @@ class Step:
     state: str
     files: Mapping[str, bytes] = field(default_factory=dict)
     patience: float = 0
+    looks: bool = False
 
     @property
     def bundle(self) -> bytes:
@@ -58,7 +73,9 @@ class Step:
     @property
     def command(self) -> str:
         """Return the shell command that unpacks the bundle from standard input and runs the step."""
-        return self._bootstrap(shlex.quote(self.name))
+        if self.looks:
+            return LOOK.format(settings=self._settings, run=shlex.quote(self.name))
+        return self.unpacking + self._run(shlex.quote(self.name))
 
     @property
     def job(self) -> Job:
@@ -70,19 +87,28 @@ class Step:
     @property
     def start_command(self) -> str:
         """Return the shell command that unpacks the bundle, starts the job unless it runs already, and follows it."""
-        return self._bootstrap(f"job start {shlex.quote(self.job.id)} {shlex.quote(self.name)}")
+        return self.unpacking + self._run(f"job start {shlex.quote(self.job.id)} {shlex.quote(self.name)}")
+
+    @property
+    def unpacking(self) -> str:
+        """Return the lines with which every command begins that does something on a host."""
+        return UNPACK.format(state=shlex.quote(self.state), digest=self._digest)
+
+    @property
+    def last_line(self) -> str:
+        """Return what the command of a step that does something runs once the bundle is unpacked."""
+        return (self.start_command if self.patience else self.command).removeprefix(self.unpacking).rstrip("\n")
 
     @property
     def _digest(self) -> str:
         return hashlib.sha256(self.bundle).hexdigest()[:16]
 
-    def _bootstrap(self, run: str) -> str:
-        return BOOTSTRAP.format(
-            state=shlex.quote(self.state),
-            digest=self._digest,
-            settings=" ".join(f"{name}={shlex.quote(value)}" for name, value in sorted(self.settings.items())),
-            run=run,
-        )
+    @property
+    def _settings(self) -> str:
+        return " ".join(f"{name}={shlex.quote(value)}" for name, value in sorted(self.settings.items()))
+
+    def _run(self, run: str) -> str:
+        return RUN.format(settings=self._settings, state=shlex.quote(self.state), digest=self._digest, run=run)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from heat_upgrade.cloud import Commands, HAProxy, Healthcheck, Supervisor, Uv
@@ -24,7 +25,7 @@ BACKUP_IS_FRESH = 12 * 3600
 
 def look(cloud: Cloud, host: Host) -> Step:
     """Build the step that tells what a host runs, of every release in the cloud file."""
-    return _step("look", cloud.deployment(host, cloud.releases[0]), _to_look_at(cloud, host))
+    return _step("look", cloud.deployment(host, cloud.releases[0]), _to_look_at(cloud, host), looks=True)
 
 
 def check_host(target: Deployment) -> Step:
@@ -44,7 +45,7 @@ def check_host(target: Deployment) -> Step:
     if followers:
         settings["HEALTHCHECK_FILE"] = _healthcheck_file(target)
         settings["URLS"] = " ".join(f"{role}={_url(target, role)}/healthcheck" for role in followers)
-    return _step("check_host", target, settings)
+    return _step("check_host", target, settings, looks=True)
 
 
 def check_rotation(apis: Sequence[tuple[Deployment, Role]]) -> Step:
@@ -55,7 +56,7 @@ def check_rotation(apis: Sequence[tuple[Deployment, Role]]) -> Step:
     """
     settings = [_rotation(target, role) for target, role in apis]
     servers = " ".join(each["SERVERS"] for each in settings)
-    return _step("check_rotation", apis[0][0], {**settings[0], "SERVERS": servers})
+    return _step("check_rotation", apis[0][0], {**settings[0], "SERVERS": servers}, looks=True)
 
 
 def prepare(source: Deployment, target: Deployment, *, keep_config: bool = False) -> Step:
@@ -88,6 +89,11 @@ def prepare(source: Deployment, target: Deployment, *, keep_config: bool = False
         **_listen("API_CFN", target, "api-cfn"),
     }
     return _step("prepare", target, settings, files, patience=INSTALLATION)
+
+
+def preview_prepare(preparation: Step) -> Step:
+    """Build the step that tells what a step of ``prepare`` would do, and how the new heat.conf would differ."""
+    return replace(preparation, name="preview_prepare", patience=0, looks=True)
 
 
 def back_up_database(source: Deployment, target_release: str, directory: str) -> Step:
@@ -242,6 +248,7 @@ def _step(
     files: dict[str, bytes] | None = None,
     *,
     patience: float = 0,
+    looks: bool = False,
 ) -> Step:
     manager = where.service_manager
     common: dict[str, str] = {"STATE": where.state, "BECOME": where.cloud.become, "SERVICE_MANAGER": manager.kind}
@@ -251,4 +258,4 @@ def _step(
         common["UNIT_DIR"] = manager.unit_dir
     if where.cloud.services.user:
         common["SERVICE_USER"] = where.cloud.services.user
-    return Step(name, {**common, **settings}, where.state, files or {}, patience)
+    return Step(name, {**common, **settings}, where.state, files or {}, patience, looks)

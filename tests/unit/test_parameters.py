@@ -74,7 +74,7 @@ BROKEN = [
         {"target_release": "26.0.2", "host": ["controller-1"]},
         "parameters",
         "the unknown parameter 'host'",
-        "only target_release, hosts, delete_old_vhost, ignore_windows",
+        "only target_release, hosts, delete_old_vhost, ignore_windows, dry_run",
         "did you mean 'hosts'?",
     ),
     Broken(
@@ -100,7 +100,7 @@ BROKEN_COLD = [
         {"target_release": "26.0.2", "hosts": ["controller-1"]},
         "parameters",
         "the unknown parameter 'hosts'",
-        "only target_release, drain, delete_old_vhost, ignore_windows",
+        "only target_release, drain, delete_old_vhost, ignore_windows, dry_run",
         "leave it out",
     ),
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.sdk import BaseHook
 
+from heat_upgrade import hands_off
 from heat_upgrade.exceptions import MayPass, UpgradeError
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ class HeatApiHook(BaseHook):
         """
         from keystoneauth1.exceptions import ClientException
 
+        hands_off.about_to(f"send Heat a {method} of {path}")
         try:
             # An engine answers: it may take Heat's whole rpc_response_timeout.
             self.heat.request(path, method, json=body, timeout=90)
@@ -151,6 +153,7 @@ class HeatApiHook(BaseHook):
         """
         from keystoneauth1.exceptions import ClientException, HttpServerError, RetriableConnectionFailure
 
+        hands_off.about_to("create a stack")
         name = f"heat-upgrade-smoke-{uuid.uuid4().hex[:8]}"
         try:
             body = {"stack_name": name, "template": SMOKE_TEMPLATE, "timeout_mins": 5}

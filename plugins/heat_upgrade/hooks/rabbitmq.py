@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowFailException
 from requests.auth import HTTPBasicAuth
 
+from heat_upgrade import hands_off
 from heat_upgrade.drain import (
     TOPICS,
     ClientConnection,
@@ -114,6 +116,11 @@ class VhostChange:
     def __str__(self) -> str:
         """Say what it does."""
         return self.text
+
+    @property
+    def request(self) -> str:
+        """Return the request as it is sent, below the server's address."""
+        return f"{self.method} /api/{self.path}" + (f" {json.dumps(self.body)}" if self.body else "")
 
 
 @dataclass(frozen=True)
@@ -342,8 +349,17 @@ class RabbitMQManagementHook(BaseHook):
             raise self._error(
                 f"has clients on vhost {vhost!r}, expected none: stop {', '.join(sorted(set(map(str, clients))))}"
             )
-        self._call("DELETE", f"vhosts/{_quoted(vhost)}")
+        deletion = self.deletion(vhost)
+        self._call(deletion.method, deletion.path)
         return True
+
+    def deletion(self, vhost: str) -> VhostChange:
+        """
+        Return what deletes a vhost.
+
+        :param vhost: the vhost
+        """
+        return VhostChange("deleted", "DELETE", f"vhosts/{_quoted(vhost)}")
 
     @cached_property
     def _connection(self) -> Connection:
@@ -373,6 +389,8 @@ class RabbitMQManagementHook(BaseHook):
         return f"{schema}://{_bracketed(host)}:{port}"
 
     def _call(self, method: str, path: str, body: Row | None = None) -> Any:
+        if method != "GET":
+            hands_off.about_to(f"send RabbitMQ a {method} of {path}")
         url = f"{self._address}/api/{path}"
         try:
             answer = self._session.request(method, url, json=body, timeout=_TIMEOUT, allow_redirects=False)

@@ -11,16 +11,22 @@ from airflow.sdk.exceptions import AirflowException
 from heat_upgrade import hosts, steps
 from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.operators.base import HostOperator, Plan
-from heat_upgrade.operators.window import SweepGateOperator
+from heat_upgrade.operators.window import Need, SweepGateOperator
+from heat_upgrade.rehearsal import Command, Intent
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from airflow.sdk import Context
 
-    from heat_upgrade.cloud import Cloud, Host, Windows
+    from heat_upgrade.cloud import Cloud, Deployment, Host, Role, Windows
+    from heat_upgrade.hosts import HostState
     from heat_upgrade.remote import Step
 
 # The sweep may take so much longer than its slowest host's earlier time says: nobody rehearses a window's end.
 MARGIN = 1.5
+# Seconds that a host is taken to need where nothing says so.
+USUAL_HOST = 120.0
 
 
 class MaySwitchOperator(SweepGateOperator):
@@ -28,22 +34,32 @@ class MaySwitchOperator(SweepGateOperator):
 
     def upgrade(self, plan: Plan) -> None:
         """Refuse to go on where calls to a new API would find no engine."""
-        from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
-
-        vhost = self.cloud.release(plan.target).vhost
-        listening = RabbitMQManagementHook(self.cloud.connections.rabbitmq).consumers(vhost)
-        if not listening.get("engine"):
+        vhost, listening = self._listening(plan)
+        if not listening:
             raise UpgradeError(
                 f"vhost {vhost} has no engine, expected at least one before an API moves there (its calls would time "
                 "out): add a host with an engine to this run's hosts"
             )
-        self.log.info("%d engine processes of %s listen on vhost %s", listening["engine"], plan.target, vhost)
+        self.log.info("%d engine processes of %s listen on vhost %s", listening, plan.target, vhost)
 
-    def room_for(self, left: set[str], context: Context, windows: Windows) -> timedelta:
+    def rehearse(self, plan: Plan, context: Context) -> Intent:
+        """Also say how many engines of the target there are; a dry run has started none."""
+        vhost, listening = self._listening(plan)
+        engines = f"see an engine of {plan.target} on vhost {vhost} ({listening} listen now)"
+        return Intent(f"{engines}, then {super().rehearse(plan, context).says}")
+
+    def _listening(self, plan: Plan) -> tuple[str, int]:
+        from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+
+        vhost = self.cloud.release(plan.target).vhost
+        rabbitmq = RabbitMQManagementHook(self.cloud.connections.rabbitmq)
+        if plan.dry_run and not rabbitmq.vhost_exists(vhost):
+            return vhost, 0
+        return vhost, rabbitmq.consumers(vhost).get("engine", 0)
+
+    def room_for(self, left: set[str], context: Context, windows: Windows) -> Need:
         """Judge the sweep by the slowest host of earlier runs."""
-        needed, reason = time_of_sweep(self.cloud, left, windows, context)
-        self.log.info(reason)
-        return needed
+        return time_of_sweep(self.cloud, left, windows, context)
 
 
 class LeaveRotationOperator(HostOperator):
@@ -52,14 +68,29 @@ class LeaveRotationOperator(HostOperator):
     def upgrade(self, plan: Plan) -> float | None:
         """Look at the host, then run the step for each API; return the seconds that it took, None if it had moved."""
         began = time.monotonic()
-        state = hosts.states_of(self.cloud, [self.host])[self.host.name]
+        state, left = self._left(plan)
         target = self.target(plan)
-        for role in self.host.api_roles:
-            if state.releases(role) == {plan.target}:
-                self.log.info("%s: heat-%s is on %s already", self.host.name, role, plan.target)
-                continue
+        for role in left:
             hosts.rotation_hook(target, role).run_step(steps.leave_rotation(target, role))
         return None if state.apis_moved(plan.target) else time.monotonic() - began
+
+    def rehearse(self, plan: Plan, context: Context) -> Intent:
+        """Look at the host, and say which of its APIs would leave."""
+        _, left = self._left(plan)
+        if not left:
+            return Intent(f"nothing: its APIs are on {plan.target} already")
+        target = self.target(plan)
+        commands = on_balancers(target, ((role, steps.leave_rotation(target, role)) for role in left))
+        return Intent(f"take {named(left)} out of the rotation, and wait until no request is left", commands)
+
+    def _left(self, plan: Plan) -> tuple[HostState, list[Role]]:
+        """Return what the host runs, and its APIs that aren't on the target alone."""
+        state = hosts.states_of(self.cloud, [self.host])[self.host.name]
+        left = [role for role in self.host.api_roles if state.releases(role) != {plan.target}]
+        for role in self.host.api_roles:
+            if role not in left:
+                self.log.info("%s: heat-%s is on %s already", self.host.name, role, plan.target)
+        return state, left
 
 
 class SwitchApiOperator(HostOperator):
@@ -77,6 +108,14 @@ class SwitchApiOperator(HostOperator):
         """Return the step that brings the target's APIs."""
         return steps.switch_api(self.source(plan), self.target(plan))
 
+    def rehearse(self, plan: Plan, context: Context) -> Intent:
+        """Say which APIs would stop and start."""
+        return self._intent_to(f"stop {named(self.host.api_roles)} {plan.source}, then start", plan)
+
+    def _intent_to(self, start: str, plan: Plan) -> Intent:
+        says = f"{start} {named(self.host.api_roles)} {plan.target}, unless that is so, and see the release answer"
+        return Intent(says, (Command.of(self.host.name, self.step(plan)),))
+
 
 class StopApiOperator(HostOperator):
     """Stop the source's APIs on a host; the target's, where they run already, stay."""
@@ -84,6 +123,11 @@ class StopApiOperator(HostOperator):
     def upgrade(self, plan: Plan) -> None:
         """Run the step."""
         hosts.hook_for(self.cloud, self.host).run_step(steps.stop_api(self.source(plan)))
+
+    def rehearse(self, plan: Plan, context: Context) -> Intent:
+        """Say which APIs would stop."""
+        command = Command.of(self.host.name, steps.stop_api(self.source(plan)))
+        return Intent(f"stop {named(self.host.api_roles)} {plan.source}, unless they have stopped", (command,))
 
 
 class StartApiOperator(SwitchApiOperator):
@@ -93,14 +137,18 @@ class StartApiOperator(SwitchApiOperator):
         """Return the step that starts the target's APIs, where the source's have stopped before."""
         return steps.start_api(self.target(plan))
 
+    def rehearse(self, plan: Plan, context: Context) -> Intent:
+        """Say which APIs would start."""
+        return self._intent_to("start", plan)
+
 
 class RejoinRotationOperator(HostOperator):
     """Put a host's APIs back into the rotation and see them accepted."""
 
-    def execute(self, context: Context) -> float | None:
+    def act(self, plan: Plan, context: Context) -> float | None:
         """Also return how long the host took, by which the next run judges its sweep; None if it had moved before."""
         began = time.monotonic()
-        super().execute(context)
+        super().act(plan, context)
         # The steps' own times: hours in which somebody mended one of them say nothing about the next sweep.
         earlier = [
             context["ti"].xcom_pull(task_ids=f"{self.host.task_id}.{step}") for step in ("leave_rotation", "switch_api")
@@ -113,14 +161,30 @@ class RejoinRotationOperator(HostOperator):
         for role in self.host.api_roles:
             hosts.rotation_hook(target, role).run_step(steps.rejoin_rotation(target, role))
 
+    def rehearse(self, plan: Plan, context: Context) -> Intent:
+        """Say which APIs would come back."""
+        target, roles = self.target(plan), self.host.api_roles
+        commands = on_balancers(target, ((role, steps.rejoin_rotation(target, role)) for role in roles))
+        return Intent(f"put {named(roles)} back into the rotation, and see them accepted", commands)
 
-def time_of_sweep(cloud: Cloud, left: set[str], windows: Windows, context: Context) -> tuple[timedelta, str]:
+
+def named(roles: Iterable[Role]) -> str:
+    """Return the names of services."""
+    return ", ".join(f"heat-{role}" for role in roles)
+
+
+def on_balancers(target: Deployment, asked: Iterable[tuple[Role, Step]]) -> tuple[Command, ...]:
+    """Return the commands of steps, each to where its API leaves and rejoins the rotation."""
+    return tuple(Command.of(hosts.rotation_hook(target, role).name, step) for role, step in asked)
+
+
+def time_of_sweep(cloud: Cloud, left: set[str], windows: Windows | None, context: Context) -> tuple[timedelta, str]:
     """
     Return how long a sweep takes at most, and what says so.
 
     :param cloud: the cloud
     :param left: names of the hosts whose APIs are still to move
-    :param windows: the cloud's windows
+    :param windows: the cloud's windows, None if it has none
     :param context: of any task of the DAG: earlier runs have left there how long each host took
     """
     took = {
@@ -131,7 +195,9 @@ def time_of_sweep(cloud: Cloud, left: set[str], windows: Windows, context: Conte
         if host.api_roles
     }
     known = {name: seconds for name, seconds in took.items() if seconds}
-    slowest, source = windows.seconds_per_host, "the cloud file's seconds_per_host, as no run has measured it yet"
+    slowest, source = USUAL_HOST, "a guess, as no run has measured it yet"
+    if windows:
+        slowest, source = windows.seconds_per_host, "the cloud file's seconds_per_host, as no run has measured it yet"
     if known:
         name = max(known, key=known.__getitem__)
         slowest, source = known[name], f"{name} when it moved last, the slowest"

@@ -10,6 +10,8 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
 from heat_upgrade.exceptions import MayPass
+from heat_upgrade.hands_off import hands_off
+from heat_upgrade.rehearsal import INTENT, Intent
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -39,6 +41,7 @@ class Plan:
     :param bounded_wait: seconds after which a cold upgrade asks whether to cut off what isn't done; 0 for never
     :param cut_off: what an operator has confirmed to cut off, stacks by id; None where nobody had to
     :param ignore_windows: whether users may be touched outside of maintenance windows
+    :param dry_run: whether every task only tells what it would do
     """
 
     source: str
@@ -52,6 +55,7 @@ class Plan:
     bounded_wait: float = 0.0
     cut_off: Mapping[str, str] | None = None
     ignore_windows: bool = False
+    dry_run: bool = False
 
     @classmethod
     def of(cls, context: Context) -> Plan:
@@ -95,7 +99,47 @@ def begin(context: Context, cloud: Cloud) -> Plan:
     return Plan.of(context)
 
 
-class CloudOperator(BaseOperator):
+class UpgradeTask(BaseOperator if TYPE_CHECKING else object):  # type: ignore[misc]
+    """
+    A task of an upgrade: it acts, or in a dry run tells what it would do. Whoever inherits from it can do both.
+
+    :cvar timed: whether the time that it took once says how long it will take; not so where it waits for people
+    """
+
+    cloud: Cloud
+    timed = True
+
+    def perform(self, plan: Plan, context: Context) -> Any:
+        """Decide, for all tasks, between the two; what a dry run tells is no result of the task."""
+        if not plan.dry_run:
+            return self.act(plan, context)
+        with hands_off(self.task_id):
+            intent = self._intent(plan, context)
+        self.log.info("Dry run, a real one would %s", "\n".join(filter(None, [intent.says, intent.shows])))
+        context["ti"].xcom_push(key=INTENT, value=intent.as_xcom())
+        return None
+
+    def act(self, plan: Plan, context: Context) -> Any:
+        """Do the task, and whatever else its run or Airflow wants of it."""
+        return self.upgrade(plan)
+
+    def upgrade(self, plan: Plan) -> Any:
+        """Do the step: look, act if needed, verify."""
+        raise NotImplementedError(f"{type(self).__name__} has to say what it does")
+
+    def rehearse(self, plan: Plan, context: Context) -> Intent:
+        """Read what ``upgrade`` would read, change nothing, wait for nothing, and say what it would do."""
+        raise NotImplementedError(f"{type(self).__name__} has to say what it would do in a dry run")
+
+    def _intent(self, plan: Plan, context: Context) -> Intent:
+        if DRAIN in self.get_flat_relative_ids(upstream=True):
+            drain = context["ti"].xcom_pull(task_ids=DRAIN, key=INTENT)
+            if drain and drain["ends_run"]:
+                return Intent(f"nothing: the run would have ended with {DRAIN}")
+        return self.rehearse(plan, context)
+
+
+class CloudOperator(UpgradeTask, BaseOperator):
     """
     A step for the whole cloud.
 
@@ -108,11 +152,7 @@ class CloudOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Do the step for the run's plan."""
-        return self.upgrade(begin(context, self.cloud))
-
-    def upgrade(self, plan: Plan) -> Any:
-        """Do the step: look, act if needed, verify."""
-        raise NotImplementedError(f"{type(self).__name__} has to say what it does")
+        return self.perform(begin(context, self.cloud), context)
 
 
 class HostOperator(CloudOperator):
@@ -132,7 +172,7 @@ class HostOperator(CloudOperator):
         plan = begin(context, self.cloud)
         if self.host.name not in plan.hosts:
             raise AirflowSkipException(f"{self.host.name} is not among this run's hosts: {', '.join(plan.hosts)}")
-        return self.upgrade(plan)
+        return self.perform(plan, context)
 
     def source(self, plan: Plan) -> Deployment:
         """Return the release that the host comes from, with its paths and names there."""

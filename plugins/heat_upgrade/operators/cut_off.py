@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-from heat_upgrade.operators.base import DRAIN, Plan, begin
+from heat_upgrade.operators.base import DRAIN, Plan, UpgradeTask, begin
+from heat_upgrade.rehearsal import Intent
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -31,12 +32,14 @@ def ways(cloud: Cloud, plan: Plan) -> str:
     )
 
 
-class ConfirmCutOffOperator(ApprovalOperator):
+class ConfirmCutOffOperator(UpgradeTask, ApprovalOperator):
     """
     Ask whether to stop the old engines though they haven't finished; where they have, pass.
 
     :param cloud: the cloud
     """
+
+    timed = False
 
     def __init__(self, *, cloud: Cloud, **kwargs: Any) -> None:
         super().__init__(
@@ -47,8 +50,11 @@ class ConfirmCutOffOperator(ApprovalOperator):
         self.cloud = cloud
 
     def execute(self, context: Context) -> Any:
+        """Ask, or in a dry run ask nobody."""
+        return self.perform(begin(context, self.cloud), context)
+
+    def act(self, plan: Plan, context: Context) -> Any:
         """Show what is cut off and wait for an answer, for as long as it takes."""
-        begin(context, self.cloud)
         left = context["ti"].xcom_pull(task_ids=DRAIN)
         if left is None:
             self.log.info("The old engines have finished: nothing is cut off")
@@ -56,6 +62,15 @@ class ConfirmCutOffOperator(ApprovalOperator):
         self.body = question(left)
         self.log.info(self.body)
         return super().execute(context)
+
+    def rehearse(self, plan: Plan, context: Context) -> Intent:
+        """Say whether it could come to a question."""
+        if not plan.bounded_wait:
+            return Intent("nothing: the wait has no bound, so nothing is cut off")
+        return Intent(
+            f"ask whether to cut off what the old engines haven't done {plan.bounded_wait:.0f} s after the APIs' end; "
+            "go on by itself if they have"
+        )
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Return what is cut off, stacks by id, or stop the run."""

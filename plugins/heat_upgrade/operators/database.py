@@ -16,10 +16,16 @@ if TYPE_CHECKING:
 class BackUpDatabaseOperator(JobOperator):
     """Dump the database on the backup host, unless this upgrade has done so or nothing is left to upgrade."""
 
+    idle = "no migration is ahead, so no backup is taken"
+
+    def does(self, plan: Plan) -> str:
+        """Say where the dump would lie."""
+        return f"dump the database into {self.cloud.backup.directory}, unless a fresh dump for {plan.target} is there"
+
     def work(self, plan: Plan) -> tuple[Host, Step] | None:
         """Return the step where a migration is ahead."""
         if plan.going_back or self._is_upgraded(plan.target):
-            self.log.info("No migration is ahead, so no backup is taken")
+            self.log.info(self.idle)
             return None
         host = self.cloud.backup_host
         source = self.cloud.deployment(host, self.cloud.release(plan.source))
@@ -38,12 +44,18 @@ class BackUpDatabaseOperator(JobOperator):
 class SyncDatabaseOperator(JobOperator):
     """Migrate the database with the target's code, on the first host that has it."""
 
+    idle = "Heat has no way back in its schema, and the newer one serves the older release too"
+
+    def does(self, plan: Plan) -> str:
+        """Say what would bring the schema to the target."""
+        return f"migrate the database to {plan.target}'s newest revision, unless it is there, after heat-status"
+
     def work(self, plan: Plan) -> tuple[Host, Step] | None:
         """Return the step; a database that is there already, or newer, is left as it is."""
         from heat_upgrade.hooks.heat_database import HeatDatabaseHook
 
         if plan.going_back:
-            self.log.info("Heat has no way back in its schema, and the newer one serves %s too", plan.target)
+            self.log.info(self.idle)
             return None
         host = self.cloud.host(plan.hosts[0])
         target = self.cloud.deployment(host, self.cloud.release(plan.target))

@@ -12,6 +12,7 @@ from heat_upgrade.drain import WORK_TOPICS
 from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.operators.base import HostOperator, Plan, begin
 from heat_upgrade.operators.job import JobOperator
+from heat_upgrade.rehearsal import Command, Intent
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -34,6 +35,15 @@ class StartEngineOperator(HostOperator):
         started = hook.run_step(steps.start_engine(target))
         still_there = steps.check_engine(target, started["pid"])
         self._wait_until_listening(started["heat_host"], target.vhost, lambda: hook.run_step(still_there))
+
+    def rehearse(self, plan: Plan, context: Context) -> Intent:
+        """Look whether the engine runs already."""
+        target = self.target(plan)
+        state = hosts.states_of(self.cloud, [self.host])[self.host.name]
+        runs = plan.target in state.releases("engine")
+        what = f"leave {target.unit('engine')} running" if runs else f"start {target.unit('engine')}"
+        command = Command.of(self.host.name, steps.start_engine(target))
+        return Intent(f"{what}, and see it listen on vhost {target.vhost}", (command,))
 
     def _wait_until_listening(self, heat_host: str, vhost: str, check: Callable[[], object]) -> None:
         from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
@@ -60,7 +70,11 @@ class RetireEngineOperator(JobOperator, HostOperator):
 
     def execute(self, context: Context) -> None:
         """Stop the engine, whichever hosts the run was for."""
-        self.upgrade(begin(context, self.cloud))
+        self.perform(begin(context, self.cloud), context)
+
+    def does(self, plan: Plan) -> str:
+        """Say which engine would stop."""
+        return f"stop {self.source(plan).unit('engine')}, which may finish what it has begun, unless it has stopped"
 
     def work(self, plan: Plan) -> tuple[Host, Step]:
         """Return the step; an engine that has ended, or is about to, is left at that."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from heat_upgrade import hosts
 from heat_upgrade.exceptions import HostRefused, HostUnreachable, JobOverdue
 from heat_upgrade.operators.base import CloudOperator, Plan
+from heat_upgrade.rehearsal import Command, Intent
 from heat_upgrade.remote import Outcome
 from heat_upgrade.triggers.job import HostJobTrigger
 
@@ -33,13 +34,27 @@ class JobOperator(CloudOperator):
     Have one step done on one host.
 
     A retry finds the job that runs and follows it. A user who fails, passes or clears the task ends the job.
+
+    :cvar idle: why nothing is to be done, where nothing is
     """
 
+    idle = ""
     _job: tuple[HeatHostHook, Job] | None = None
 
     def work(self, plan: Plan) -> tuple[Host, Step] | None:
         """Say what is to be done, and where; None if nothing is."""
         raise NotImplementedError(f"{type(self).__name__} has to say what it does")
+
+    def does(self, plan: Plan) -> str:
+        """Say in words what the step does."""
+        raise NotImplementedError(f"{type(self).__name__} has to say in words what it does")
+
+    def rehearse(self, plan: Plan, context: Context) -> Intent:
+        """Say which step would be started, and where."""
+        if (work := self.work(plan)) is None:
+            return Intent(f"nothing: {self.idle}")
+        host, step = work
+        return Intent(self.does(plan), (Command.of(host.name, step),))
 
     def finish(self, plan: Plan, results: dict[str, str]) -> Any:
         """Do what comes after the step; verify it."""

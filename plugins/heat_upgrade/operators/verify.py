@@ -10,9 +10,12 @@ from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.operators.api import check_release
 from heat_upgrade.operators.base import CloudOperator
 from heat_upgrade.preflight.database import STRANDED_AFTER
+from heat_upgrade.rehearsal import Intent, measured_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from airflow.sdk import Context
 
     from heat_upgrade.hosts import HostState
     from heat_upgrade.operators.base import Plan
@@ -39,6 +42,20 @@ class VerifyCloudOperator(CloudOperator):
         name = HeatApiHook(self.cloud.connections.api).run_smoke_stack()
         self._name_cut_off(plan)
         self.log.info("%s: every service on %s; the smoke stack %s was complete", self.cloud.name, plan.target, name)
+
+    def act(self, plan: Plan, context: Context) -> None:
+        """Also leave word of the run for those that estimate the time of the next one: this one has got through."""
+        super().act(plan, context)
+        context["ti"].xcom_push(key=measured_by(plan), value=context["ti"].run_id)
+
+    def rehearse(self, plan: Plan, context: Context) -> Intent:
+        """Look at what would be checked, and say how it is now."""
+        states = hosts.states_of(self.cloud, self.cloud.hosts)
+        running = sorted(set[str]().union(*(state.running for state in states.values())))
+        return Intent(
+            f"see every service on {plan.target} alone (now {', '.join(running)}), every engine listening, no work "
+            "left and no stack stranded; then create and delete a stack of one small resource through the API"
+        )
 
     def _services(self, plan: Plan, states: dict[str, HostState]) -> Iterator[str]:
         for name, state in states.items():

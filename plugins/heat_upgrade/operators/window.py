@@ -12,12 +12,17 @@ from airflow.sdk.exceptions import DownstreamTasksSkipped
 from heat_upgrade import hosts
 from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.operators.base import CloudOperator, Plan, begin
+from heat_upgrade.rehearsal import Intent
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from heat_upgrade.cloud import Windows
     from heat_upgrade.hosts import HostState
+    from heat_upgrade.windows import Period
+
+# How long a window has to stay open, None for not at all; and the reason, if there is more to say.
+Need = tuple[timedelta | None, str]
 
 # From a window's opening to the look at the clock that follows it, on a busy machine.
 DELAY = timedelta(minutes=1)
@@ -63,38 +68,53 @@ class WindowGateOperator(CloudOperator):
     Whoever inherits from it says with ``needed`` how long that takes, and with ``upgrade`` what else has to be right.
     """
 
-    def execute(self, context: Context) -> None:
-        """Check the cloud and the clock, and wait if it isn't time yet."""
-        self._check(context)
+    timed = False
 
     def execute_complete(self, context: Context, event: Any) -> None:
-        """Check both once more after a wait: they may have changed meanwhile."""
-        self._check(context)
+        """Check the cloud and the clock once more after a wait: they may have changed meanwhile."""
+        self.act(begin(context, self.cloud), context)
 
-    def _check(self, context: Context) -> None:
-        plan = begin(context, self.cloud)
+    def act(self, plan: Plan, context: Context) -> None:
+        """Check the cloud and the clock, and wait if it isn't time yet."""
         self.upgrade(plan)
-        windows = self.cloud.windows
-        if windows is None:
-            self.log.info("The cloud file has no windows: nothing to wait for")
-        elif plan.ignore_windows:
-            self.log.warning("Maintenance windows are ignored, as this run's ignore_windows asks for it")
-        elif (needed := self.needed(context, plan, windows)) is not None:
-            self._wait(windows, needed)
+        period, told = self._judge(plan, context)
+        self.log.info(told)
+        if period:
+            self.defer(trigger=DateTimeTrigger(moment=period.start), method_name="execute_complete")
 
     def upgrade(self, plan: Plan) -> None:
         """Check nothing but the clock."""
 
-    def needed(self, context: Context, plan: Plan, windows: Windows) -> timedelta | None:
-        """Return how long a window has to stay open; None if there is no reason to wait for one."""
+    def rehearse(self, plan: Plan, context: Context) -> Intent:
+        """Say whether it would wait at this moment, and why."""
+        try:
+            period, told = self._judge(plan, context)
+        except UpgradeError as error:
+            return Intent(f"fail, as it is now: {error}")
+        return Intent(told[:1].lower() + told[1:] if period else f"go on at once. {told}")
+
+    def needed(self, context: Context, plan: Plan, windows: Windows) -> Need:
+        """Return how long a window has to stay open."""
         raise NotImplementedError(f"{type(self).__name__} has to say how long a window it needs")
 
-    def _wait(self, windows: Windows, needed: timedelta) -> None:
+    def _judge(self, plan: Plan, context: Context) -> tuple[Period | None, str]:
+        """Return the window to wait for, None to go on, and why."""
+        windows = self.cloud.windows
+        if windows is None:
+            return None, "The cloud file has no windows: nothing to wait for"
+        if plan.ignore_windows:
+            return None, "Maintenance windows are ignored, as this run's ignore_windows asks for it"
+        needed, reason = self.needed(context, plan, windows)
+        if needed is None:
+            return None, reason
+        period, told = self._window(windows, needed)
+        return period, "; ".join(filter(None, [told, reason]))
+
+    def _window(self, windows: Windows, needed: timedelta) -> tuple[Period | None, str]:
         calendar, now = windows.calendar, _now()
         room = calendar.room(now)
         if room >= needed:
-            self.log.info("A window is open for another %s, and %s are needed: going on", _short(room), _short(needed))
-            return
+            return None, f"A window is open for another {_short(room)}, and {_short(needed)} are needed: going on"
         period = calendar.next_with_room(now, needed + DELAY)
         if period is None:
             raise UpgradeError(
@@ -102,38 +122,32 @@ class WindowGateOperator(CloudOperator):
                 f"{_short(calendar.longest(now))}: lengthen a window in the cloud file, move more hosts at once "
                 "(`waves`), or trigger a run with ignore_windows"
             )
-        self.log.info(
-            "Waiting until %s (%s), when a window opens for %s: %s are needed and %s. The run goes on by itself then. "
-            "After a change of the windows clear this task; a run with ignore_windows doesn't wait",
-            period.start.strftime("%Y-%m-%d %H:%M UTC"),
-            _in_zones(period.start, windows),
-            _short(period.length),
-            _short(needed),
-            f"the open window closes in {_short(room)}" if room else "no window is open",
+        closing = f"the open window closes in {_short(room)}" if room else "no window is open"
+        return period, (
+            f"Waiting until {period.start:%Y-%m-%d %H:%M UTC} ({_in_zones(period.start, windows)}), when a window "
+            f"opens for {_short(period.length)}: {_short(needed)} are needed and {closing}. The run goes on by itself "
+            "then. After a change of the windows clear this task; a run with ignore_windows doesn't wait"
         )
-        self.defer(trigger=DateTimeTrigger(moment=period.start), method_name="execute_complete")
 
 
 class SweepGateOperator(WindowGateOperator):
     """A gate on the way to what users notice; a sweep or an outage that has begun, or is over, waits for nothing."""
 
-    def needed(self, context: Context, plan: Plan, windows: Windows) -> timedelta | None:
+    def needed(self, context: Context, plan: Plan, windows: Windows) -> Need:
         """Look which APIs are left, and judge by that."""
         states = hosts.states_of(self.cloud, [host for host in self.cloud.hosts if host.api_roles])
         left = {name for name, state in states.items() if name in plan.hosts and not state.apis_moved(plan.target)}
         if not left:
-            self.log.info("Every API of this run is on %s already: no window is needed", plan.target)
-            return None
+            return None, f"Every API of this run is on {plan.target} already: no window is needed"
         if begun := [name for name, state in states.items() if _has_begun(state, plan)]:
-            self.log.warning(
-                "%s: %s. A cloud left half-way is the worst state, so the run goes on whether a window is open or not",
-                ", ".join(begun),
-                "APIs have been stopped there" if plan.cold else f"APIs of {plan.target} serve there already",
+            what = "APIs have been stopped there" if plan.cold else f"APIs of {plan.target} serve there already"
+            return None, (
+                f"{', '.join(begun)}: {what}. A cloud left half-way is the worst state, so the run goes on whether a "
+                "window is open or not"
             )
-            return None
         return self.room_for(left, context, windows)
 
-    def room_for(self, left: set[str], context: Context, windows: Windows) -> timedelta:
+    def room_for(self, left: set[str], context: Context, windows: Windows) -> Need:
         """Return how long a window has to stay open for what comes after the gate; ``left`` are the hosts to move."""
         raise NotImplementedError(f"{type(self).__name__} has to say how long a window it needs")
 
@@ -141,17 +155,17 @@ class SweepGateOperator(WindowGateOperator):
 class MayPrepareOperator(SweepGateOperator):
     """The gate before the preparation, for clouds that want even what no user notices in a window."""
 
-    def room_for(self, left: set[str], context: Context, windows: Windows) -> timedelta:
+    def room_for(self, left: set[str], context: Context, windows: Windows) -> Need:
         """Ask for an open window, as nothing that has been prepared hurts when it closes."""
-        return DELAY
+        return DELAY, ""
 
 
 class MayStopOperator(SweepGateOperator):
     """The gate before an outage: a window with room for all of it."""
 
-    def room_for(self, left: set[str], context: Context, windows: Windows) -> timedelta:
+    def room_for(self, left: set[str], context: Context, windows: Windows) -> Need:
         """Ask for as long as the cloud file grants an outage."""
-        return timedelta(seconds=windows.seconds_per_outage)
+        return timedelta(seconds=windows.seconds_per_outage), ""
 
 
 def _has_begun(state: HostState, plan: Plan) -> bool:

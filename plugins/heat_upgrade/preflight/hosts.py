@@ -105,6 +105,12 @@ def clock_check(name: str, ahead: float, todo: str) -> Check:
 
 def sudo(name: str, facts: HostFacts, ahead: Ahead) -> Check:
     """Check that the SSH user may do what the steps do."""
+    if facts.reported.get("state") == "no":
+        return failed(
+            name,
+            f"{ahead.target.state}, the upgrade's own folder, can't be made or written by {facts.login}, expected so: "
+            "correct layout.state in the cloud file, or that user's rights there",
+        )
     if ahead.target.cloud.become == "none":
         return passed(name, "not needed: `become` is none in the cloud file")
     if facts.reported.get("sudo") == "yes":

@@ -89,6 +89,7 @@ class Survey:
             retired=self.cold and all(facts.state.upgraded(self.target.version) for facts in self.hosts.values()),
             bounded_wait=60 * self.parameters.drain,
             ignore_windows=self.parameters.ignore_windows,
+            dry_run=self.parameters.dry_run,
         )
 
     def _target(self) -> Release:

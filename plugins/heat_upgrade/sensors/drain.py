@@ -10,9 +10,12 @@ from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
 from heat_upgrade import hosts
+from heat_upgrade.drain import DrainWatch
+from heat_upgrade.drain_report import reading_table
 from heat_upgrade.exceptions import UpgradeError
-from heat_upgrade.operators.base import Plan, begin
+from heat_upgrade.operators.base import Plan, UpgradeTask, begin
 from heat_upgrade.operators.cut_off import ways
+from heat_upgrade.rehearsal import Intent
 from heat_upgrade.triggers.drain import DRAINED, PATIENCE, TIMED_OUT, OldEnginesDrainedTrigger
 
 if TYPE_CHECKING:
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from heat_upgrade.hosts import HostState
 
 
-class OldEnginesDrainedSensor(BaseSensorOperator):
+class OldEnginesDrainedSensor(UpgradeTask, BaseSensorOperator):
     """
     Wait, in the triggerer, until the old engines have nothing left to do; skip while other hosts are still to move.
 
@@ -35,8 +38,11 @@ class OldEnginesDrainedSensor(BaseSensorOperator):
         self.cloud = cloud
 
     def execute(self, context: Context) -> None:
+        """Wait for the run's old engines."""
+        self.perform(begin(context, self.cloud), context)
+
+    def upgrade(self, plan: Plan) -> None:
         """See that no old API runs anywhere, then wait."""
-        plan = begin(context, self.cloud)
         self.check_apis(plan, hosts.states_of(self.cloud, self.cloud.hosts))
         self.defer(
             trigger=self.trigger(plan),
@@ -44,6 +50,28 @@ class OldEnginesDrainedSensor(BaseSensorOperator):
             # The trigger ends the wait by itself, as only it can name what is in the way. This is a net.
             timeout=timedelta(seconds=self.patience(plan) + self.poke_interval + 2 * PATIENCE),
         )
+
+    def rehearse(self, plan: Plan, context: Context) -> Intent:
+        """Take one reading, whichever APIs still run, and say whether the old engines would stop after this run."""
+        if stay := self.stays(plan, hosts.states_of(self.cloud, self.cloud.hosts)):
+            return Intent(
+                f"end the run here, since {', '.join(stay)} stay on {plan.source}; a later run over these hosts "
+                "finishes the upgrade",
+                ends_run=True,
+            )
+        watch = DrainWatch(readings=self.cloud.drain.readings, stranded=plan.stranded)
+        reading = self.trigger(plan).read_now()
+        verdict = watch.observe(reading)
+        left = len(verdict.errors) + len(verdict.blockers)
+        return Intent(
+            f"wait until the old engines have nothing left to do, {self.patience(plan):.0f} s at most. One reading as "
+            f"it is now, with the old release at work: {left or 'nothing'} in the way",
+            shows=reading_table(reading, watch),
+        )
+
+    def stays(self, plan: Plan, states: dict[str, HostState]) -> list[str]:
+        """Return the hosts that stay on the source after this run."""
+        return [name for name, state in states.items() if name not in plan.hosts and not state.moved(plan.target)]
 
     def trigger(self, plan: Plan) -> OldEnginesDrainedTrigger:
         """Return what waits for a plan's old engines, from now on."""
@@ -96,12 +124,18 @@ class AllApisStoppedSensor(OldEnginesDrainedSensor):
     :param cloud: the cloud; as for the rolling upgrade
     """
 
-    def execute(self, context: Context) -> None:
+    def upgrade(self, plan: Plan) -> None:
         """Pass where an earlier run has retired the old engines, else wait."""
-        if begin(context, self.cloud).retired:
+        if plan.retired:
             self.log.info("Every service was on the target before this run: there is nothing to wait for")
             return
-        super().execute(context)
+        super().upgrade(plan)
+
+    def rehearse(self, plan: Plan, context: Context) -> Intent:
+        """Take no reading where there is nothing to read."""
+        if plan.retired:
+            return Intent("nothing: every service is on the target already, so there is nothing to wait for")
+        return super().rehearse(plan, context)
 
     def check_apis(self, plan: Plan, states: dict[str, HostState]) -> None:
         """See that no API of the source runs on any host."""
