@@ -23,6 +23,7 @@ OPTION = re.compile(r"(?P<key>[^\s=:#;\[][^=:]*?)(?P<sign>\s*[=:]\s*)(?P<value>.
 TRANSPORT_URL = re.compile(r"(?P<brokers>[\w+.-]+://[^/?#]*)(?:/(?P<vhost>[^?#]*))?(?P<query>\?.*)?")
 
 MASK = "***"
+NAME = re.compile(r"[\w.-]+")
 SECRET_NAME = re.compile(r"passw|passphrase|secret|key(?!stone)|token|credential|private", re.IGNORECASE)
 # What oslo.config knows as an address of a server with a login in it.
 URL_NAME = re.compile(r"(transport_url|connection)$", re.IGNORECASE)
@@ -135,7 +136,7 @@ def masked(lines):
         option = OPTION.match(line)
         if continues(line):
             shown.append(MASK if hide_rest else masked_text(line))
-        elif option:
+        elif option and NAME.fullmatch(option["key"]):
             # An address that goes on in the next line may have its login there, or a part of it.
             torn = (
                 any(continues(following) for following in lines[number + 1 : number + 2]) and "://" in option["value"]
@@ -161,6 +162,9 @@ def masked_value(key, value):
 
 
 def masked_text(text):
+    named = NAMED_SECRET.search(text)
+    if named and "@" in text[named.end(1) :]:
+        return MASK  # which of the two ends where can't be told
     without_login = (USERINFO if "://" in text else LOGIN).sub(f"{MASK}@", text)
     return NAMED_SECRET.sub(rf"\1{MASK}", without_login)
 
@@ -169,7 +173,7 @@ def masked_comment(line):
     """Mask an option that is commented out as if it weren't; words about a secret may hold it."""
     head = re.match(r"\s*[#;]+\s*", line)[0]
     option = OPTION.match(line[len(head) :])
-    if option and " " not in option["key"].strip():
+    if option and NAME.fullmatch(option["key"]):
         return f"{head}{option['key']}{option['sign']}{masked_value(option['key'], option['value'])}"
     return f"{head}{MASK}" if SECRET_NAME.search(line) or "@" in line else line
 

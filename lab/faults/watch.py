@@ -3,7 +3,8 @@ Where a run is, often enough to catch a task at work.
 
 Airflow's metadata database is read directly: many times a second, and while the API server is down. A row of a running
 task holds the pid of the process that runs it: LocalExecutor's worker forks a supervisor of the task, which forks that
-process and sees its end. A remote step is told by its command line, ``bash <layout.state>/steps/<digest>/<name>``.
+process and sees its end. A remote step is told by its command line, ``bash <layout.state>/steps/<digest>/<name>``; one
+that only looks runs in a temporary folder, ``bash <folder>/heat-upgrade.<random>/<name>``, so its home tells its host.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.cloud_lab import Lab
+from lab.cloud_lab import Lab, LabHost
 from lab.faults.task import GATE, Task
 
 POLL = 0.03
@@ -113,16 +114,23 @@ def in_the_middle(task: Task, attempt: Attempt, *, process: bool, wait: bool) ->
 
 def step_pids(task: Task) -> list[int]:
     """Return the shells that run the task's step on its host."""
-    folder = str(task.host.root / "var/lib/heat-upgrade/steps").encode()
+    name = f"/{task.step}".encode()
     return [
         pid
         for pid, words in _command_lines()
-        if len(words) > 1 and words[0].endswith(b"bash") and _is_step(words[1], folder, str(task.step).encode())
+        if len(words) > 1
+        and words[0].endswith(b"bash")
+        and words[1].endswith(name)
+        and _is_at(task.host, pid, words[1])
     ]
 
 
-def _is_step(path: bytes, folder: bytes, name: bytes) -> bool:
-    return path.startswith(folder) and path.endswith(b"/" + name)
+def _is_at(host: LabHost, pid: int, path: bytes) -> bool:
+    if b"/heat-upgrade." not in path:
+        return path.startswith(str(host.root / "var/lib/heat-upgrade/steps").encode())
+    with suppress(OSError):  # it has ended
+        return f"HOME={host.home}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return False
 
 
 def _command_lines() -> Iterator[tuple[int, list[bytes]]]:

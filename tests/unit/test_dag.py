@@ -86,7 +86,8 @@ def test_the_structure_of_a_small_cloud(load: LoadDags) -> None:
         "retire.controller_1": {"retire.controller_2"},
         "retire.controller_2": {"verify_cloud"},
         "verify_cloud": {"delete_old_vhost"},
-        "delete_old_vhost": set(),
+        "delete_old_vhost": {"show_plan"},
+        "show_plan": set(),
     }
 
 
@@ -137,6 +138,7 @@ def test_the_form_of_a_cloud_with_windows(load: LoadDags) -> None:
         "hosts": ["controller-1"],
         "delete_old_vhost": False,
         "ignore_windows": False,
+        "dry_run": False,
     }
     assert idle == due
 
@@ -175,7 +177,8 @@ def test_the_order_holds_for_every_shape(shape: Shape, load: LoadDags) -> None:
     for number, task_id in enumerate(retire):
         assert "wait_until_drained" in before(dag, task_id)
         assert dag.get_task(task_id).upstream_task_ids == ({retire[number - 1]} if number else {"wait_until_drained"})
-    assert before(dag, "delete_old_vhost") == set(dag.task_ids) - {"delete_old_vhost"}
+    assert before(dag, "show_plan") == set(dag.task_ids) - {"show_plan"}
+    assert before(dag, "delete_old_vhost") == set(dag.task_ids) - {"delete_old_vhost", "show_plan"}
 
 
 def test_the_ui_can_sort_and_draw_every_shape(shape: Shape, load: LoadDags) -> None:
@@ -183,7 +186,7 @@ def test_the_ui_can_sort_and_draw_every_shape(shape: Shape, load: LoadDags) -> N
     dag = dag_of(load(lab=cloud_file(shape.roles, shape.waves)), "lab")
     places = drawn_order(dag)
     order = ["preflight", "prepare", "back_up_database", "create_vhost", "sync_database", "start_new_engines"]
-    order += ["may_switch", "wait_until_drained", "retire", "verify_cloud", "delete_old_vhost"]
+    order += ["may_switch", "wait_until_drained", "retire", "verify_cloud", "delete_old_vhost", "show_plan"]
     assert [places[node] for node in order] == sorted(places[node] for node in order)
     for host in with_role(shape, "api", "api-cfn"):
         assert places["may_switch"] < places[host] < places["wait_until_drained"]
@@ -204,7 +207,7 @@ def test_a_host_that_is_left_out_holds_nobody_up_and_a_failed_one_does(load: Loa
     # The sensor skips while APIs are left to move: nothing after it may run then.
     for task_id in ("retire.controller_1", "retire.controller_2", "retire.controller_3", "verify_cloud"):
         assert rules[task_id] == TriggerRule.ALL_SUCCESS
-    assert rules["delete_old_vhost"] == TriggerRule.ALL_SUCCESS
+    assert rules["delete_old_vhost"] == rules["show_plan"] == TriggerRule.ALL_SUCCESS
     # No rule lets a task run after a failure.
     assert set(rules.values()) == {TriggerRule.NONE_FAILED, TriggerRule.ALL_SUCCESS}
 
@@ -216,14 +219,16 @@ def test_the_trigger_form(load: LoadDags) -> None:
         "target_release": None,
         "hosts": ["controller-1", "controller-2", "controller-3"],
         "delete_old_vhost": False,
+        "dry_run": False,
     }
-    target, hosts, delete = (params.get_param(name) for name in params)
+    target, hosts, delete, dry_run = (params.get_param(name) for name in params)
     assert target.schema["enum"] == [None, "25.0.2", "26.0.2", "27.0.1"]
     assert target.schema["type"] == ["null", "string"]
     assert hosts.schema["examples"] == ["controller-1", "controller-2", "controller-3"]
     assert hosts.schema["type"] == "array"
     assert delete.schema["type"] == "boolean"
-    for param in (target, hosts, delete):
+    assert dry_run.schema["type"] == "boolean"
+    for param in (target, hosts, delete, dry_run):
         assert param.schema["title"]
         assert param.description
 

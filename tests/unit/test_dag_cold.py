@@ -26,7 +26,7 @@ from tests.unit.dag_files import (
 ORDER = [
     *("preflight", "prepare", "create_vhost", "leave_rotation", "stop_apis", "wait_until_drained", "confirm_cut_off"),
     *("stop_engines", "back_up_database", "sync_database", "start_new_engines", "start_apis", "rejoin_rotation"),
-    *("verify_cloud", "delete_old_vhost"),
+    *("verify_cloud", "delete_old_vhost", "show_plan"),
 ]
 
 
@@ -101,13 +101,13 @@ def test_no_task_runs_unless_all_before_it_have_succeeded(load: LoadDags) -> Non
 
 def test_the_trigger_form(load: LoadDags) -> None:
     params = stored(dag_of(load(lab=cloud_file([BOTH] * 3)))).params
-    assert params.dump() == {"target_release": None, "drain": None, "delete_old_vhost": False}
-    target, drain, delete = (params.get_param(name) for name in params)
+    assert params.dump() == {"target_release": None, "drain": None, "delete_old_vhost": False, "dry_run": False}
+    target, drain, delete, dry_run = (params.get_param(name) for name in params)
     assert target.schema["enum"] == [None, "25.0.2", "26.0.2", "27.0.1"]
     assert drain.schema["type"] == ["null", "number"]
     assert (drain.schema["minimum"], drain.schema["maximum"]) == (0, 10080)
     assert delete.schema["type"] == "boolean"
-    for param in (target, drain, delete):
+    for param in (target, drain, delete, dry_run):
         assert param.schema["title"]
         assert param.description
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +40,18 @@ def test_a_step_is_found_by_its_command_line(lab: Lab, step: subprocess.Popen[by
     wait_until(lambda: step_pids(Task(lab, "prepare.controller_1")) == [step.pid], what="the step is found")
     assert step_pids(Task(lab, "prepare.controller_2")) == []
     assert step_pids(Task(lab, "controller_1.switch_api")) == []
+
+
+def test_a_step_that_only_looks_is_found_by_its_home(lab: Lab, tmp_path: Path) -> None:
+    script = tmp_path / "heat-upgrade.abcdef/look"
+    script.parent.mkdir()
+    script.write_text("read -r line\n", encoding="utf-8")
+    home = str(lab.hosts[0].home)
+    with subprocess.Popen(["bash", script], stdin=subprocess.PIPE, env={**os.environ, "HOME": home}) as process:
+        try:
+            wait_until(lambda: step_pids(Task(lab, GATE)) == [process.pid], what="the step is found")
+        finally:
+            process.kill()
 
 
 def test_a_signal_to_a_process_that_has_ended_is_none(step: subprocess.Popen[bytes]) -> None:

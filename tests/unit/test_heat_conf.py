@@ -104,6 +104,97 @@ def test_a_missing_or_broken_transport_url_is_refused_without_showing_it(config:
     assert "secret" not in done.stdout + done.stderr
 
 
+RAW_PASSWORD = "p@ / % ? # ' \" x$y:z"
+
+
+def diff(old: str, new: str) -> str:
+    done = run(["diff", "/etc/heat/25/heat.conf", "/etc/heat/26/heat.conf"], f"{old}\0{new}")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_difference_is_told_line_by_line_with_its_section() -> None:
+    old = "[DEFAULT]\nhost = a\n# kept\n[revision]\nheat_revision = 1\n"
+    new = "[DEFAULT]\nhost = a\n# kept\n[revision]\nheat_revision = 2\n[healthcheck]\nbackends = disable_by_file\n"
+    assert diff(old, new).splitlines() == [
+        "--- /etc/heat/25/heat.conf",
+        "+++ /etc/heat/26/heat.conf",
+        "@@ -5,1 +5,3 @@ [revision]",
+        "-heat_revision = 1",
+        "+heat_revision = 2",
+        "+[healthcheck]",
+        "+backends = disable_by_file",
+    ]
+    assert diff(old, old) == "\n"
+
+
+# The braces stand for a secret.
+@pytest.mark.parametrize(
+    "line",
+    [
+        "transport_url = rabbit://heat:{}@h/v",
+        "transport_url = rabbit://heat:{}@h1:1,heat:{}@h2:2/v?ssl=1",
+        "transport_url: '{}'",
+        "transport_url = rabbit://heat:{}\n    @h/v",
+        "transport_url = rabbit://h1/v\n    heat:{}@h2/v",
+        "connection = mysql+pymysql://heat:{}@db/heat?charset=utf8",
+        "connection = mysql+pymysql://db/heat?charset=utf8&ssl_key_password={}",
+        "slave_connection = heat:{}@db",
+        "connection = {}",
+        "password = {}",
+        "PASSWORD={}",
+        "auth_encryption_key = {}",
+        "stack_user_domain_admin_password: {}",
+        "memcache_secret_key = {}",
+        "admin_token = {}",
+        "password = x\n    {}",
+        "trustee_credential = {}",
+        "backend_argument = redis://u:{}@h:6379",
+        "backend_argument = password:{}",
+        "anything = http://proxy:{}@h:3128/ and more",
+        "anything = user:{}@h",
+        "# password = {}",
+        ";transport_url = rabbit://heat:{}@h/v",
+        "# the old password was {}",
+        "# see rabbit://heat:{}@h/v",
+        "{}",
+        "    {}",
+    ],
+)
+@pytest.mark.parametrize("password", [ODD_PASSWORD, RAW_PASSWORD], ids=["percent-encoded", "raw"])
+def test_no_secret_is_in_a_difference(line: str, password: str) -> None:
+    odd = [f"S3CRET{number}{password}S3CRET{number}" for number in range(line.count("{}"))]
+    planted = line.format(*odd)
+    told = diff("[a]\nkey = 1\n", f"[DEFAULT]\n{planted}\nhost = seen\n")
+    assert "S3CRET" not in told
+    assert "+host = seen" in told
+    assert "***" in told
+    assert "S3CRET" not in diff(f"[DEFAULT]\n{planted}\n", "[a]\n")
+
+
+def test_what_is_no_secret_is_shown() -> None:
+    lines = [
+        "transport_url = rabbit://h:5672/v",
+        "auth_uri = http://keystone:5000/v3",
+        "host = a",
+        "# Heat's own",
+        "plugin_dirs = /a,",
+        "    /b",
+    ]
+    told = diff("[a]\n", "\n".join(["[DEFAULT]", *lines]) + "\n").splitlines()
+    assert [line for line in lines if f"+{line}" not in told] == []
+
+
+def test_of_a_url_all_is_shown_but_its_login() -> None:
+    told = diff("", f"[DEFAULT]\ntransport_url = rabbit://heat:{RAW_PASSWORD}@h:5672/v?ssl=1\n")
+    assert "+transport_url = rabbit://***@h:5672/v?ssl=1" in told.splitlines()
+
+
+def test_a_secret_that_changes_is_seen_to_change() -> None:
+    told = diff("[DEFAULT]\nadmin_password = old\n", "[DEFAULT]\nadmin_password = new\n").splitlines()
+    assert told[-2:] == ["-admin_password = ***", "+admin_password = ***"]
+
+
 def test_the_database_url_becomes_an_option_file() -> None:
     config = f"[database]\nconnection = mysql+pymysql://he%40t:{ODD_PASSWORD}@db:3307/heat%2Ddb?ssl_ca=/etc/ca.pem\n"
     assert run(["mysql-options"], config).stdout == (

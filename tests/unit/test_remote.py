@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,37 @@ def test_steps_that_unpack_at_once_all_run(say: Step) -> None:
         assert process.returncode == 0
         assert b"::said=" in output
     assert [path.name for path in (Path(say.state) / "steps").iterdir() if path.name.startswith("new.")] == []
+
+
+def test_a_step_that_only_looks_leaves_nothing_behind(
+    say: Step, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    done = run(replace(say, looks=True))
+    assert done.returncode == 0, done.stderr
+    assert remote.results(done.stdout.decode().splitlines()) == {"said": say.settings["WORD"]}
+    assert b"beside\n" in done.stdout
+    for broken, status in ((b"exit 3", 3), (b"kill -TERM $PPID; exit 4", 1)):
+        assert run(replace(say, looks=True, files={"say": broken})).returncode == status
+    assert list(temporary.iterdir()) == []
+    assert not Path(say.state).exists()
+
+
+def test_a_step_that_only_looks_says_why_it_can_not(say: Step, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "/proc/nowhere")
+    done = run(replace(say, looks=True))
+    assert done.returncode == 1
+    assert b"error: no temporary folder can be made by" in done.stderr
+
+
+@pytest.mark.parametrize("patience", [0, 9])
+def test_a_command_is_its_unpacking_and_its_last_line(say: Step, patience: float) -> None:
+    step = replace(say, patience=patience)
+    command = step.start_command if patience else step.command
+    assert command == f"{step.unpacking}{step.last_line}\n"
+    assert "\n" not in step.last_line
 
 
 def test_a_bundle_that_was_cut_off_runs_nothing(say: Step) -> None:

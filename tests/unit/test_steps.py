@@ -31,6 +31,7 @@ def every_step(**edits: object) -> list[Step]:
         steps.look(target.cloud, target.host),
         steps.check_host(target),
         steps.prepare(source, target),
+        steps.preview_prepare(steps.prepare(source, target)),
         steps.back_up_database(source, NEW, "/var/backups/heat"),
         steps.sync_database(target, "abc"),
         steps.start_engine(target),
@@ -67,6 +68,20 @@ def test_every_step_says_where_it_works_and_with_what() -> None:
         assert step.settings["UNIT_DIR"] == "/srv/controller-1/conf"
         assert step.settings["BECOME"] == "none"
         assert "SERVICE_USER" not in step.settings
+
+
+def test_what_only_looks_leaves_nothing_on_the_host_and_all_else_keeps_its_scripts_there() -> None:
+    kinds = {step.name: step for step in every_step()}
+    assert {name for name, step in kinds.items() if step.looks} == {"look", "check_host", "preview_prepare"}
+    for step in kinds.values():
+        assert (f"{step.state}/steps" in step.command) != step.looks
+
+
+def test_a_preview_gets_what_the_preparation_gets() -> None:
+    preparation = steps.prepare(deployment(OLD), deployment(NEW))
+    preview = steps.preview_prepare(preparation)
+    assert (preview.settings, preview.files) == (preparation.settings, preparation.files)
+    assert preview.patience == 0
 
 
 def test_look_asks_for_every_release() -> None:

@@ -27,7 +27,11 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "an unknown parameter": (
         {"target_release": NEW, "host": ["controller-1"]},
-        ("'host'", "expected only target_release, hosts, delete_old_vhost, ignore_windows", "did you mean 'hosts'?"),
+        (
+            "'host'",
+            "delete_old_vhost, ignore_windows, dry_run",
+            "did you mean 'hosts'?",
+        ),
     ),
     "a jump over a release": (
         {"target_release": NEXT},
