@@ -93,6 +93,13 @@ SPOILED: dict[str, tuple[HostFacts, Ahead, str, Outcome, tuple[str, ...]]] = {
         WARNED,
         ("was not verified", "expected a known key", "`host_key`", "no_host_key_check", "'heat_ssh'"),
     ),
+    "a state folder that can't be written": (
+        healthy(HOST, state="no"),
+        ahead(),
+        "sudo",
+        FAILED,
+        ("/var/lib/heat-upgrade/controller-1", "can't be made or written by heat@10", "layout.state"),
+    ),
     "a clock that is a little slow": (
         replace(healthy(HOST), ahead=-3.2),
         ahead(),

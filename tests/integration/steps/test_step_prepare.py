@@ -62,6 +62,54 @@ def test_a_release_is_put_beside_the_running_one(machine: Machine) -> None:
         assert "autostart=false\n" in machine.unit_file(role, NEW).read_text()
 
 
+def everything(machine: Machine) -> dict[str, tuple[int, int]]:
+    """Return all of the host's files but logs and sockets, and its folders, with mode and time of the last change."""
+    folders = [machine.root / "etc", machine.root / "opt", machine.root / "home", machine.root / "var/lib"]
+    paths = [path for folder in folders if folder.exists() for path in (folder, *folder.rglob("*"))]
+    return {str(path): (path.lstat().st_mode, path.lstat().st_mtime_ns) for path in paths}
+
+
+def preview(machine: Machine) -> dict[str, str]:
+    return machine.run(steps.preview_prepare(prepare(machine)))
+
+
+def test_a_preview_tells_what_is_then_done_and_does_nothing(machine: Machine) -> None:
+    machine.serve("engine", "api")
+    before = everything(machine)
+    told = preview(machine)
+    assert everything(machine) == before
+    assert told["release"] == f"install openstack-heat {NEW} in {machine.target.venv}"
+    assert told["config"] == f"write {machine.target.config}"
+    assert told["services"].split() == [str(machine.unit_file(role, NEW)) for role in ("engine", "api")]
+    difference = [line for name, line in told.items() if name.startswith("diff/")]
+    assert "+transport_url = rabbit://***@127.0.0.2:5672/heat_26" in difference
+    assert f"+heat_revision = {NEW}" in difference
+
+    machine.run(prepare(machine))
+    old, new = (Path(one.config).read_text().splitlines() for one in (machine.source, machine.target))
+    changed = {line.partition(" = ")[0] for line in set(new) - set(old)}
+    assert {line[1:].partition(" = ")[0] for line in difference[2:] if line.startswith("+")} == changed
+    assert preview(machine)["release"] == f"openstack-heat {NEW} is in {machine.target.venv} already"
+
+
+def test_a_preview_knows_what_prepare_would_leave_alone(machine: Machine) -> None:
+    machine.run(prepare(machine))
+    machine.run(steps.start_engine(machine.target))
+    config = Path(machine.target.config)
+    config.write_text(config.read_text() + "[mine]\npassword = S3CRET\n")
+    told = preview(machine)
+    assert told["config"] == f"leave {config} as it is"
+    assert told["services"].split() == [str(machine.unit_file("api", NEW))]
+    shown = [line for name, line in told.items() if name.startswith("diff/")]
+    assert shown[-2:] == ["+[mine]", "+password = ***"], "it is what the target serves with"
+
+
+def test_a_preview_needs_the_running_configuration_too(machine: Machine) -> None:
+    Path(machine.source.config).unlink()
+    with pytest.raises(RemoteStepError, match=r"step preview_prepare .*the running release's configuration, can't be"):
+        preview(machine)
+
+
 def test_the_second_time_nothing_is_done(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     machine.run(prepare(machine))
     before = picture(machine)
