@@ -48,6 +48,17 @@ def picture(lab: Lab) -> Picture:
     )
 
 
+def changes(before: Picture, after: Picture) -> dict[str, tuple[Any, Any]]:
+    """Return what differs, by part and name: how it was and how it is; None where it wasn't or isn't."""
+    parts = ((vars(before)[part], vars(after)[part]) for part in vars(before))
+    return {
+        name: (then.get(name), now.get(name))
+        for then, now in parts
+        for name in {**then, **now}
+        if then.get(name) != now.get(name)
+    }
+
+
 def _folders(lab: Lab) -> Iterator[Path]:
     for host in (*lab.hosts, lab.balancer):
         yield from (path for path in host.root.iterdir() if path.is_dir() and path.name not in ("run", "var"))

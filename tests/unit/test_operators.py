@@ -178,6 +178,7 @@ def of_host(operator: type, name: str = "controller-1") -> Any:
     [
         PLAN,
         Plan(OLD, NEW, ("controller-2",), ("s1", "s2"), delete_old_vhost=True, going_back=True, ignore_windows=True),
+        replace(PLAN, dry_run=True),
     ],
 )
 def test_a_plan_comes_back_from_an_xcom_as_it_was(plan: Plan) -> None:

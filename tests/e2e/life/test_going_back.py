@@ -25,6 +25,7 @@ from tests.e2e.labs import (
     messages,
     programs,
 )
+from tests.e2e.picture import Picture, changes, picture
 
 Times = tuple[datetime, datetime]
 
@@ -36,6 +37,8 @@ class Story:
     before: Footprint
     run: DagRun
     times: dict[str, Times]
+    rehearsal: DagRun
+    rehearsed: tuple[Picture, Picture]
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +48,13 @@ def story(lab: Lab, api: AirflowApi) -> Story:
         assert run_upgrade(lab, {"target_release": NEW}).state == "success"
     _put_into_one_wave(lab)
     api.reparse(dag_id(lab))
+    untouched = picture(lab)
+    rehearsal = run_upgrade(lab, {"target_release": OLD, "dry_run": True}, timeout=300)
+    rehearsed = untouched, picture(lab)
     before = footprint(lab)
     run = run_upgrade(lab, {"target_release": OLD})
     times = {task["task_id"]: _times(task) for task in api.task_instances(run.dag_id, run.run_id) if task["end_date"]}
-    return Story(before, run, times)
+    return Story(before, run, times, rehearsal, rehearsed)
 
 
 def _put_into_one_wave(lab: Lab) -> None:
@@ -64,6 +70,14 @@ def _times(task: dict[str, Any]) -> Times:
 def test_the_run_ends_well(api: AirflowApi, story: Story) -> None:
     assert story.run.state == "success", explain(api, story.run)
     assert "GOING BACK" in api.log(story.run.dag_id, story.run.run_id, "preflight")
+
+
+def test_a_dry_run_of_it_has_changed_nothing(api: AirflowApi, story: Story) -> None:
+    assert story.rehearsal.state == "success", explain(api, story.rehearsal)
+    assert changes(*story.rehearsed) == {}
+    plan = api.xcoms(story.rehearsal.dag_id, story.rehearsal.run_id, "show_plan")["return_value"]
+    assert plan.startswith("# Dry run: going back of ")
+    assert " KEEP_CONFIG=yes " in plan
 
 
 def test_every_api_and_engine_answers_with_the_old_release(lab: Lab, story: Story) -> None:
