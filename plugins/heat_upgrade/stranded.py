@@ -10,6 +10,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from heat_upgrade.drain import StackRow
+
 IN_PROGRESS = "IN_PROGRESS"
 _DELETE = "DELETE"
 # Heat refuses to update what is suspended, an update would not wake up what has not been resumed yet, and a check is
@@ -41,7 +43,7 @@ class Hold(NamedTuple):
 
 
 @dataclass(frozen=True)
-class UnfinishedStack:
+class UnfinishedStack(StackRow):
     """
     A stack in progress, or one above it.
 
@@ -50,14 +52,6 @@ class UnfinishedStack:
     :param left: resources that are not done
     """
 
-    id: str
-    name: str
-    project: str
-    action: str
-    status: str
-    convergence: bool
-    owner_id: str | None
-    traversal: str | None
     since: datetime | None
     idle: int | None
     left: int

@@ -25,7 +25,7 @@ AGO = datetime(2026, 11, 1, 12, 30)
 
 
 def stack(id_: str = "root", **changes: object) -> UnfinishedStack:
-    whole = UnfinishedStack(id_, f"{id_}-name", "project", "CREATE", "IN_PROGRESS", True, None, "t1", AGO, 700, 3)
+    whole = UnfinishedStack(id_, f"{id_}-name", "project", "CREATE", "IN_PROGRESS", True, None, 700, "t1", AGO, 700, 3)
     return replace(whole, **changes)
 
 

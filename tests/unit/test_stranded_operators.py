@@ -34,7 +34,9 @@ AGO = datetime(2026, 11, 1, 12, 30)
 
 
 def unfinished(id_: str, **changes: Any) -> UnfinishedStack:
-    stack = UnfinishedStack(id_, f"{id_}-name", f"{id_}-project", "CREATE", "IN_PROGRESS", True, None, "t", AGO, 700, 1)
+    stack = UnfinishedStack(
+        id_, f"{id_}-name", f"{id_}-project", "CREATE", "IN_PROGRESS", True, None, 700, "t", AGO, 700, 1
+    )
     return replace(stack, **changes)
 
 

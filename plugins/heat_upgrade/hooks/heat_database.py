@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import MySQLdb  # type: ignore[import-untyped]
 from airflow.providers.mysql.hooks.mysql import MySqlHook
@@ -18,6 +19,8 @@ from heat_upgrade.stranded import Hold, UnfinishedStack
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
+AnyStack = TypeVar("AnyStack", bound=StackRow)
+
 # Seconds: a database that is gone must not hold a task for the hours that TCP would wait.
 _CONNECT_TIMEOUT = 5
 _READ_TIMEOUT = 10
@@ -29,9 +32,9 @@ _REFUSALS = {1044, 1045, 1049, 1142, 1143, 1698}
 _STACK = """
 SELECT s.id, s.name, s.tenant, s.action, s.status, s.convergence, s.owner_id,
        TIMESTAMPDIFF(SECOND, COALESCE(s.updated_at, s.created_at), UTC_TIMESTAMP()), s.current_traversal
-FROM stack s
 """
 _IN_PROGRESS = """
+FROM stack s
 WHERE s.status = 'IN_PROGRESS' AND s.deleted_at IS NULL
 ORDER BY s.created_at, s.id
 """
@@ -46,20 +49,6 @@ SELECT l.stack_id, COALESCE(s.name, '?'), COALESCE(s.tenant, '?'), NULL, l.engin
 FROM stack_lock l LEFT JOIN stack s ON s.id = l.stack_id
 WHERE l.engine_id IS NOT NULL
 ORDER BY l.stack_id
-"""
-# The ids go in as one value: they are UUIDs, without commas. Times of a row that has changed never are NULL.
-_STRANDED = """
-WHERE (s.status = 'IN_PROGRESS' AND s.deleted_at IS NULL
-       OR EXISTS (SELECT 1 FROM resource r WHERE r.stack_id = s.id AND r.engine_id IS NOT NULL)
-       OR EXISTS (SELECT 1 FROM stack_lock l WHERE l.stack_id = s.id AND l.engine_id IS NOT NULL))
-  AND NOT EXISTS (SELECT 1 FROM resource r WHERE r.stack_id = s.id AND FIND_IN_SET(r.engine_id, %(live)s))
-  AND NOT EXISTS (SELECT 1 FROM stack_lock l WHERE l.stack_id = s.id AND FIND_IN_SET(l.engine_id, %(live)s))
-  AND COALESCE(s.updated_at, s.created_at) <= UTC_TIMESTAMP() - INTERVAL %(unchanged_for)s SECOND
-  AND NOT EXISTS (SELECT 1 FROM resource r WHERE r.stack_id = s.id AND
-                  COALESCE(r.updated_at, r.created_at) > UTC_TIMESTAMP() - INTERVAL %(unchanged_for)s SECOND)
-  AND NOT EXISTS (SELECT 1 FROM event e WHERE e.stack_id = s.id AND
-                  e.created_at > UTC_TIMESTAMP() - INTERVAL %(unchanged_for)s SECOND)
-ORDER BY s.created_at, s.id
 """
 # By the primary key, which is the only index that tells of time; a stack's own events have its id as physical one.
 _EVENTS = """
@@ -86,8 +75,7 @@ class EventRow(NamedTuple):
 
 
 # Done is what this traversal has taken to the stack's template or, where an action keeps the template, that action.
-_UNFINISHED = """
-SELECT s.id, s.name, s.tenant, s.action, s.status, s.convergence, s.owner_id, s.current_traversal,
+_UNFINISHED = """,
        COALESCE(s.updated_at, s.created_at),
        TIMESTAMPDIFF(SECOND, GREATEST(
            COALESCE(s.updated_at, s.created_at),
@@ -98,7 +86,10 @@ SELECT s.id, s.name, s.tenant, s.action, s.status, s.convergence, s.owner_id, s.
            r.status = 'COMPLETE' AND IF(s.action IN ('DELETE', 'SUSPEND', 'RESUME', 'CHECK'), r.action = s.action,
                                         r.action <> 'INIT' AND r.current_template_id <=> s.raw_template_id)))
 FROM stack s
-WHERE s.deleted_at IS NULL AND """
+WHERE """
+# Parents come before their children.
+_OLDEST_FIRST = " ORDER BY s.created_at, s.id"
+_WORK_LEFT = "s.status = 'IN_PROGRESS' AND s.deleted_at IS NULL"
 _HOLDS = """
 SELECT r.stack_id, r.engine_id, r.nova_instance FROM resource r WHERE r.engine_id IS NOT NULL
 UNION ALL SELECT l.stack_id, l.engine_id, NULL FROM stack_lock l WHERE l.engine_id IS NOT NULL
@@ -154,7 +145,7 @@ class HeatDatabaseHook(MySqlHook):
 
     def stacks_in_progress(self) -> list[StackRow]:
         """Return the stacks in progress, nested ones too, oldest first."""
-        return [_stack(row) for row in self._read(_STACK + _IN_PROGRESS)]
+        return [_stack(StackRow, row) for row in self._read(_STACK + _IN_PROGRESS)]
 
     def held_resources(self) -> list[HeldRow]:
         """Return the resources that an engine works on, or has worked on when it died."""
@@ -164,15 +155,21 @@ class HeatDatabaseHook(MySqlHook):
         """Return the locks of stacks; convergence, Heat's default, takes none."""
         return [HeldRow(*row) for row in self._read(_LOCKS)]
 
-    def stranded_stacks(self, live_engine_ids: Collection[str], unchanged_for: float) -> list[StackRow]:
+    def stranded_stacks(self, live_engine_ids: Collection[str], unchanged_for: float) -> list[UnfinishedStack]:
         """
         Return the stacks whose work nobody does: in progress or held, by no live engine, and unchanged for long.
 
         :param live_engine_ids: ids of the engines that listen, in the old vhost and in the new one
         :param unchanged_for: seconds that neither the stack nor its resources and events have changed
         """
-        values = {"live": ",".join(sorted(live_engine_ids)), "unchanged_for": unchanged_for}
-        return [_stack(row) for row in self._read(_STACK + _STRANDED, values)]
+        # These first: an engine that takes a stack up after that changes it, as the other reading shows.
+        holds = self.holds()
+        held = {hold.stack_id for hold in holds}
+        attended = {hold.stack_id for hold in holds if hold.engine_id in live_engine_ids}
+        # No list in SQL is empty.
+        stacks = self._unfinished(f"{_WORK_LEFT} OR s.id IN %(ids)s", {"ids": ["", *sorted(held)]})
+        quiet = (stack for stack in stacks if stack.idle is not None and stack.idle >= unchanged_for)
+        return [stack for stack in quiet if stack.id not in attended]
 
     def recent_events(self, rows: int, days: int) -> list[EventRow]:
         """
@@ -189,17 +186,17 @@ class HeatDatabaseHook(MySqlHook):
 
     def unfinished_stacks(self) -> list[UnfinishedStack]:
         """Return the stacks in progress, and all those above them."""
-        stacks = self._unfinished("s.status = 'IN_PROGRESS'")
+        stacks = self._unfinished(_WORK_LEFT)
         wanted = {stack.owner_id for stack in stacks} - {None}
         while wanted := wanted - {stack.id for stack in stacks}:
-            owners = self._unfinished("s.id IN %(ids)s", {"ids": sorted(map(str, wanted))})
+            owners = self._unfinished("s.deleted_at IS NULL AND s.id IN %(ids)s", {"ids": sorted(map(str, wanted))})
             stacks += owners
             wanted = {stack.owner_id for stack in owners} - {None}
         return stacks
 
     def _unfinished(self, which: str, values: Mapping[str, Any] | None = None) -> list[UnfinishedStack]:
-        rows = self._read(_UNFINISHED + which, values)
-        return [_unfinished(row) for row in rows]
+        rows = self._read(_STACK + _UNFINISHED + which + _OLDEST_FIRST, values)
+        return [_stack(UnfinishedStack, row) for row in rows]
 
     def holds(self) -> list[Hold]:
         """Return what engines work on, or have worked on when they died, and what each of these waits for."""
@@ -244,13 +241,6 @@ class HeatDatabaseHook(MySqlHook):
         return {**super()._get_conn_config_mysql_client(conn), **timeouts}
 
 
-def _stack(row: tuple[Any, ...]) -> StackRow:
-    id_, name, project, action, status, convergence, owner_id, age, traversal = row
-    return StackRow(id_, name, project, action, status, bool(convergence), owner_id, age, traversal)
-
-
-def _unfinished(row: tuple[Any, ...]) -> UnfinishedStack:
-    id_, name, project, action, status, convergence, owner_id, traversal, since, idle, left = row
-    return UnfinishedStack(
-        id_, name, project, action, status, bool(convergence), owner_id, traversal, since, idle, left
-    )
+def _stack(kind: type[AnyStack], row: tuple[Any, ...]) -> AnyStack:
+    stack = kind(*row)
+    return replace(stack, convergence=bool(stack.convergence))
