@@ -14,6 +14,7 @@ from heat_upgrade.dags import (
     for_each,
     ignore_windows,
     may_prepare,
+    report,
     target_release,
     upgrade_dag,
 )
@@ -43,12 +44,16 @@ def cold_upgrade(cloud: Cloud) -> DAG:
     engines = cloud.hosts_with("engine")
     apis = [host for host in cloud.hosts if host.api_roles]
     with upgrade_dag("heat_cold_upgrade", cloud, DOC) as dag:
+        create_vhost = CreateVhostOperator(task_id="create_vhost")
+        rejoin_rotation = for_each(apis, "rejoin_rotation", RejoinRotationOperator)
+        delete_old_vhost = DeleteVhostOperator(task_id="delete_old_vhost")
+        show_plan = ShowPlanOperator(task_id="show_plan")
         chain(
             # Nobody notices these: the new release is put beside the one that runs.
             PreflightOperator(task_id="preflight", cold=True),
             *may_prepare(cloud),
             for_each(cloud.hosts, "prepare", PrepareHostOperator),
-            CreateVhostOperator(task_id="create_vhost"),
+            create_vhost,
             *([MayStopOperator(task_id="may_stop")] if cloud.windows else []),
             # The outage.
             for_each(apis, "leave_rotation", LeaveRotationOperator),
@@ -60,12 +65,13 @@ def cold_upgrade(cloud: Cloud) -> DAG:
             SyncDatabaseOperator(task_id="sync_database"),
             for_each(engines, "start_new_engines", StartEngineOperator),
             for_each(apis, "start_apis", StartApiOperator),
-            for_each(apis, "rejoin_rotation", RejoinRotationOperator),
+            rejoin_rotation,
             # The end of the outage.
             VerifyCloudOperator(task_id="verify_cloud"),
-            DeleteVhostOperator(task_id="delete_old_vhost"),
-            ShowPlanOperator(task_id="show_plan"),
+            delete_old_vhost,
+            show_plan,
         )
+        report("Cold upgrade", cloud, unnoticed=create_vhost, noticed=rejoin_rotation, last=show_plan)
     # Not earlier: each task would get a copy of the form.
     dag.params.update(run_parameters(cloud))
     return dag

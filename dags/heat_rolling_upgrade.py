@@ -21,6 +21,7 @@ from heat_upgrade.dags import (
     for_each,
     ignore_windows,
     may_prepare,
+    report,
     target_release,
     upgrade_dag,
 )
@@ -56,6 +57,9 @@ def rolling_upgrade(cloud: Cloud) -> DAG:
         waves = [[switch_api(host) for host in wave] for wave in cloud.api_waves()]
         wait_until_drained = OldEnginesDrainedSensor(task_id="wait_until_drained")
         retire = retire_old_engines(cloud)
+        sync_database = SyncDatabaseOperator(task_id="sync_database")
+        delete_old_vhost = DeleteVhostOperator(task_id="delete_old_vhost", trigger_rule=TriggerRule.ALL_SUCCESS)
+        show_plan = ShowPlanOperator(task_id="show_plan", trigger_rule=TriggerRule.ALL_SUCCESS)
 
         chain(
             *([MayStartOperator(task_id="may_start")] if cloud.windows else []),
@@ -64,7 +68,7 @@ def rolling_upgrade(cloud: Cloud) -> DAG:
             prepare,
             BackUpDatabaseOperator(task_id="back_up_database"),
             CreateVhostOperator(task_id="create_vhost"),
-            SyncDatabaseOperator(task_id="sync_database"),
+            sync_database,
             start_new_engines,
             MaySwitchOperator(task_id="may_switch"),
             waves[0],
@@ -75,9 +79,10 @@ def rolling_upgrade(cloud: Cloud) -> DAG:
             wait_until_drained,
             retire,
             VerifyCloudOperator(task_id="verify_cloud", trigger_rule=TriggerRule.ALL_SUCCESS),
-            DeleteVhostOperator(task_id="delete_old_vhost", trigger_rule=TriggerRule.ALL_SUCCESS),
-            ShowPlanOperator(task_id="show_plan", trigger_rule=TriggerRule.ALL_SUCCESS),
+            delete_old_vhost,
+            show_plan,
         )
+        report("Rolling upgrade", cloud, unnoticed=sync_database, noticed=wait_until_drained, last=show_plan)
     # Not earlier: each task would get a copy of the form, with all hosts in it.
     dag.params.update(run_parameters(cloud))
     return dag
@@ -101,7 +106,12 @@ def one_after_the_other(waves: list[list[TaskGroup]]) -> None:
             chain(wave, next_wave)
         else:
             # One task between them: waves of a hundred hosts would draw ten thousand arrows. A host's id has no dash.
-            chain(wave, EmptyOperator(task_id=f"after-wave-{number}"), next_wave)
+            chain(wave, barrier(f"after-wave-{number}"), next_wave)
+
+
+def barrier(task_id: str) -> EmptyOperator:
+    """Build a task that does nothing; without a callback no worker has to run it."""
+    return EmptyOperator(task_id=task_id, on_execute_callback=None)
 
 
 def retire_old_engines(cloud: Cloud) -> TaskGroup:

@@ -32,6 +32,8 @@ TASKS_OF_THE_DAG = frozenset(
         "verify_cloud",
         "delete_old_vhost",
         "show_plan",
+        "watch_api",
+        "report",
     ]
 )
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, Param, TaskGroup, TriggerRule
+from airflow.sdk import DAG, BaseOperator, Param, TaskGroup, TriggerRule, chain
 
 from heat_upgrade.cloud import Cloud, CloudFileError, Host, clouds_directory, load_clouds
-from heat_upgrade.operators.base import HostOperator
+from heat_upgrade.operators.base import REPORT, WATCH, HostOperator
 from heat_upgrade.operators.preflight import BrokenCloudOperator
+from heat_upgrade.operators.report import ReportOperator
+from heat_upgrade.operators.watch import WatchApiOperator
 from heat_upgrade.operators.window import MayPrepareOperator
+from heat_upgrade.report.notes import note_begin, note_error
 from heat_upgrade.retries import RETRIES
 
 if TYPE_CHECKING:
@@ -47,7 +50,8 @@ def upgrade_dag(
     :param trigger_rule: what each task wants of those before it, unless it says otherwise
     :param schedule: when runs start by themselves; None for never
     """
-    return cloud_dag(procedure, cloud, doc, "upgrade", schedule, trigger_rule=trigger_rule)
+    notes = {"on_execute_callback": note_begin, "on_failure_callback": note_error}
+    return cloud_dag(procedure, cloud, doc, "upgrade", schedule, trigger_rule=trigger_rule, **notes)
 
 
 def cloud_dag(
@@ -122,6 +126,26 @@ def dry_run() -> dict[str, Param]:
             "exact commands, how heat.conf would change, the drain as it is now, and how long it would take.",
         )
     }
+
+
+def report(
+    kind: str, cloud: Cloud, *, unnoticed: BaseOperator, noticed: BaseOperator | TaskGroup, last: BaseOperator
+) -> None:
+    """
+    Let a run end with a report, and watch the API meanwhile.
+
+    :param kind: what the DAG does, as ``Rolling upgrade``
+    :param cloud: the cloud
+    :param unnoticed: a task before users are touched; the watch begins after it
+    :param noticed: what comes last of all that touches users; clearing any of it watches again
+    :param last: the last task
+    """
+    # Begins as soon as one of the two is done, which is always the first: the second one is there for the clearing.
+    watch_api = WatchApiOperator(task_id=WATCH, cloud=cloud, trigger_rule=TriggerRule.ONE_SUCCESS)
+    chain([unnoticed, noticed], watch_api)
+    # A teardown, as it runs also where somebody marks the run as failed. Nobody needs to hear twice of one failure.
+    end = ReportOperator(task_id=REPORT, cloud=cloud, kind=kind, on_failure_callback=None)
+    chain([last, watch_api], end.as_teardown(on_failure_fail_dagrun=True))
 
 
 def may_prepare(cloud: Cloud) -> list[MayPrepareOperator]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
 
 from airflow.sdk import BaseHook
 
@@ -96,6 +98,20 @@ class HeatApiHook(BaseHook):
     def project(self) -> str:
         """Return the id of the project that calls are made for."""
         return self.heat.get_project_id() or str(self.heat.get_endpoint()).rpartition("/")[2]
+
+    @property
+    def versions_url(self) -> str:
+        """Return where Heat tells its versions through the load balancer, to anybody; without what a login needs."""
+        parts = urlsplit(str(self.heat.get_endpoint()))
+        # What stands before the version may be a path of its own, as in https://cloud.example/orchestration/v1/project.
+        path = re.split(r"/v\d[^/]*(?:/|$)", parts.path, maxsplit=1)[0]
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], f"{path.rstrip('/')}/", "", ""))
+
+    @property
+    def verify(self) -> bool | str:
+        """Return whether the server's certificate is verified, or by which CA certificates' file."""
+        verify = self.heat.session.verify
+        return True if verify is None else verify
 
     def build_info(self, url: str) -> BuildInfo:
         """

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 PREFLIGHT = "preflight"
 DRAIN = "wait_until_drained"
 CONFIRM = "confirm_cut_off"
+VERIFY = "verify_cloud"
+WATCH = "watch_api"
+REPORT = "report"
 # What upgrades a cloud, by the beginning of its DAG's id; one run of them all at a time.
 UPGRADES = ("heat_rolling_upgrade", "heat_cold_upgrade")
 

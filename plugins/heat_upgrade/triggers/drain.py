@@ -12,7 +12,9 @@ from airflow.sdk.exceptions import AirflowException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from heat_upgrade.drain import Broker, Database, DrainWatch, Reading, Unread
+from heat_upgrade.drain_course import DrainCourse
 from heat_upgrade.drain_report import failure_message, reading_table, timeout_message
+from heat_upgrade.triggers.keep import keep, kept
 
 if TYPE_CHECKING:
     from heat_upgrade.hooks.heat_database import HeatDatabaseHook
@@ -23,6 +25,8 @@ Part = TypeVar("Part")
 DRAINED, FAILED, TIMED_OUT = "drained", "failed", "timed out"
 # Seconds for each of a reading's two parts; the hooks bound their single calls by themselves.
 PATIENCE = 30.0
+# Readings from one time that the course of the drain is stored to the next.
+KEEP_EVERY = 10
 
 
 def read_broker(hook: RabbitMQManagementHook, old_vhost: str, new_vhost: str) -> Broker:
@@ -116,13 +120,19 @@ class OldEnginesDrainedTrigger(BaseTrigger):
         """Read until the old side is drained, can't be drained by waiting, or the time is up."""
         await asyncio.to_thread(_load_hooks)
         watch = DrainWatch(readings=self.readings, stranded=self.stranded_stacks)
+        # For the report only: the watch itself begins anew after a restart.
+        course = DrainCourse(await kept(self))
         while True:
             next_reading = time.time() + self.interval
             reading = await self.read()
             watch.observe(reading)
+            course.add(reading, watch.snapshot)
             table = reading_table(reading, watch)
             self.log.info("Drain of the old engines\n%s", table)
-            if outcome := self._outcome(watch, next_reading):
+            outcome = self._outcome(watch, next_reading)
+            if outcome or watch.taken % KEEP_EVERY == 0:
+                await keep(self, course.as_xcom())
+            if outcome:
                 status, message = outcome
                 yield TriggerEvent(  # type: ignore[no-untyped-call]
                     {

@@ -1,0 +1,232 @@
+"""The last task of a run: it tells how the run went, and ends as the run did."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import TriggerRule
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from heat_upgrade.operators.base import DRAIN, PREFLIGHT, REPORT, VERIFY, WATCH, CloudOperator
+from heat_upgrade.report.notes import BEGAN, ERROR
+from heat_upgrade.triggers.keep import COURSE
+from heat_upgrade.triggers.run import OthersDoneTrigger, unfinished
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from airflow.sdk import Context
+
+    from heat_upgrade.cloud import Cloud
+    from heat_upgrade.report.facts import Drain, Flight, Outcome, Report, Step
+
+FAILED = frozenset({"failed", "upstream_failed"})
+# The XCom with how long each step took when it last succeeded, for the runs to come.
+TOOK = "took"
+
+
+class ReportOperator(CloudOperator):
+    """
+    Write the run's report, also if the run has failed; then fail as well, since Airflow judges a run by its last task.
+
+    So whoever clears what has failed clears the report too, and it is made anew.
+
+    :param kind: what the DAG does, as ``Rolling upgrade``
+    """
+
+    def __init__(self, *, kind: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.kind = kind
+
+    def execute(self, context: Context) -> None:
+        """Write the report once every other task is over: a failure on one host is told while others go on."""
+        instance = context["ti"]
+        states = instance.get_task_states(instance.dag_id, run_ids=[instance.run_id])[instance.run_id]
+        if busy := unfinished(states, but_for=self.task_id):
+            self.log.info("Waiting for %s", ", ".join(busy))
+            trigger = OthersDoneTrigger(dag_id=instance.dag_id, run_id=instance.run_id, but_for=self.task_id)
+            self.defer(trigger=trigger, method_name="execute_complete")
+        self._report(context)
+
+    def execute_complete(self, context: Context, event: Any) -> None:
+        """Write the report after a wait."""
+        self._report(context)
+
+    def _report(self, context: Context) -> None:
+        gathered = Gathered(self, context)
+        report = gathered.report()
+        context["ti"].xcom_push(key=REPORT, value=report.model_dump_json())
+        context["ti"].xcom_push(key=TOOK, value=gathered.took())
+        where = self._write(report)
+        if report.outcome != "success":
+            what = ", ".join(step.task for step in report.failed) or "it was marked as failed between two tasks"
+            raise AirflowFailException(
+                f"the run has failed ({what}), so this task fails with it. Its report is complete: {where}"
+            )
+        self.log.info("The run went well. Its report: %s", where)
+
+    def _write(self, report: Report) -> str:
+        from heat_upgrade.report.files import reports_directory, write
+
+        try:
+            directory = write(report, reports_directory())
+        except OSError as error:
+            self.log.warning(
+                "The report's files can't be written to %s (%s), expected a directory that Airflow's workers may write "
+                "to: set HEAT_UPGRADE_REPORTS to one and clear this task. The report itself is in the UI",
+                reports_directory(),
+                error.strerror,
+            )
+            return "the run's tab Upgrade report"
+        return f"the run's tab Upgrade report, and {directory} on the worker"
+
+
+class Gathered:
+    """
+    What the run has left, put together.
+
+    :param operator: the report's task
+    :param context: its context
+    """
+
+    def __init__(self, operator: ReportOperator, context: Context) -> None:
+        self.operator = operator
+        self.cloud = operator.cloud
+        self.instance = context["ti"]
+        self.notes: list[str] = []
+        # Of the SDK's task instance, though its protocol doesn't say so.
+        crumbs = self.instance.get_task_breadcrumbs(  # type: ignore[attr-defined]
+            self.instance.dag_id, self.instance.run_id
+        )
+        self.crumbs = {crumb["task_id"]: crumb for crumb in crumbs if crumb["task_id"] != operator.task_id}
+        self.began = {task: self._pull(task, BEGAN) for task in self.crumbs}
+        self.last: dict[str, float] = (
+            self._pull(operator.task_id, TOOK, include_prior_dates=True) or {}  # of a run before this one
+        )
+
+    def report(self) -> Report:
+        """Return the facts."""
+        from heat_upgrade.availability import Availability
+        from heat_upgrade.report.facts import Check, Report
+
+        plan = self._pull(PREFLIGHT) or {}
+        seen = self._pull(WATCH, COURSE)
+        checks = self._pull(VERIFY) or []
+        drain = self._drain()
+        return Report(
+            cloud=self.cloud.name,
+            dag_id=self.instance.dag_id,
+            run_id=self.instance.run_id,
+            kind=self.operator.kind,
+            outcome=self._outcome(),
+            source=plan.get("source"),
+            target=plan.get("target"),
+            hosts=tuple(plan.get("hosts", ())),
+            made=datetime.now(UTC),
+            steps=tuple(sorted(self._steps(), key=lambda step: (step.began is None, step.began, step.task))),
+            drain=drain,
+            api=Availability.of(seen) if seen else None,
+            checks=tuple(Check(**check) for check in checks),
+            notes=tuple(self.notes),
+        )
+
+    def took(self) -> dict[str, float]:
+        """Return how long each step took when it last succeeded, in this run or before."""
+        now = {task: crumb["duration"] for task, crumb in self.crumbs.items() if crumb["state"] == "success"}
+        return self.last | {task: seconds for task, seconds in now.items() if seconds is not None}
+
+    def _steps(self) -> Iterable[Step]:
+        from heat_upgrade.report.facts import Step, moment
+
+        for task, crumb in self.crumbs.items():
+            began = self.began[task]
+            host, name = place(task, self.cloud)
+            yield Step(
+                task=task,
+                host=host,
+                name=name,
+                state=crumb["state"],
+                began=moment(began["time"]) if began else None,
+                seconds=crumb["duration"],
+                last=self.last.get(task),
+                tries=began["try"] if began else 1,
+                error=(self._pull(task, ERROR) or "") if crumb["state"] == "failed" else "",
+            )
+
+    def _outcome(self) -> Outcome:
+        states = {task: crumb["state"] for task, crumb in self.crumbs.items() if task != WATCH}
+        if FAILED & set(states.values()):
+            return "failed"
+        began = {task for task, note in self.began.items() if note}
+        dag = self.operator.get_dag()
+        tasks = dag.tasks if dag else []
+        rules = {task.task_id: (task.trigger_rule, task.upstream_task_ids) for task in tasks if task.task_id in states}
+        return "stopped" if was_stopped(states, began, rules) else "success"
+
+    def _drain(self) -> Drain | None:
+        from heat_upgrade.report.facts import Drain, Sample, moment
+
+        course = self._pull(DRAIN, COURSE)
+        if not course:
+            return None
+        return Drain(
+            t0=moment(course["t0"]) if course["t0"] else None,
+            in_flight=course["in_flight"],
+            stacks=self._flights(course["stacks"]),
+            samples=tuple(
+                Sample(time=moment(time), messages=messages, held=held, in_flight=in_flight)
+                for time, messages, held, in_flight in course["readings"]
+            ),
+        )
+
+    def _flights(self, stacks: list[dict[str, str]]) -> tuple[Flight, ...]:
+        from heat_upgrade.hooks.heat_database import HeatDatabaseHook
+        from heat_upgrade.report.facts import Flight
+
+        try:
+            found = HeatDatabaseHook(self.cloud.connections.database).stack_states([stack["id"] for stack in stacks])
+        except AirflowException as error:
+            self.notes.append(f"How the stacks in flight have ended isn't known: {error}")
+            return tuple(Flight(**stack, ended="unknown") for stack in stacks)
+
+        def ended(id_: str) -> str:
+            state = found.get(id_)
+            if state is None:
+                return "purged"
+            return f"{state.action} {state.status}" if state.status else "deleted"
+
+        return tuple(Flight(**stack, ended=ended(stack["id"])) for stack in stacks)
+
+    def _pull(self, task: str, key: str = "return_value", **more: Any) -> Any:
+        return self.instance.xcom_pull(task_ids=task, key=key, map_indexes=-1, **more)
+
+
+def place(task: str, cloud: Cloud) -> tuple[str | None, str]:
+    """
+    Return the host that a task is for, None for the whole cloud, and what the task does.
+
+    :param task: its id, as ``prepare.controller_1`` or ``controller_1.switch_api``
+    :param cloud: the cloud
+    """
+    names = {host.task_id: host.name for host in cloud.hosts}
+    parts = task.split(".")
+    host = next((names[part] for part in parts if part in names), None)
+    return host, next((part for part in parts if part not in names), task)
+
+
+def was_stopped(states: Mapping[str, str], began: set[str], rules: Mapping[str, tuple[str, Iterable[str]]]) -> bool:
+    """
+    Tell whether somebody marked the run as failed between two tasks: then nothing has failed, and the rest is skipped.
+
+    :param states: the state of each task
+    :param began: the tasks whose turn came
+    :param rules: the trigger rule of each task, and the tasks before it
+    """
+    return any(
+        states[task] == "skipped"
+        and task not in began
+        # Where the scheduler skips a task, a task before it was skipped and the rule minds that.
+        and (rule == TriggerRule.NONE_FAILED or all(states.get(before) != "skipped" for before in upstream))
+        for task, (rule, upstream) in rules.items()
+    )

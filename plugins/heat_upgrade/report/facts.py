@@ -1,0 +1,166 @@
+"""What a run's report tells: plain facts, as an XCom holds them. Nothing here asks anything."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from heat_upgrade.availability import Availability
+
+Outcome = Literal["success", "failed", "stopped"]
+
+
+class Facts(BaseModel):
+    """What all parts share: nobody changes them, and nothing in them is made up."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Step(Facts):
+    """
+    One task of the run, by its latest try.
+
+    :param task: its id
+    :param host: the host that it is for; None for the whole cloud
+    :param name: what it does there
+    :param state: how it ended
+    :param began: when; None if its turn never came
+    :param seconds: how long it took
+    :param last: seconds that it took in the latest earlier run in which it succeeded
+    :param tries: how many it needed
+    :param error: why it failed
+    """
+
+    task: str
+    host: str | None
+    name: str
+    state: str
+    began: datetime | None = None
+    seconds: float | None = None
+    last: float | None = None
+    tries: int = 1
+    error: str = ""
+
+    @property
+    def ended(self) -> datetime | None:
+        """Return when it ended."""
+        if self.began is None or self.seconds is None:
+            return None
+        return self.began + timedelta(seconds=self.seconds)
+
+
+class Sample(Facts):
+    """One reading of the drain; None for what couldn't be read."""
+
+    time: datetime
+    messages: int | None
+    held: int | None
+    in_flight: int | None
+
+
+class Flight(Facts):
+    """A stack that was in flight at T0, and how it was at the report's time."""
+
+    id: str
+    name: str
+    project: str
+    action: str
+    ended: str
+
+
+class Drain(Facts):
+    """
+    The wait for the old engines.
+
+    :param t0: when what was in flight was listed; None if it never was
+    :param in_flight: how many stacks that were
+    :param stacks: these, or the first of them
+    :param samples: readings, thinned out where there were many
+    """
+
+    t0: datetime | None
+    in_flight: int
+    stacks: tuple[Flight, ...]
+    samples: tuple[Sample, ...]
+
+
+class Check(Facts):
+    """One check at the end, and what it has found."""
+
+    name: str
+    found: str
+
+
+class Report(Facts):
+    """
+    All that the report of a run tells.
+
+    :param cloud: the cloud
+    :param dag_id: the run's DAG
+    :param run_id: the run
+    :param kind: what the run was to do, as ``Rolling upgrade``
+    :param outcome: how it ended; ``stopped`` is a run that somebody marked as failed between two tasks
+    :param source: the release that the cloud comes from; None if preflight never knew
+    :param target: the release that it goes to
+    :param hosts: names of the run's hosts
+    :param made: when the report was made
+    :param steps: the run's tasks, in the order in which they began
+    :param drain: the wait for the old engines; None if it never began
+    :param api: what a probe has seen of the API; None if nobody watched
+    :param checks: the checks at the end; none if they weren't reached
+    :param notes: what an operator should know besides
+    """
+
+    cloud: str
+    dag_id: str
+    run_id: str
+    kind: str
+    outcome: Outcome
+    source: str | None
+    target: str | None
+    hosts: tuple[str, ...]
+    made: datetime
+    steps: tuple[Step, ...]
+    drain: Drain | None = None
+    api: Availability | None = None
+    checks: tuple[Check, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def taken(self) -> tuple[Step, ...]:
+        """Return the steps whose turn came."""
+        return tuple(step for step in self.steps if step.began and step.state != "skipped")
+
+    @property
+    def failed(self) -> tuple[Step, ...]:
+        """Return the steps that failed by themselves."""
+        return tuple(step for step in self.steps if step.state == "failed")
+
+    @property
+    def began(self) -> datetime:
+        """Return when the first step began."""
+        return min((step.began for step in self.steps if step.began), default=self.made)
+
+    @property
+    def ended(self) -> datetime:
+        """Return when the last step ended."""
+        return max((step.ended for step in self.steps if step.ended), default=self.made)
+
+    @property
+    def seconds(self) -> float:
+        """Return how long the run took without its report."""
+        return (self.ended - self.began).total_seconds()
+
+    def step(self, task: str) -> Step | None:
+        """Return a step whose turn came, by its task's id."""
+        return next((step for step in self.taken if step.task == task), None)
+
+
+def moment(seconds: float) -> datetime:
+    """Return a time in UTC.
+
+    :param seconds: since the epoch
+    """
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,36 @@
+"""What each task notes for the report: when it began, and why it failed. Callbacks of the DAGs' tasks."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+BEGAN, ERROR = "began", "error"
+LONGEST = 8000
+_log = logging.getLogger(__name__)
+
+
+def note_begin(context: Context) -> None:
+    """Note when a task began, and with which try; after a wait in the triggerer that is still its first moment."""
+    instance = context["ti"]
+    try:
+        note = {"time": instance.start_date.timestamp(), "try": instance.try_number}
+        instance.xcom_push(key=BEGAN, value=note)
+    except Exception as error:
+        _log.warning("The report won't know when this task began (%s)", type(error).__name__)
+
+
+def note_error(context: Context) -> None:
+    """Note why a task failed."""
+    from airflow.sdk.exceptions import AirflowException
+
+    error = context.get("exception")
+    # Nobody has checked the text of others for secrets.
+    told = str(error) if isinstance(error, AirflowException) else f"{type(error).__name__}: see the task's log"
+    try:
+        context["ti"].xcom_push(key=ERROR, value=told[:LONGEST])
+    except Exception as trouble:
+        _log.warning("The report won't know why this task failed (%s)", type(trouble).__name__)

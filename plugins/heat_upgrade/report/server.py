@@ -1,0 +1,45 @@
+"""The report's page in Airflow's UI: for whoever may read the run's XComs there, and for nobody else."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.common.db.common import SessionDep
+from airflow.api_fastapi.core_api.security import requires_access_dag
+from airflow.models.xcom import XComModel
+from airflow.sdk.execution_time.xcom import XCom
+from fastapi import Depends, FastAPI, Query, Response, status
+from fastapi.responses import HTMLResponse, PlainTextResponse
+
+from heat_upgrade.operators.base import REPORT
+from heat_upgrade.report.facts import Report
+from heat_upgrade.report.render import markdown, page
+
+NONE = "This run has no report. An upgrade's run writes one as its last task, also when it fails."
+# Even if something got past the escaping, it could load and run nothing.
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+
+app = FastAPI(title="Heat upgrade's reports", docs_url=None, redoc_url=None, openapi_url=None)
+
+
+# Made anew each time from the task's facts: the files lie on the machine of the worker, which need not be this one.
+@app.get("/report", dependencies=[Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.XCOM))])
+def show(
+    session: SessionDep,
+    dag_id: Annotated[str, Query()],
+    run_id: Annotated[str, Query()],
+    form: Annotated[Literal["html", "md"], Query(alias="format")] = "html",
+) -> Response:
+    """Return the report of a run."""
+    query = XComModel.get_many(run_id=run_id, key=REPORT, dag_ids=dag_id, task_ids=REPORT, map_indexes=-1, limit=1)
+    if (row := session.scalars(query).first()) is None:
+        return PlainTextResponse(NONE, status_code=status.HTTP_404_NOT_FOUND, headers=HEADERS)
+    report = Report.model_validate_json(XCom.deserialize_value(row))
+    if form == "md":
+        return PlainTextResponse(markdown(report), headers=HEADERS)
+    return HTMLResponse(page(report), headers=HEADERS)

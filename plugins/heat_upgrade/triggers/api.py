@@ -1,0 +1,91 @@
+"""Ask the API through the load balancer, again and again, as a user would."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from heat_upgrade.availability import Availability
+from heat_upgrade.triggers.keep import keep, kept
+from heat_upgrade.triggers.run import states_of_run
+
+if TYPE_CHECKING:
+    import httpx
+
+# Seconds after which a probe has failed.
+PATIENCE = 10.0
+# Probes from one look at the run to the next, and from one time that the account is stored to the next.
+LOOK_EVERY, KEEP_EVERY = 2, 30
+# The states of a task whose turn hasn't come.
+WAITING = (None, "scheduled", "queued")
+
+
+class ApiWatchTrigger(BaseTrigger):
+    """
+    Probe the API until the turn of a task has come; fires once, with the account.
+
+    :param url: what to ask for, without logging in
+    :param verify: whether to verify the server's certificate, or by which CA certificates' file
+    :param until: id of the task, in the same run
+    :param interval: seconds from one probe to the next
+    """
+
+    def __init__(self, *, url: str, verify: bool | str, until: str, interval: float = 1.0) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.url = url
+        self.verify = verify
+        self.until = until
+        self.interval = interval
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what makes this trigger anew."""
+        names = ("url", "verify", "until", "interval")
+        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Probe, and look now and then whether it is enough."""
+        earlier = await kept(self)
+        seen = Availability.of(earlier) if earlier else Availability(self.url)
+        async with await asyncio.to_thread(self._client) as client:
+            while True:
+                next_probe = time.time() + self.interval
+                await self._probe(client, seen)
+                if seen.probes % LOOK_EVERY == 0 and await self._enough():
+                    break
+                if seen.probes % KEEP_EVERY == 0:
+                    await keep(self, seen.as_xcom())
+                await asyncio.sleep(max(0.0, next_probe - time.time()))
+        await keep(self, seen.as_xcom())
+        yield TriggerEvent(seen.as_xcom())  # type: ignore[no-untyped-call]
+
+    def _client(self) -> httpx.AsyncClient:
+        import ssl
+
+        import httpx
+
+        verify = ssl.create_default_context(cafile=self.verify) if isinstance(self.verify, str) else self.verify
+        # A connection for each probe, as a new user's: one that is kept would stay with the API that has taken it.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        return httpx.AsyncClient(verify=verify, limits=limits, timeout=PATIENCE)
+
+    async def _probe(self, client: httpx.AsyncClient, seen: Availability) -> None:
+        began = time.time()
+        try:
+            status = (await client.get(self.url)).status_code
+        except Exception as error:
+            # Not its text, which nobody has checked for secrets.
+            seen.observe(began, time.time(), type(error).__name__)
+            return
+        # Heat answers with its versions and 300, Multiple Choices.
+        seen.observe(began, time.time(), None if status < 400 else f"HTTP {status}")
+
+    async def _enough(self) -> bool:
+        instance = self.task_instance
+        if instance is None:
+            return False
+        states = await states_of_run(instance.dag_id, instance.run_id)
+        return bool(states) and states.get(self.until) not in WAITING
