@@ -182,17 +182,35 @@ class AirflowApi:
 
     def stop_run(self, dag_id: str, run_id: str, *, timeout: float = 60.0) -> None:
         """
-        End a run where it stands, as "mark as failed" in the UI does, and wait until none of its tasks is at work.
+        End a run where it stands, as "mark as failed" in the UI does, and wait until it has written its report.
 
         :param timeout: seconds to wait at most.
         :raises AirflowApiError: on a timeout.
         """
         self._call("PATCH", f"dags/{_id(dag_id)}/dagRuns/{_id(run_id)}", json={"state": "failed"})
         deadline = time.monotonic() + timeout
-        while busy := [t["task_id"] for t in self.task_instances(dag_id, run_id) if t["state"] in AT_WORK]:
+        while self.run_state(dag_id, run_id) not in FINAL_STATES or self._at_work(dag_id, run_id):
             if time.monotonic() > deadline:
-                raise AirflowApiError(f"{', '.join(busy)} of {run_id} still run {timeout:.0f} s after it was stopped")
+                busy = ", ".join(self._at_work(dag_id, run_id)) or "no task"
+                raise AirflowApiError(f"{run_id} isn't over {timeout:.0f} s after it was stopped; at work: {busy}")
             time.sleep(_POLL)
+
+    def _at_work(self, dag_id: str, run_id: str) -> list[str]:
+        return [task["task_id"] for task in self.task_instances(dag_id, run_id) if task["state"] in AT_WORK]
+
+    def report(self, dag_id: str, run_id: str, form: str = "md") -> str:
+        """
+        Return the report of an upgrade's run, as its tab in the UI shows it.
+
+        :param form: md or html.
+        :raises AirflowApiError: if it has none.
+        """
+        self.run_state(dag_id, run_id)  # logs in
+        parameters = {"dag_id": dag_id, "run_id": run_id, "format": form}
+        answer = self._send("GET", "heat-upgrade/report", params=parameters)
+        if not answer.ok:
+            raise AirflowApiError(f"report of {run_id}: {answer.status_code} {answer.text[:500]}")
+        return answer.text
 
     def question(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
         """Return what a task asks: ``subject``, ``body``, ``options`` and, once answered, ``chosen_options``."""
