@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
 from airflow.dag_processing.dagbag import DagBag
+from airflow.models.dagrun import DagRun
 from airflow.sdk import DAG, TriggerRule
 from airflow.serialization.serialized_objects import DagSerialization
 
@@ -73,7 +74,7 @@ def test_the_structure_of_a_small_cloud(load: LoadDags) -> None:
         **{task_id: {"back_up_database"} for task_id in prepare},
         "back_up_database": {"create_vhost"},
         "create_vhost": {"sync_database"},
-        "sync_database": engines,
+        "sync_database": {*engines, "watch_api"},
         **{task_id: {"may_switch"} for task_id in engines},
         "may_switch": {"controller_1.leave_rotation"},
         "controller_1.leave_rotation": {"controller_1.switch_api"},
@@ -82,13 +83,41 @@ def test_the_structure_of_a_small_cloud(load: LoadDags) -> None:
         "controller_3.leave_rotation": {"controller_3.switch_api"},
         "controller_3.switch_api": {"controller_3.rejoin_rotation"},
         "controller_3.rejoin_rotation": {"wait_until_drained"},
-        "wait_until_drained": {"retire.controller_1"},
+        "wait_until_drained": {"retire.controller_1", "watch_api"},
         "retire.controller_1": {"retire.controller_2"},
         "retire.controller_2": {"verify_cloud"},
         "verify_cloud": {"delete_old_vhost"},
         "delete_old_vhost": {"show_plan"},
-        "show_plan": set(),
+        "show_plan": {"report"},
+        "watch_api": {"report"},
+        "report": set(),
     }
+
+
+class Task(NamedTuple):
+    """A task of a run, as far as Airflow judges the run by it."""
+
+    task_id: str
+    state: str
+
+
+def test_the_report_judges_the_run_however_it_ends(load: LoadDags) -> None:
+    dag = stored(dag_of(load(small=cloud_file([BOTH])), "small"))
+    assert dag.get_task("report").trigger_rule == TriggerRule.ALL_DONE_SETUP_SUCCESS
+    # Airflow leaves such a task alone when somebody marks the run as failed.
+    assert dag.get_task("report").is_teardown
+    tasks = [Task(task_id, "success") for task_id in dag.task_ids]
+    judging = DagRun._tis_for_dagrun_state(None, dag=dag, tis=tasks)
+    assert {task.task_id for task in judging} == {"report"}
+
+
+def test_whatever_touches_users_is_watched_again_when_it_is_cleared(load: LoadDags) -> None:
+    dag = dag_of(load(small=cloud_file([BOTH, BOTH])), "small")
+    watch = dag.get_task("watch_api")
+    assert watch.trigger_rule == TriggerRule.ONE_SUCCESS
+    assert before(dag, "watch_api") >= {f"controller_2.{step}" for step in ("leave_rotation", "switch_api")}
+    assert "may_switch" not in watch.upstream_task_ids, "it watches before the first API moves"
+    assert "watch_api" not in before(dag, "verify_cloud"), "it holds up nothing"
 
 
 def test_every_task_is_tried_again_by_the_same_rules(load: LoadDags) -> None:
@@ -177,8 +206,9 @@ def test_the_order_holds_for_every_shape(shape: Shape, load: LoadDags) -> None:
     for number, task_id in enumerate(retire):
         assert "wait_until_drained" in before(dag, task_id)
         assert dag.get_task(task_id).upstream_task_ids == ({retire[number - 1]} if number else {"wait_until_drained"})
-    assert before(dag, "show_plan") == set(dag.task_ids) - {"show_plan"}
-    assert before(dag, "delete_old_vhost") == set(dag.task_ids) - {"delete_old_vhost", "show_plan"}
+    assert before(dag, "report") == set(dag.task_ids) - {"report"}
+    assert before(dag, "show_plan") == set(dag.task_ids) - {"show_plan", "watch_api", "report"}
+    assert before(dag, "delete_old_vhost") == before(dag, "show_plan") - {"delete_old_vhost"}
 
 
 def test_the_ui_can_sort_and_draw_every_shape(shape: Shape, load: LoadDags) -> None:
@@ -186,7 +216,7 @@ def test_the_ui_can_sort_and_draw_every_shape(shape: Shape, load: LoadDags) -> N
     dag = dag_of(load(lab=cloud_file(shape.roles, shape.waves)), "lab")
     places = drawn_order(dag)
     order = ["preflight", "prepare", "back_up_database", "create_vhost", "sync_database", "start_new_engines"]
-    order += ["may_switch", "wait_until_drained", "retire", "verify_cloud", "delete_old_vhost", "show_plan"]
+    order += ["may_switch", "wait_until_drained", "retire", "verify_cloud", "delete_old_vhost", "show_plan", "report"]
     assert [places[node] for node in order] == sorted(places[node] for node in order)
     for host in with_role(shape, "api", "api-cfn"):
         assert places["may_switch"] < places[host] < places["wait_until_drained"]
@@ -208,7 +238,11 @@ def test_a_host_that_is_left_out_holds_nobody_up_and_a_failed_one_does(load: Loa
     for task_id in ("retire.controller_1", "retire.controller_2", "retire.controller_3", "verify_cloud"):
         assert rules[task_id] == TriggerRule.ALL_SUCCESS
     assert rules["delete_old_vhost"] == rules["show_plan"] == TriggerRule.ALL_SUCCESS
-    # No rule lets a task run after a failure.
+    # No other rule lets a task run after a failure: the watch only looks, the report only tells.
+    assert (rules.pop("watch_api"), rules.pop("report")) == (
+        TriggerRule.ONE_SUCCESS,
+        TriggerRule.ALL_DONE_SETUP_SUCCESS,
+    )
     assert set(rules.values()) == {TriggerRule.NONE_FAILED, TriggerRule.ALL_SUCCESS}
 
 
