@@ -43,6 +43,8 @@ _ERRORS = "[data-testid=error-alert], [data-scope=toast][data-type=error], [role
 _LOG_IN = "[name=username], [name=password], [type=submit]"
 _GRAPH_NODE = "rf__node-"
 _PARAMETER = "element_"
+_REPORT = "/plugin/upgrade-report"
+_FRAME = "iframe[src*='heat-upgrade/report']"
 
 
 class AirflowUi:
@@ -104,6 +106,27 @@ class AirflowUi:
     def hide_details(self) -> None:
         """Leave the page's whole width to its main part."""
         self._click("[aria-label='Collapse Details Panel']")
+
+    def open_report(self, dag: str, run_id: str) -> None:
+        """
+        Open a run and, as people do, the tab with its report.
+
+        :param dag: the DAG's id.
+        :param run_id: the run's id.
+        """
+        self.open_page(f"dags/{dag}/runs/{quote(run_id, safe='')}")
+        self._click(f"a[href$='{_REPORT}']")
+        self._elements(_FRAME)
+
+    def report(self) -> str:
+        """Return what the report on the page says."""
+        (frame,) = self._elements(_FRAME)
+        self._driver.switch_to.frame(frame)
+        try:
+            self._elements("h1")
+            return self._driver.find_element(By.TAG_NAME, "body").text
+        finally:
+            self._driver.switch_to.default_content()
 
     def grid(self, run_id: str) -> set[str]:
         """Return the ids of the tasks and groups that have a box in a run's column of the grid."""

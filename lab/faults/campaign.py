@@ -15,7 +15,7 @@ from lab.faults.matrix import Cell
 from lab.faults.operator import revive_stranded
 from lab.faults.services import ServiceStarts
 from lab.faults.strikes import Strikes
-from lab.faults.task import GATE, Task
+from lab.faults.task import GATE, REPORT, Task
 from lab.faults.watch import POLL, Attempt, RunWatch
 from lab.processes import LabError, wait_until
 
@@ -79,7 +79,8 @@ class Campaign:
         self._causes.lay(attempts)
         self._close(attempts)
         if state == "failed":
-            self._resume([task for task, attempt in attempts.items() if attempt.state == "failed"])
+            # The report only fails with what it tells of, and is cleared with it.
+            self._resume([task for task, attempt in attempts.items() if attempt.state == "failed" and task != REPORT])
         else:
             self.strikes.look(attempts)
             self._help_the_gate(attempts)

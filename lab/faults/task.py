@@ -21,6 +21,8 @@ _STEPS = {
     "retire": "stop_engine",
     "verify_cloud": "look",
 }
+# The run's last task, which fails with the run.
+REPORT = "report"
 # The schema stays as it is on the way back.
 _FORWARD_ONLY = ("back_up_database", "sync_database")
 

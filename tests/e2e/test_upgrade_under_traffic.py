@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
 
-from lab.airflow import airflow_client, start_airflow
-from lab.airflow_api import AirflowApi
+from lab.airflow import airflow_client, airflow_url, start_airflow
+from lab.airflow_api import AirflowApi, AirflowApiError
 from lab.bring_up import cfn_answers
 from lab.cloud_lab import Lab
 from lab.dag_run import DagRun, run_upgrade
+from lab.http import local_session
 from lab.processes import wait_until
 from lab.rabbitmq import management_get
 from lab.screenshot import AirflowUi
@@ -137,6 +139,43 @@ def test_all_tasks_of_the_runs_end_well(api: AirflowApi, leg: Leg) -> None:
     assert sorted(skipped) == ["delete_old_vhost", "show_plan"]
 
 
+def test_the_report_tells_of_every_host_the_drain_the_api_and_the_checks(lab: Lab, api: AirflowApi, leg: Leg) -> None:
+    page, text = (api.report(leg.run.dag_id, leg.run.run_id, form) for form in ("html", "md"))
+    assert text.startswith(f"# Rolling upgrade of {lab.name}: success\n".replace("-", r"\-"))
+    for host in ("controller_1", "controller_2"):
+        for task in (f"prepare.{host}", f"start_new_engines.{host}", f"{host}.switch_api", f"retire.{host}"):
+            assert task in page
+            assert task.replace("_", r"\_") in text
+    assert page.count("<svg") == 2
+    assert page.count("<polyline") >= 3
+    watched = re.search(r"- (\d+) of (\d+) probes of the API failed", text)
+    assert watched is not None
+    failed, probes = map(int, watched.groups())
+    assert failed == 0, text
+    # It begins before the first API moves and ends after the drain.
+    assert probes > leg.run.drain_seconds / 2
+    assert re.search(r"\| smoke stack \| heat\\-upgrade\\-smoke\\-", text)
+
+
+def test_the_report_compares_with_the_run_before(api: AirflowApi, story: Story) -> None:
+    first, second = (api.report(leg.run.dag_id, leg.run.run_id) for leg in (story.upgrade, story.next_upgrade))
+    (alone,), (compared,) = (
+        [line.split(" | ") for line in text.splitlines() if line.startswith("| preflight")] for text in (first, second)
+    )
+    assert alone[4] == "\N{EN DASH}"
+    assert compared[4] == alone[3]
+
+
+def test_the_report_is_for_nobody_without_a_login(lab: Lab, api: AirflowApi, story: Story) -> None:
+    run = {"dag_id": story.upgrade.run.dag_id, "run_id": story.upgrade.run.run_id}
+    for headers in ({}, {"Authorization": "Bearer made-up"}, {"Cookie": "_token=made-up"}):
+        answer = local_session().get(f"{airflow_url(lab)}/heat-upgrade/report", params=run, headers=headers, timeout=60)
+        assert answer.status_code in (401, 403), headers
+        assert run["run_id"] not in answer.text
+    with pytest.raises(AirflowApiError, match="404"):
+        api.report(run["dag_id"], "no-such-run")
+
+
 def test_no_request_fails_and_no_stack_is_lost(story: Story) -> None:
     assert verdict(story.traffic, story.control) == [], table(story.control, story.traffic)
 
@@ -244,6 +283,7 @@ class TestPasswords:
         files = [file for file in files_below(lab.airflow_home) if file != store]
         logs = lab.airflow_home / "logs"
         assert len([file for file in files if file.is_relative_to(logs)]) > 20
+        assert len([file for file in files if file.name in ("report.html", "report.md")]) == 8
         assert in_files(secrets, files) == {}
 
     def test_they_are_in_no_table_of_airflow(self, lab: Lab, story: Story, secrets: Secrets) -> None:
@@ -278,6 +318,11 @@ class TestAirflowUi:
         ui.open_run(story.upgrade.run.dag_id, story.upgrade.run.run_id, drawn)
         ui.show("Graph")
         assert ui.graph(drawn) == drawn
+        assert ui.complaints() == []
+
+    def test_a_tab_of_the_run_shows_its_report(self, ui: AirflowUi, story: Story) -> None:
+        ui.open_report(story.upgrade.run.dag_id, story.upgrade.run.run_id)
+        assert "Stacks in flight at the switch" in ui.report()
         assert ui.complaints() == []
 
     def test_the_trigger_form_asks_for_the_parameters(self, ui: AirflowUi, story: Story) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -41,7 +42,7 @@ def test_a_long_drain_is_thinned_out_evenly_and_keeps_its_ends(many: int):
     times = [kept[0] - ONE.began.timestamp() for kept in course.as_xcom()["readings"]]
     assert MOST_READINGS / 2 <= len(times) <= MOST_READINGS + 1
     assert (times[0], times[-1]) == (0, many - 1)
-    assert len({second - first for first, second in zip(times, times[1:-1], strict=False)}) == 1
+    assert len({second - first for first, second in pairwise(times[:-1])}) == 1
 
 
 def test_the_stacks_of_t0_are_kept_as_they_were_then():

@@ -23,7 +23,7 @@ ODD = "<script>alert('x')</script> | `rm` & [a](javascript:b)"
 
 
 def step(task: str, after: float, seconds: float | None, host: str | None = None, **more: Any) -> Step:
-    name = task.split(".")[-1] if host and task.startswith("c") else task.split(".")[0]
+    name = next(part for part in task.split(".") if not part.startswith("c_"))
     state = more.pop("state", "success")
     began = BEGIN + timedelta(seconds=after)
     return Step(task=task, host=host, name=name, state=state, began=began, seconds=seconds, **more)

@@ -54,6 +54,7 @@ class Part:
     starts: Starts
     listening: dict[str, set[str]]
     answering: dict[str, tuple[str, str] | None]
+    report: str
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Resumed:
     holder: str
     samples: list[Sample]
     opened: float
+    stack: str
     part: Part
 
 
@@ -119,6 +121,7 @@ def resumed(lab: Lab, api: AirflowApi, broken: Part) -> Resumed:
         holder=holder,
         samples=samples,
         opened=datetime.fromisoformat(gate["end_date"]).timestamp(),
+        stack=stack,
         part=_part(lab, finished(api, run.dag_id, run.run_id, state)),
     )
 
@@ -130,6 +133,7 @@ def _part(lab: Lab, run: DagRun) -> Part:
         starts=lab.service_starts(),
         listening={vhost: consumed_queues(lab, vhost) for vhost in (OLD_VHOST, NEW_VHOST)},
         answering={host.name: build_info(host) for host in lab.hosts},
+        report=airflow_client(lab).report(run.dag_id, run.run_id),
     )
 
 
@@ -189,10 +193,14 @@ class TestBrokenRelease:
     def test_the_run_stops_there(self, broken: Part) -> None:
         assert broken.run.state == "failed"
         failed = {task for task, state in broken.tasks.items() if state == "failed"}
-        assert failed == {FAILING}
+        assert failed == {FAILING, "report"}
         assert {broken.tasks[task] for task in ("may_switch", "controller_2.switch_api", GATE, "verify_cloud")} == {
             "upstream_failed"
         }
+
+    def test_the_report_tells_why(self, broken: Part) -> None:
+        assert "What stopped it" in broken.report
+        assert "mend the cause, then clear this task" in broken.report
 
     def test_no_api_has_moved_and_no_engine_has_stopped(self, first: Part, broken: Part) -> None:
         assert broken.answering == first.answering
@@ -227,6 +235,14 @@ class TestResume:
         assert answering_releases(lab) == {FIRST: NEW, SECOND: NEW}
         assert resumed.part.listening[OLD_VHOST] == set()
         assert programs(lab, OLD) == []
+
+    def test_the_report_is_made_anew_and_tells_of_what_was_in_flight(self, broken: Part, resumed: Resumed) -> None:
+        report = resumed.part.report
+        assert broken.report.splitlines()[0].endswith(": failed")
+        assert report.splitlines()[0].endswith(": success")
+        assert "What stopped it" not in report
+        held = next(line for line in report.splitlines() if resumed.stack in line.replace("\\", ""))
+        assert held.replace("\\", "").endswith("| CREATE COMPLETE |")
 
     def test_the_held_stack_was_the_old_side_s(self, resumed: Resumed) -> None:
         assert resumed.holder in resumed.old_engines

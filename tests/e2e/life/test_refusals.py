@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -58,6 +58,7 @@ class Refusal:
     state: str
     tasks: dict[str, str]
     log: str
+    report: str = ""
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,8 @@ def broken_cloud(lab: Lab, api: AirflowApi, untouched: Footprint) -> Iterator[st
 def refusals(lab: Lab, api: AirflowApi, broken_cloud: str) -> dict[str, Refusal]:
     """Have every run refused, beside a broken cloud: the lab's own DAG stays usable."""
     runs = {case: api.trigger(dag_id(lab), conf) for case, (conf, _) in REFUSED.items()}
-    return {case: _refusal(api, dag_id(lab), run) for case, run in runs.items()}
+    found = {case: _refusal(api, dag_id(lab), run) for case, run in runs.items()}
+    return {case: replace(refusal, report=api.report(dag_id(lab), runs[case])) for case, refusal in found.items()}
 
 
 def _refusal(api: AirflowApi, dag: str, run: str) -> Refusal:
@@ -98,9 +100,12 @@ def test_a_run_that_cannot_be_is_refused_with_value_expectation_and_next_step(
     refusal = refusals[case]
     assert refusal.state == "failed"
     assert refusal.tasks.pop("preflight") == "failed"
+    assert refusal.tasks.pop("report") == "failed"
     assert set(refusal.tasks.values()) == {"upstream_failed"}
     for words in REFUSED[case][1]:
         assert words in refusal.log
+        assert words in refusal.report
+    assert "so nothing was touched" in refusal.report
 
 
 @pytest.mark.parametrize("case", REFUSED_AT_ONCE)
