@@ -24,8 +24,10 @@ async def keep(trigger: BaseTrigger, course: dict[str, Any]) -> None:
     """
     from airflow.sdk.execution_time.xcom import XCom
 
+    if (task := _task(trigger)) is None:
+        return
     try:
-        await asyncio.wait_for(XCom.aset(COURSE, course, **_task(trigger)), PATIENCE)
+        await asyncio.wait_for(XCom.aset(COURSE, course, **task), PATIENCE)
     except Exception as error:
         _log.warning("What the report would show of this wait can't be stored (%s): going on", type(error).__name__)
 
@@ -38,16 +40,18 @@ async def kept(trigger: BaseTrigger) -> dict[str, Any] | None:
     """
     from airflow.sdk.execution_time.xcom import XCom
 
+    if (task := _task(trigger)) is None:
+        return None
     try:
-        course = await asyncio.wait_for(XCom.aget_one(key=COURSE, **_task(trigger)), PATIENCE)
+        course = await asyncio.wait_for(XCom.aget_one(key=COURSE, **task), PATIENCE)
     except Exception as error:
         _log.warning("What this wait has stored before can't be read (%s): beginning anew", type(error).__name__)
         return None
     return course if isinstance(course, dict) else None
 
 
-def _task(trigger: BaseTrigger) -> dict[str, Any]:
+def _task(trigger: BaseTrigger) -> dict[str, Any] | None:
     instance = trigger.task_instance
     if instance is None:
-        raise LookupError("the trigger belongs to no task")
+        return None
     return {"dag_id": instance.dag_id, "task_id": instance.task_id, "run_id": instance.run_id, "map_index": -1}
