@@ -100,7 +100,8 @@ class Gathered:
             self.instance.dag_id, self.instance.run_id
         )
         self.crumbs = {crumb["task_id"]: crumb for crumb in crumbs if crumb["task_id"] != operator.task_id}
-        self.began = {task: self._pull(task, BEGAN) for task in self.crumbs}
+        reached = {task for task, crumb in self.crumbs.items() if crumb["state"] not in ("upstream_failed", "removed")}
+        self.began = {task: self._pull(task, BEGAN) if task in reached else None for task in self.crumbs}
         self.last: dict[str, float] = (
             self._pull(operator.task_id, TOOK, include_prior_dates=True) or {}  # of a run before this one
         )
@@ -158,7 +159,8 @@ class Gathered:
         states = {task: crumb["state"] for task, crumb in self.crumbs.items() if task != WATCH}
         if FAILED & set(states.values()):
             return "failed"
-        began = {task for task, note in self.began.items() if note}
+        # A task that took no time never had its turn, whether it could note when it began or not.
+        began = {task for task, note in self.began.items() if note or self.crumbs[task]["duration"]}
         dag = self.operator.get_dag()
         tasks = dag.tasks if dag else []
         rules = {task.task_id: (task.trigger_rule, task.upstream_task_ids) for task in tasks if task.task_id in states}
