@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG, TriggerRule
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
 from fastapi.testclient import TestClient
 
 from heat_upgrade.cloud import Cloud, load_cloud
@@ -20,7 +20,7 @@ from heat_upgrade.report import notes, server
 from heat_upgrade.report.facts import Report
 from heat_upgrade_plugin import HeatUpgradePlugin
 from tests.unit.test_availability import seen
-from tests.unit.test_drain_sensor import CLOUD
+from tests.unit.test_drain_sensor import CLOUD, context
 
 DAG_ID, RUN_ID = "heat_rolling_upgrade__small", "run"
 SECRET = "hunter2-hunter2-hunter2"
@@ -218,7 +218,7 @@ def test_the_watch_asks_the_version_document(cloud, monkeypatch):
     monkeypatch.setattr(HeatApiHook, "versions_url", "https://heat.example/")
     monkeypatch.setattr(HeatApiHook, "verify", "/etc/ca.pem")
     with pytest.raises(TaskDeferred) as deferred:
-        WatchApiOperator(task_id="watch_api", cloud=cloud).execute({})  # type: ignore[arg-type]
+        WatchApiOperator(task_id="watch_api", cloud=cloud).execute(context("c1"))  # type: ignore[arg-type]
     trigger = deferred.value.trigger
     assert (trigger.url, trigger.verify, trigger.until) == ("https://heat.example/", "/etc/ca.pem", "verify_cloud")
 
@@ -228,8 +228,18 @@ def test_a_watch_that_finds_no_address_holds_up_nothing(cloud, monkeypatch, caps
         raise AirflowException(SECRET)
 
     monkeypatch.setattr(HeatApiHook, "versions_url", property(refused))
-    WatchApiOperator(task_id="watch_api", cloud=cloud).execute({})  # type: ignore[arg-type]
+    WatchApiOperator(task_id="watch_api", cloud=cloud).execute(context("c1"))  # type: ignore[arg-type]
     assert SECRET not in capsys.readouterr().out
+
+
+def test_a_dry_run_watches_nothing_and_its_times_do_not_count(cloud, make):
+    with pytest.raises(AirflowSkipException):
+        WatchApiOperator(task_id="watch_api", cloud=cloud).execute(context("c1", dry_run=True))  # type: ignore[arg-type]
+    rehearsed = XCOMS | {("preflight", "return_value"): XCOMS["preflight", "return_value"] | {"dry_run": True}}
+    instance = Instance(GOOD, rehearsed)
+    instance.earlier = {("report", "took"): {"preflight": 9.0}}
+    assert "a dry run" in make(instance).notes[0]
+    assert instance.xcoms["report", "took"] == {"preflight": 9.0}
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,7 @@ class Gathered:
         self.cloud = operator.cloud
         self.instance = context["ti"]
         self.notes: list[str] = []
+        self.plan: dict[str, Any] = self._pull(PREFLIGHT) or {}
         # Of the SDK's task instance, though its protocol doesn't say so.
         crumbs = self.instance.get_task_breadcrumbs(  # type: ignore[attr-defined]
             self.instance.dag_id, self.instance.run_id
@@ -111,7 +112,9 @@ class Gathered:
         from heat_upgrade.availability import Availability
         from heat_upgrade.report.facts import Check, Report
 
-        plan = self._pull(PREFLIGHT) or {}
+        plan = self.plan
+        if plan.get("dry_run"):
+            self.notes.append("This was a dry run: nothing was touched, and the plan is the XCom of show_plan.")
         seen = self._pull(WATCH, COURSE)
         checks = self._pull(VERIFY) or []
         drain = self._drain()
@@ -133,7 +136,9 @@ class Gathered:
         )
 
     def took(self) -> dict[str, float]:
-        """Return how long each step took when it last succeeded, in this run or before."""
+        """Return how long each step took when it last succeeded, in this run or before; a dry run's don't count."""
+        if self.plan.get("dry_run"):
+            return self.last
         now = {task: crumb["duration"] for task, crumb in self.crumbs.items() if crumb["state"] == "success"}
         return self.last | {task: seconds for task, seconds in now.items() if seconds is not None}
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk.exceptions import AirflowSkipException
+
 from heat_upgrade.availability import Availability
-from heat_upgrade.operators.base import VERIFY, CloudOperator
+from heat_upgrade.operators.base import VERIFY, CloudOperator, Plan
 from heat_upgrade.triggers.api import ApiWatchTrigger
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ class WatchApiOperator(CloudOperator):
 
     def execute(self, context: Context) -> None:
         """Find the API's address, then wait. The report can do without: nothing here fails."""
+        if Plan.of(context).dry_run:
+            raise AirflowSkipException("a dry run moves no API: there is nothing to watch")
         from heat_upgrade.hooks.heat_api import HeatApiHook
 
         hook = HeatApiHook(self.cloud.connections.api)
