@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class VerifyCloudOperator(CloudOperator):
     """See every service on the target, every engine listening, no stack stranded, and a new stack complete."""
 
-    def upgrade(self, plan: Plan) -> None:
-        """Check all of it and name everything that isn't as it should be."""
+    def upgrade(self, plan: Plan) -> list[dict[str, str]]:
+        """Check all of it and name everything that isn't as it should be; return what was found, for the report."""
         from heat_upgrade.hooks.heat_api import HeatApiHook
 
         states = hosts.states_of(self.cloud, self.cloud.hosts)
@@ -42,11 +42,23 @@ class VerifyCloudOperator(CloudOperator):
         name = HeatApiHook(self.cloud.connections.api).run_smoke_stack()
         self._name_cut_off(plan)
         self.log.info("%s: every service on %s; the smoke stack %s was complete", self.cloud.name, plan.target, name)
+        return [
+            {"name": check, "found": found}
+            for check, found in (
+                ("services", f"each one of {', '.join(states)} runs on {plan.target} alone"),
+                ("engines", f"each host's engine listens on vhost {self.cloud.release(plan.target).vhost}"),
+                ("old vhost", "no engine's work is left there, but for what was cut off"),
+                ("stranded stacks", "none, but for those from before the run and those that were cut off"),
+                ("APIs", f"each answers as {plan.target}, and so does an engine behind it"),
+                ("smoke stack", f"{name} was created and deleted through the load balancer"),
+            )
+        ]
 
-    def act(self, plan: Plan, context: Context) -> None:
+    def act(self, plan: Plan, context: Context) -> list[dict[str, str]]:
         """Also leave word of the run for those that estimate the time of the next one: this one has got through."""
-        super().act(plan, context)
+        found = self.upgrade(plan)
         context["ti"].xcom_push(key=measured_by(plan), value=context["ti"].run_id)
+        return found
 
     def rehearse(self, plan: Plan, context: Context) -> Intent:
         """Look at what would be checked, and say how it is now."""
