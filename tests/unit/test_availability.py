@@ -141,6 +141,7 @@ def test_a_run_that_got_there_in_whatever_way_ends_it(state, api, stored, monkey
 
 def test_an_api_that_is_gone_is_an_outage_and_no_error(api, stored, monkeypatch):
     port = api.server_port
+    api.shutdown()
     api.server_close()
     account = Availability.of(watch(f"http://127.0.0.1:{port}/", monkeypatch, [None, "running"]))
     assert (account.probes, account.failed) == (4, 4)

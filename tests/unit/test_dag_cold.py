@@ -90,7 +90,7 @@ def test_each_step_is_over_on_every_host_before_the_next_begins(shape: Shape, lo
     # It watches before the outage, is there again when anything of it is cleared, and holds up nothing.
     watch = dag.get_task("watch_api")
     assert watch.upstream_task_ids == {"create_vhost", *(f"rejoin_rotation.{host}" for host in apis)}
-    assert watch.downstream_task_ids == dag.get_task("delete_old_vhost").downstream_task_ids == {"report"}
+    assert watch.downstream_task_ids == dag.get_task("show_plan").downstream_task_ids == {"report"}
 
 
 def test_the_ui_can_sort_and_draw_every_shape(shape: Shape, load: LoadDags) -> None:
