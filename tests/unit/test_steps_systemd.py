@@ -226,6 +226,32 @@ def test_the_units_say_what_the_cloud_file_says(configured: Host) -> None:
     assert configured.calls() == [], "nothing is started, enabled or reloaded"
 
 
+def test_a_preview_tells_what_prepare_would_do_and_leaves_no_trace(configured: Host) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (configured.root, *configured.root.rglob("*"))}
+    preview = steps.preview_prepare(prepare(configured))
+    done = configured.run(preview)
+    assert done.returncode == 0, done.stderr
+    assert {path: path.stat().st_mtime_ns for path in (configured.root, *configured.root.rglob("*"))} == before
+    root, told = configured.root, remote.results(done.stdout.decode().splitlines())
+    assert told["release"] == f"openstack-heat {NEW} is installed by other means"
+    assert told["config"] == f"write {root}/etc/{NEW}/heat.conf"
+    assert told["services"] == f"{root}/units/heat-engine-{NEW}.service {root}/units/heat-api-{NEW}.service"
+    difference = [line for name, line in told.items() if name.startswith("diff/")]
+    assert difference[:4] == [
+        f"--- {root}/etc/{OLD}/heat.conf",
+        f"+++ {root}/etc/{NEW}/heat.conf",
+        "@@ -2,1 +2,6 @@ [DEFAULT]",
+        "-transport_url = rabbit://***@h/heat",
+    ]
+    assert difference[4] == "+transport_url = rabbit://***@h/heat_26"
+    assert f"+heat_revision = {NEW}" in difference
+    assert configured.calls() == []
+
+    assert configured.run(prepare(configured)).returncode == 0
+    new = Path(configured.deployment(NEW).config).read_text().splitlines()
+    assert [line[1:] for line in difference[5:] if line.startswith("+")] == new[2:], "as it was told"
+
+
 def test_an_ipv6_address_and_both_apis(configured: Host) -> None:
     assert configured.run(prepare(configured, "edge.example")).returncode == 0
     written = units(configured)
