@@ -1,4 +1,4 @@
-"""The net under a dry run: while hands are off, whatever would change something refuses to."""
+"""The net under a dry run and preflight: while hands are off, whatever would change something refuses to."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def about_to(do: str) -> None:
     Refuse to go on where nothing may be changed; every call that changes something begins with it.
 
     :param do: what is about to be done
-    :raises UpgradeError: in a dry run
+    :raises UpgradeError: while hands are off
     """
     if _off:
         raise UpgradeError(
-            f"{_off[-1]} was about to {do} in a dry run, expected it to change nothing, and nothing was changed: this "
-            "is a mistake in the upgrade itself, please report it"
+            f"{_off[-1]} was about to {do}, expected it to do no more than look, and nothing was changed: this is a "
+            "mistake in the upgrade itself, please report it"
         )

@@ -189,4 +189,4 @@ def _block(text: str, kind: str) -> list[str]:
 
 def _cell(text: str) -> str:
     """Return text from outside so that it stands in one cell, or one paragraph, and is nothing but text."""
-    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*|<>\[\]])", r"\\\1", " ".join(text.split()))

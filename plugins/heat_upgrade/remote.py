@@ -34,8 +34,8 @@ RUN = "exec env {settings} bash {state}/steps/{digest}/{run} </dev/null\n"
 LOOK = """\
 umask 077
 folder=$(mktemp -d "${{TMPDIR:-/tmp}}/heat-upgrade.XXXXXX") || {{
-  printf 'error: no temporary folder can be made by %s: make space in %s, then clear this task\\n' \
-    "$(id -un)" "${{TMPDIR:-/tmp}}" >&2
+  printf "error: no temporary folder can be made in %s by %s: make space there, then clear this task\\n" \
+    "${{TMPDIR:-/tmp}}" "$(id -un)" >&2
   exit 1
 }}
 trap 'rm -rf "$folder"' EXIT

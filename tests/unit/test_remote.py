@@ -69,7 +69,7 @@ def test_a_step_that_only_looks_says_why_it_can_not(say: Step, monkeypatch: pyte
     monkeypatch.setenv("TMPDIR", "/proc/nowhere")
     done = run(replace(say, looks=True))
     assert done.returncode == 1
-    assert b"error: no temporary folder can be made by" in done.stderr
+    assert b"error: no temporary folder can be made in /proc/nowhere by" in done.stderr
 
 
 @pytest.mark.parametrize("patience", [0, 9])

@@ -118,7 +118,7 @@ class UpgradeTask(BaseOperator if TYPE_CHECKING else object):  # type: ignore[mi
             return self.act(plan, context)
         with hands_off(self.task_id):
             intent = self._intent(plan, context)
-        self.log.info("Dry run, a real one would %s", "\n".join(filter(None, [intent.says, intent.shows])))
+        self.log.info("Dry run. A real one here: %s", "\n".join(filter(None, [intent.says, intent.shows])))
         context["ti"].xcom_push(key=INTENT, value=intent.as_xcom())
         return None
 

@@ -10,6 +10,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from heat_upgrade.exceptions import MayPass
+from heat_upgrade.hands_off import hands_off
 from heat_upgrade.operators.api import time_of_sweep
 from heat_upgrade.operators.base import CloudOperator, other_runs
 from heat_upgrade.parameters import COLD, ROLLING, RunParameters
@@ -57,14 +58,15 @@ class PreflightOperator(CloudOperator):
             parameters = RunParameters.parse(params, self.cloud, COLD if self.cold else ROLLING)
         except ProblemsError as wrong:
             raise AirflowFailException(str(wrong)) from None
-        survey = Survey(
-            self.cloud,
-            parameters,
-            cold=self.cold,
-            other_runs=other_runs(context, self.cloud),
-            time_of_sweep=partial(self._time_of_sweep, context),
-        )
-        groups = survey.groups()
+        with hands_off(self.task_id):
+            survey = Survey(
+                self.cloud,
+                parameters,
+                cold=self.cold,
+                other_runs=other_runs(context, self.cloud),
+                time_of_sweep=partial(self._time_of_sweep, context),
+            )
+            groups = survey.groups()
         self.log.info("Preflight of %s\n%s", self.cloud.name, table(groups))
         if wrong_ones := failures(groups):
             kind = MayPass if may_pass(groups) else AirflowFailException

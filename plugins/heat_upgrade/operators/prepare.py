@@ -28,7 +28,11 @@ class PrepareHostOperator(JobOperator, HostOperator):
         """Ask the host what is there, and how the new heat.conf would differ from the running release's."""
         host, step = self.work(plan)
         told = hosts.hook_for(self.cloud, host).run_step(steps.preview_prepare(step))
-        services = f"write {told['services']}" if told["services"] else "leave the services' files as they are"
+        services = (
+            f"write {', '.join(told['services'].split())}"
+            if told["services"]
+            else "leave the services' files as they are"
+        )
         return Intent(
             "; ".join([told["release"], told["config"], services]),
             (Command.of(host.name, step),),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -107,6 +108,18 @@ def test_schema_configuration_and_backups_stay_as_they_are(lab: Lab, story: Stor
     changed = {file for file, version in now.files.items() if story.before.files.get(file) != version}
     # What comes back after a reboot has changed, and nothing else.
     assert {file.split("/")[-2] for file in changed} == {"supervisor.d"}
+
+
+def test_a_dry_run_afterwards_knows_how_long_it_took_before(api: AirflowApi, lab: Lab, story: Story) -> None:
+    run = run_upgrade(lab, {"target_release": NEW, "dry_run": True}, timeout=300)
+    assert run.state == "success", explain(api, run)
+    plan = api.xcoms(run.dag_id, run.run_id, "show_plan")["return_value"]
+    runs = [each["dag_run_id"] for each in api.runs(run.dag_id)]
+    upgrade = [each for each in runs if "measured_run" in api.xcoms(run.dag_id, each, "verify_cloud")][-1]
+    assert upgrade not in (run.run_id, story.run.run_id, story.rehearsal.run_id)
+    assert f"as its tasks took in {upgrade}, and" in plan
+    assert "when it moved last, the slowest)" in plan
+    assert not re.search(r"^\| `controller_1\.switch_api` .*\|  \|$", plan, re.MULTILINE), "it has a time"
 
 
 def test_the_hosts_of_a_wave_move_side_by_side(story: Story) -> None:

@@ -65,7 +65,7 @@ def test_the_plan_has_the_commands_of_a_real_run(lab: Lab, story: Story) -> None
         command = step.start_command if step.patience else step.command
         assert command == f"{step.unpacking}{step.last_line}\n"
     assert "\nDELETE /api/vhosts/heat_25\n" in story.plan
-    assert f"\nPUT /api/vhosts/{NEW_VHOST} " in story.plan
+    assert f"\nPUT /api/vhosts/{NEW_VHOST}\n" in story.plan
 
 
 def test_the_plan_shows_how_heat_conf_would_change_without_its_secrets(lab: Lab, story: Story) -> None:
