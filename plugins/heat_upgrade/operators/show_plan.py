@@ -69,7 +69,9 @@ class ShowPlanOperator(CloudOperator):
         timed = {task.task_id for task in self.dag.tasks if getattr(task, "timed", True)}
         crumbs = instance.get_task_breadcrumbs(instance.dag_id, run)  # type: ignore[attr-defined]
         done = (crumb for crumb in crumbs if crumb["state"] == "success" and crumb["task_id"] in timed)
-        return run, {crumb["task_id"]: crumb["duration"] for crumb in done if crumb["duration"]}
+        seconds = {crumb["task_id"]: crumb["duration"] for crumb in done if crumb["duration"]}
+        # Airflow may have forgotten them.
+        return (run, seconds) if seconds else ("", {})
 
     def _whole(self, run: str, seconds: float) -> str:
         if run:
