@@ -6,8 +6,10 @@ from pathlib import Path
 
 from airflow.sdk import DAG, Param, chain
 
+from heat_upgrade.approvals import OF_COLD
 from heat_upgrade.cloud import Cloud
 from heat_upgrade.dags import (
+    approvals,
     dags_of_clouds,
     delete_old_vhost,
     dry_run,
@@ -18,12 +20,14 @@ from heat_upgrade.dags import (
     target_release,
     upgrade_dag,
 )
+from heat_upgrade.notify import notifiers
 from heat_upgrade.operators.api import (
     LeaveRotationOperator,
     RejoinRotationOperator,
     StartApiOperator,
     StopApiOperator,
 )
+from heat_upgrade.operators.approve import ApproveOutageOperator, ApproveRetireOperator
 from heat_upgrade.operators.cut_off import ConfirmCutOffOperator
 from heat_upgrade.operators.database import BackUpDatabaseOperator, SyncDatabaseOperator
 from heat_upgrade.operators.engine import RetireEngineOperator, StartEngineOperator
@@ -50,16 +54,18 @@ def cold_upgrade(cloud: Cloud) -> DAG:
         show_plan = ShowPlanOperator(task_id="show_plan")
         chain(
             # Nobody notices these: the new release is put beside the one that runs.
-            PreflightOperator(task_id="preflight", cold=True),
+            PreflightOperator(task_id="preflight", cold=True, on_success_callback=notifiers(cloud, "started")),
             *may_prepare(cloud),
             for_each(cloud.hosts, "prepare", PrepareHostOperator),
             create_vhost,
+            ApproveOutageOperator(task_id="approve_outage"),
             *([MayStopOperator(task_id="may_stop")] if cloud.windows else []),
             # The outage.
             for_each(apis, "leave_rotation", LeaveRotationOperator),
             for_each(apis, "stop_apis", StopApiOperator),
             AllApisStoppedSensor(task_id="wait_until_drained"),
             ConfirmCutOffOperator(task_id="confirm_cut_off"),
+            ApproveRetireOperator(task_id="approve_retire"),
             for_each(engines, "stop_engines", RetireEngineOperator),
             BackUpDatabaseOperator(task_id="back_up_database"),
             SyncDatabaseOperator(task_id="sync_database"),
@@ -67,7 +73,7 @@ def cold_upgrade(cloud: Cloud) -> DAG:
             for_each(apis, "start_apis", StartApiOperator),
             rejoin_rotation,
             # The end of the outage.
-            VerifyCloudOperator(task_id="verify_cloud"),
+            VerifyCloudOperator(task_id="verify_cloud", on_success_callback=notifiers(cloud, "done")),
             delete_old_vhost,
             show_plan,
         )
@@ -90,6 +96,7 @@ def run_parameters(cloud: Cloud) -> dict[str, Param]:
             description="How long the engines may take to finish before you are asked whether to cut off what is left. "
             "Empty or 0: never; the run waits as long as the cloud file's drain.timeout says, then fails.",
         ),
+        "approvals": approvals(OF_COLD, "Before the old engines stop, waiting costs: no API answers meanwhile."),
         "delete_old_vhost": delete_old_vhost(),
         **ignore_windows(cloud),
         **dry_run(),

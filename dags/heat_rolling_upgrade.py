@@ -13,8 +13,10 @@ from pathlib import Path
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, TaskGroup, TriggerRule, chain
 
+from heat_upgrade.approvals import OF_ROLLING
 from heat_upgrade.cloud import Cloud, Host
 from heat_upgrade.dags import (
+    approvals,
     dags_of_clouds,
     delete_old_vhost,
     dry_run,
@@ -25,12 +27,14 @@ from heat_upgrade.dags import (
     target_release,
     upgrade_dag,
 )
+from heat_upgrade.notify import notifiers
 from heat_upgrade.operators.api import (
     LeaveRotationOperator,
     MaySwitchOperator,
     RejoinRotationOperator,
     SwitchApiOperator,
 )
+from heat_upgrade.operators.approve import ApproveRetireOperator, ApproveSwitchOperator, ApproveWaveOperator
 from heat_upgrade.operators.database import BackUpDatabaseOperator, SyncDatabaseOperator
 from heat_upgrade.operators.engine import RetireEngineOperator, StartEngineOperator
 from heat_upgrade.operators.preflight import PreflightOperator
@@ -55,7 +59,11 @@ def rolling_upgrade(cloud: Cloud) -> DAG:
         # API moves, and groups that wait for one another can't be drawn.
         start_new_engines = for_each(cloud.hosts_with("engine"), "start_new_engines", StartEngineOperator)
         waves = [[switch_api(host) for host in wave] for wave in cloud.api_waves()]
-        wait_until_drained = OldEnginesDrainedSensor(task_id="wait_until_drained")
+        wait_until_drained = OldEnginesDrainedSensor(
+            task_id="wait_until_drained",
+            # Where hosts are left for another run, this one ends here.
+            on_skipped_callback=notifiers(cloud, "done"),
+        )
         retire = retire_old_engines(cloud)
         sync_database = SyncDatabaseOperator(task_id="sync_database")
         delete_old_vhost = DeleteVhostOperator(task_id="delete_old_vhost", trigger_rule=TriggerRule.ALL_SUCCESS)
@@ -63,13 +71,14 @@ def rolling_upgrade(cloud: Cloud) -> DAG:
 
         chain(
             *([MayStartOperator(task_id="may_start")] if cloud.windows else []),
-            PreflightOperator(task_id="preflight"),
+            PreflightOperator(task_id="preflight", on_success_callback=notifiers(cloud, "started")),
             *may_prepare(cloud),
             prepare,
             BackUpDatabaseOperator(task_id="back_up_database"),
             CreateVhostOperator(task_id="create_vhost"),
             sync_database,
             start_new_engines,
+            ApproveSwitchOperator(task_id="approve_switch"),
             MaySwitchOperator(task_id="may_switch"),
             waves[0],
         )
@@ -77,8 +86,13 @@ def rolling_upgrade(cloud: Cloud) -> DAG:
         chain(
             waves[-1],
             wait_until_drained,
+            ApproveRetireOperator(task_id="approve_retire", trigger_rule=TriggerRule.ALL_SUCCESS),
             retire,
-            VerifyCloudOperator(task_id="verify_cloud", trigger_rule=TriggerRule.ALL_SUCCESS),
+            VerifyCloudOperator(
+                task_id="verify_cloud",
+                trigger_rule=TriggerRule.ALL_SUCCESS,
+                on_success_callback=notifiers(cloud, "done"),
+            ),
             delete_old_vhost,
             show_plan,
         )
@@ -100,13 +114,18 @@ def switch_api(host: Host) -> TaskGroup:
 
 
 def one_after_the_other(waves: list[list[TaskGroup]]) -> None:
-    """Let each wave begin when all of the wave before has been verified."""
+    """Let each wave begin when all of the wave before has been verified, and approved where the run asks for it."""
     for number, (wave, next_wave) in enumerate(pairwise(waves), start=1):
-        if len(wave) == len(next_wave) == 1:
-            chain(wave, next_wave)
-        else:
-            # One task between them: waves of a hundred hosts would draw ten thousand arrows. A host's id has no dash.
-            chain(wave, barrier(f"after-wave-{number}"), next_wave)
+        # A host's id has no dash.
+        approve = ApproveWaveOperator(task_id=f"approve-wave-{number + 1}", wave=number + 1)
+        last: list[TaskGroup] | EmptyOperator = wave
+        if not len(wave) == len(next_wave) == 1:
+            # One task between them: waves of a hundred hosts would draw ten thousand arrows.
+            last = barrier(f"after-wave-{number}")
+            chain(wave, last)
+        chain(last, approve, next_wave)
+        # An approval that the run doesn't ask for is skipped before its turn, and holds up nobody then.
+        chain(last, next_wave)
 
 
 def barrier(task_id: str) -> EmptyOperator:
@@ -137,6 +156,11 @@ def run_parameters(cloud: Cloud) -> dict[str, Param]:
             examples=names,
             title="Hosts",
             description="All, or some now and the others in a later run; the last run retires the old engines.",
+        ),
+        "approvals": approvals(
+            OF_ROLLING,
+            "Between the hosts, waiting costs: old and new APIs share the rotation, and the two sides can do a stack's "
+            "work twice, so answer within minutes. Hosts that move side by side share a question.",
         ),
         "delete_old_vhost": delete_old_vhost(),
         **ignore_windows(cloud),

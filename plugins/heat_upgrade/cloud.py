@@ -19,9 +19,11 @@ from pydantic import AfterValidator, ValidationError, model_validator
 from heat_upgrade import cloud_checks
 from heat_upgrade.cloud_errors import problems_of
 from heat_upgrade.cloud_fields import PROJECT_ROOT, CloudName, Version, Waves, raise_if_any
+from heat_upgrade.cloud_notifications import Notification
 from heat_upgrade.cloud_sections import (
     API_ROLES,
     ROLES,
+    Approvals,
     Backup,
     Commands,
     Connections,
@@ -96,6 +98,8 @@ class Cloud(Section):
     waves: Waves = (1,)
     drain: Drain = Drain()
     backup: Backup = Backup()
+    approvals: Approvals = Approvals()
+    notifications: tuple[Notification, ...] = ()
     windows: Windows | None = None
     pending_release: Version | None = None
 

@@ -14,14 +14,15 @@ from heat_upgrade.problems import HIDDEN, Problem, did_you_mean, is_secret, show
 
 Place = Sequence[int | str]
 
-_NEVER_SHOWN = {"connections", "host_key", "supervisorctl", "leave", "rejoin"}
-_TAGGED = {"service_manager", "installer", "rotation"}
+_NEVER_SHOWN = {"connections", "host_key", "supervisorctl", "leave", "rejoin", "connection", "arguments"}
+_TAGGED = {"service_manager", "installer", "rotation", "notifications"}
 _MAPPING = ("a mapping", f"write lines of `key: value`, as in {SAMPLE}")
 _NUMBER = "write digits, without quotes"
 _TYPES = {
     "int_type": ("a whole number", _NUMBER),
     "float_type": ("a number", _NUMBER),
     "bool_type": ("true or false", "write true or false without quotes"),
+    "dict_type": _MAPPING,
     "tuple_type": ("a list", "write [...] around it, or a line with - for each entry"),
     "model_type": _MAPPING,
     "model_attributes_type": _MAPPING,
@@ -96,10 +97,15 @@ def _where(loc: Place) -> str:
     """Return a place as the file has it: without the tag that pydantic adds after a tagged union."""
     parts = [
         f"[{part}]" if isinstance(part, int) else f".{part}"
-        for before, part in zip(("", *loc), loc, strict=False)
-        if before not in _TAGGED
+        for number, part in enumerate(loc)
+        if isinstance(part, int) or not _in_tagged(loc[:number])
     ]
     return "".join(parts).lstrip(".")
+
+
+def _in_tagged(loc: Place) -> bool:
+    *_, before, last = ("", "", *loc)
+    return last in _TAGGED or (isinstance(last, int) and before in _TAGGED)
 
 
 def _keys_at(loc: Place, model: type[BaseModel]) -> list[str]:

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, Strict
 from pydantic_core import PydanticCustomError
 
-from heat_upgrade.problems import Problem, did_you_mean
+from heat_upgrade.problems import HIDDEN, Problem, did_you_mean, is_secret, show_key
 from heat_upgrade.windows import Days, ever_comes
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
@@ -323,3 +323,34 @@ Blackout = Annotated[Days, BeforeValidator(_days), PlainSerializer(str)]
 Minutes = Annotated[
     Whole, rule(lambda n: 5 <= n <= 10080, "from 5 to 10080 minutes, which is a week", "write how long it stays open")
 ]
+
+EmailAddress = Annotated[
+    Text,
+    text(r"[\w.+-]+@[\w-]+(\.[\w-]+)*", "an e-mail address without a name", "write for example heat@example.org"),
+]
+ImportPath = Annotated[
+    Text,
+    text(
+        r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+",
+        "the import path of a notifier: package, module and class, with dots",
+        "write for example airflow.providers.slack.notifications.slack.SlackNotifier",
+    ),
+]
+
+
+_SEE_NOTIFIER = "see the notifier's documentation for its arguments"
+
+
+def _arguments(value: dict[str, Any]) -> dict[str, Any]:
+    problems = []
+    for name in value:
+        if is_secret(name):
+            todo = "delete it, secrets belong in an Airflow connection, of which a notifier takes the id"
+            problems.append(Problem(show_key(name), HIDDEN, "no secret", todo))
+        elif not name.isidentifier():
+            problems.append(Problem("", f"the key {show_key(name)}", "the name of an argument", _SEE_NOTIFIER))
+    raise_if_any(problems)
+    return value
+
+
+NotifierArguments = Annotated[dict[Text, Any], AfterValidator(_arguments)]

@@ -231,6 +231,13 @@ class Drain(Section):
         Whole, rule(lambda n: 2 <= n <= 1000, "at least 2 readings", "one clean reading proves nothing: write 3")
     ] = 3
     timeout: Seconds = 7200
+    warn_after: Seconds = 1800
+
+
+class Approvals(Section):
+    """How long a run that asks waits for an answer; none means no."""
+
+    timeout: Seconds = 86400
 
 
 class Backup(Section):

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, BaseOperator, Param, TaskGroup, TriggerRule, chain
 
+from heat_upgrade.approvals import Approvals
 from heat_upgrade.cloud import Cloud, CloudFileError, Host, clouds_directory, load_clouds
+from heat_upgrade.notify import notifiers
 from heat_upgrade.operators.base import REPORT, WATCH, HostOperator
 from heat_upgrade.operators.preflight import BrokenCloudOperator
 from heat_upgrade.operators.report import ReportOperator
@@ -50,7 +52,7 @@ def upgrade_dag(
     :param trigger_rule: what each task wants of those before it, unless it says otherwise
     :param schedule: when runs start by themselves; None for never
     """
-    notes = {"on_execute_callback": note_begin, "on_failure_callback": note_error}
+    notes = {"on_execute_callback": note_begin, "on_failure_callback": [note_error, *notifiers(cloud, "error")]}
     return cloud_dag(procedure, cloud, doc, "upgrade", schedule, trigger_rule=trigger_rule, **notes)
 
 
@@ -88,6 +90,23 @@ def target_release(cloud: Cloud) -> Param:
         values_display={"null": "the one after the release that runs"},
         title="Target release",
         description="Empty: the one after the release that runs. The one before it goes back. A jump is refused.",
+    )
+
+
+def approvals(choices: Iterable[Approvals], costs: str) -> Param:
+    """
+    Build the form's field for where the run asks.
+
+    :param choices: where such a run can ask
+    :param costs: what waiting for an answer costs
+    """
+    return Param(
+        str(Approvals.NONE),
+        type="string",
+        enum=list(map(str, choices)),
+        title="Approvals",
+        description="Where the run asks you, under Required Actions, before it goes on. Reject, or no answer in time, "
+        f"stops it there. {costs}",
     )
 
 

@@ -6,12 +6,13 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from heat_upgrade.approvals import OF_COLD, OF_ROLLING, Approvals
 from heat_upgrade.cloud import Cloud
 from heat_upgrade.problems import Problem, ProblemsError, did_you_mean, show, some
 
-ROLLING = ("target_release", "hosts", "delete_old_vhost", "ignore_windows", "dry_run")
+ROLLING = ("target_release", "hosts", "approvals", "delete_old_vhost", "ignore_windows", "dry_run")
 # All hosts, always: a cold upgrade of half a cloud is none.
-COLD = ("target_release", "drain", "delete_old_vhost", "ignore_windows", "dry_run")
+COLD = ("target_release", "drain", "approvals", "delete_old_vhost", "ignore_windows", "dry_run")
 LONGEST_DRAIN = 7 * 24 * 60
 
 
@@ -29,6 +30,7 @@ class RunParameters:
     :param drain: minutes after which a cold upgrade asks whether to go on; 0 to wait as the cloud file says.
     :param ignore_windows: whether users may be touched outside of maintenance windows.
     :param dry_run: whether nothing is to be changed: every task only tells what it would do.
+    :param approvals: where the run asks an operator before it goes on.
     """
 
     target_release: str | None
@@ -37,6 +39,7 @@ class RunParameters:
     drain: float = 0.0
     ignore_windows: bool = False
     dry_run: bool = False
+    approvals: Approvals = Approvals.NONE
 
     @classmethod
     def parse(cls, params: Mapping[str, Any], cloud: Cloud, names: Collection[str] = ROLLING) -> RunParameters:
@@ -52,17 +55,19 @@ class RunParameters:
         hosts = params.get("hosts", everyone)
         flags = {name: params.get(name, False) for name in ("delete_old_vhost", "ignore_windows", "dry_run")}
         drain = params.get("drain")
+        approvals = params.get("approvals", Approvals.NONE)
         problems = [
             *_unknown(params, names),
             *_wrong_target(target, [release.version for release in cloud.releases]),
             *_wrong_hosts(hosts, everyone),
             *_wrong_flags(flags),
             *_wrong_drain(drain),
+            *_wrong_approvals(approvals, OF_COLD if "drain" in names else OF_ROLLING),
         ]
         if problems:
             raise ParameterError(f"parameters for {cloud.name}", problems)
         chosen = tuple(name for name in everyone if name in hosts)
-        return cls(target, chosen, drain=float(drain or 0), **flags)
+        return cls(target, chosen, drain=float(drain or 0), approvals=Approvals(approvals), **flags)
 
 
 def _unknown(params: Mapping[str, Any], names: Collection[str]) -> Iterator[Problem]:
@@ -106,3 +111,9 @@ def _wrong_drain(value: Any) -> Iterator[Problem]:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LONGEST_DRAIN:
         todo = "write for example 30, or leave it empty to wait as long as the cloud file says"
         yield Problem("drain", show(value), f"minutes from 0 to {LONGEST_DRAIN}", todo)
+
+
+def _wrong_approvals(value: Any, choices: Collection[Approvals]) -> Iterator[Problem]:
+    if value not in choices:
+        todo = did_you_mean(str(value), list(map(str, choices)), "choose one of them")
+        yield Problem("approvals", show(value), f"one of {', '.join(choices)}", todo)

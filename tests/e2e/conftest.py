@@ -11,7 +11,13 @@ from lab.cloud_lab import Lab
 # One after the other they tell the life of one cloud; each works alone as well.
 ORDER = {
     "life": ("test_refusals.py", "test_ended_job.py", "test_partial_and_resume.py", "test_going_back.py"),
-    "night": ("test_dry_run.py", "test_preflight.py", "test_stranded_stacks.py", "test_windows.py"),
+    "night": (
+        "test_dry_run.py",
+        "test_preflight.py",
+        "test_approvals.py",
+        "test_stranded_stacks.py",
+        "test_windows.py",
+    ),
 }
 
 

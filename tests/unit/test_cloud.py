@@ -261,9 +261,20 @@ def test_the_windows_in_the_sample_are_good(write: WriteCloud) -> None:
     assert load_cloud(write({**yaml.safe_load(sample), **section})) == explicit
 
 
+def test_the_notifications_in_the_sample_are_good(write: WriteCloud) -> None:
+    sample = SAMPLE.read_text()
+    (block,) = re.findall(r"^# notifications:.*(?:\n#   .*)*", sample, re.MULTILINE)
+    section = yaml.safe_load(re.sub(r"^# ", "", block, flags=re.MULTILINE))
+    found = load_cloud(write({**yaml.safe_load(sample), **section})).notifications
+    assert [entry.kind for entry in found] == ["smtp", "webhook", "notifier"]
+    mail, hook, other = found
+    assert {*mail.events, "started"} == set(hook.events) == set(other.events)
+    assert load_cloud(write(yaml.safe_load(sample))).notifications == ()
+
+
 def test_what_the_sample_calls_a_default_is_one(write: WriteCloud) -> None:
     full = yaml.safe_load(SAMPLE.read_text())
-    optional = ("service_manager", "become", "installer", "layout", "drain", "backup")
+    optional = ("service_manager", "become", "installer", "layout", "drain", "approvals", "backup")
     short = {key: value for key, value in full.items() if key not in optional}
     short["services"] = {"user": "heat"}
     short["rotation"].pop("settle")

@@ -20,6 +20,8 @@ from airflow.sdk import DAG, TriggerRule
 from airflow.serialization.serialized_objects import DagSerialization
 
 from heat_upgrade.cloud_checks import TASKS_OF_THE_DAG
+from heat_upgrade.notify import UpgradeNotifier
+from heat_upgrade.operators.approve import ApproveWaveOperator
 from heat_upgrade.operators.preflight import PreflightOperator
 from heat_upgrade.retries import POLICY, RETRIES
 from heat_upgrade.timetable import WindowsTimetable
@@ -75,15 +77,18 @@ def test_the_structure_of_a_small_cloud(load: LoadDags) -> None:
         "back_up_database": {"create_vhost"},
         "create_vhost": {"sync_database"},
         "sync_database": {*engines, "watch_api"},
-        **{task_id: {"may_switch"} for task_id in engines},
+        **{task_id: {"approve_switch"} for task_id in engines},
+        "approve_switch": {"may_switch"},
         "may_switch": {"controller_1.leave_rotation"},
         "controller_1.leave_rotation": {"controller_1.switch_api"},
         "controller_1.switch_api": {"controller_1.rejoin_rotation"},
-        "controller_1.rejoin_rotation": {"controller_3.leave_rotation"},
+        "controller_1.rejoin_rotation": {"approve-wave-2", "controller_3.leave_rotation"},
+        "approve-wave-2": {"controller_3.leave_rotation"},
         "controller_3.leave_rotation": {"controller_3.switch_api"},
         "controller_3.switch_api": {"controller_3.rejoin_rotation"},
         "controller_3.rejoin_rotation": {"wait_until_drained"},
-        "wait_until_drained": {"retire.controller_1", "watch_api"},
+        "wait_until_drained": {"approve_retire", "watch_api"},
+        "approve_retire": {"retire.controller_1"},
         "retire.controller_1": {"retire.controller_2"},
         "retire.controller_2": {"verify_cloud"},
         "verify_cloud": {"delete_old_vhost"},
@@ -165,6 +170,7 @@ def test_the_form_of_a_cloud_with_windows(load: LoadDags) -> None:
     assert due == {
         "target_release": None,
         "hosts": ["controller-1"],
+        "approvals": "none",
         "delete_old_vhost": False,
         "ignore_windows": False,
         "dry_run": False,
@@ -194,7 +200,8 @@ def test_the_order_holds_for_every_shape(shape: Shape, load: LoadDags) -> None:
     for wave in waves_of(shape):
         for host in wave:
             first = before(dag, f"{host}.leave_rotation")
-            assert engines | prepared | earlier | {"preflight", "sync_database", "may_switch"} <= first
+            gates = {"preflight", "sync_database", "approve_switch", "may_switch"}
+            assert engines | prepared | earlier | gates <= first
             assert not first & {f"{other}.leave_rotation" for other in wave}, "the hosts of a wave move side by side"
         earlier |= {f"{host}.rejoin_rotation" for host in wave}
     assert earlier == set(switches)
@@ -205,10 +212,49 @@ def test_the_order_holds_for_every_shape(shape: Shape, load: LoadDags) -> None:
     assert not drained & set(retire)
     for number, task_id in enumerate(retire):
         assert "wait_until_drained" in before(dag, task_id)
-        assert dag.get_task(task_id).upstream_task_ids == ({retire[number - 1]} if number else {"wait_until_drained"})
+        assert dag.get_task(task_id).upstream_task_ids == ({retire[number - 1]} if number else {"approve_retire"})
     assert before(dag, "report") == set(dag.task_ids) - {"report"}
     assert before(dag, "show_plan") == set(dag.task_ids) - {"show_plan", "watch_api", "report"}
     assert before(dag, "delete_old_vhost") == before(dag, "show_plan") - {"delete_old_vhost"}
+
+
+def test_between_any_two_waves_the_run_can_be_asked(shape: Shape, load: LoadDags) -> None:
+    dag = dag_of(load(lab=cloud_file(shape.roles, shape.waves)), "lab")
+    last: set[str] = set()
+    for number, wave in enumerate(waves_of(shape), start=1):
+        if last:
+            approve = dag.get_task(f"approve-wave-{number}")
+            assert isinstance(approve, ApproveWaveOperator)
+            assert {host.task_id for host in approve.cloud.api_waves()[approve.wave - 1]} == set(wave)
+            assert last <= before(dag, approve.task_id)
+            assert approve.downstream_task_ids == {f"{host}.leave_rotation" for host in wave}
+            for task_id in approve.downstream_task_ids:
+                # It is skipped before its turn where the run doesn't ask: the wave before has to be waited for anyhow.
+                (other,) = dag.get_task(task_id).upstream_task_ids - {approve.task_id}
+                assert last <= before(dag, other) | {other}
+        last = {f"{host}.rejoin_rotation" for host in wave}
+    assert f"approve-wave-{len(shape.sizes) + 1}" not in dag.task_dict
+    assert "wait_until_drained" in before(dag, "approve_retire"), "no question holds up a drain"
+    drained = before(dag, "wait_until_drained")
+    assert not {task for task in set(dag.task_ids) - drained if task.startswith("approve")} - {"approve_retire"}
+
+
+def test_whom_the_cloud_file_names_is_told(load: LoadDags) -> None:
+    entry = {"kind": "webhook", "connection": "hook"}
+    errors = {**entry, "events": ["error"]}
+    bag = load(all=cloud_file([BOTH], notifications=[entry]), errors=cloud_file([BOTH], notifications=[errors]))
+    told = {name: dag_of(bag, name) for name in ("all", "errors")}
+    for dag in told.values():
+        # Of a failed run the report comes last, and another message would say nothing new.
+        for task in (task for task in dag.tasks if task.task_id != "report"):
+            assert [told.event for told in task.on_failure_callback if isinstance(told, UpgradeNotifier)] == ["error"]
+    ends = [("preflight", "on_success_callback"), ("wait_until_drained", "on_skipped_callback")]
+    ends += [("verify_cloud", "on_success_callback"), ("approve_switch", "notifiers"), ("approve_retire", "notifiers")]
+    found = [[each.event for each in getattr(told["all"].get_task(task_id), kind)] for task_id, kind in ends]
+    assert found == [["started"], ["done"], ["done"], ["approval"], ["approval"]]
+    assert not any(getattr(told["errors"].get_task(task_id), kind) for task_id, kind in ends)
+    silent = dag_of(load(silent=cloud_file([BOTH])), "silent").tasks
+    assert not any(isinstance(told, UpgradeNotifier) for task in silent for told in task.on_failure_callback)
 
 
 def test_the_ui_can_sort_and_draw_every_shape(shape: Shape, load: LoadDags) -> None:
@@ -216,7 +262,8 @@ def test_the_ui_can_sort_and_draw_every_shape(shape: Shape, load: LoadDags) -> N
     dag = dag_of(load(lab=cloud_file(shape.roles, shape.waves)), "lab")
     places = drawn_order(dag)
     order = ["preflight", "prepare", "back_up_database", "create_vhost", "sync_database", "start_new_engines"]
-    order += ["may_switch", "wait_until_drained", "retire", "verify_cloud", "delete_old_vhost", "show_plan", "report"]
+    order += ["approve_switch", "may_switch", "wait_until_drained", "approve_retire", "retire", "verify_cloud"]
+    order += ["delete_old_vhost", "show_plan", "report"]
     assert [places[node] for node in order] == sorted(places[node] for node in order)
     for host in with_role(shape, "api", "api-cfn"):
         assert places["may_switch"] < places[host] < places["wait_until_drained"]
@@ -232,10 +279,18 @@ def test_a_host_that_is_left_out_holds_nobody_up_and_a_failed_one_does(load: Loa
         assert rules[f"controller_{number}.leave_rotation"] == TriggerRule.NONE_FAILED
         assert rules[f"controller_{number}.switch_api"] == TriggerRule.ALL_SUCCESS
         assert rules[f"controller_{number}.rejoin_rotation"] == TriggerRule.ALL_SUCCESS
+    for task_id in ("approve_switch", "approve-wave-2", "approve-wave-3"):
+        assert rules[task_id] == TriggerRule.NONE_FAILED
     for task_id in ("back_up_database", "create_vhost", "sync_database", "may_switch", "wait_until_drained"):
         assert rules[task_id] == TriggerRule.NONE_FAILED
     # The sensor skips while APIs are left to move: nothing after it may run then.
-    for task_id in ("retire.controller_1", "retire.controller_2", "retire.controller_3", "verify_cloud"):
+    for task_id in (
+        "approve_retire",
+        "retire.controller_1",
+        "retire.controller_2",
+        "retire.controller_3",
+        "verify_cloud",
+    ):
         assert rules[task_id] == TriggerRule.ALL_SUCCESS
     assert rules["delete_old_vhost"] == rules["show_plan"] == TriggerRule.ALL_SUCCESS
     # No other rule lets a task run after a failure: the watch only looks, the report only tells.
@@ -252,17 +307,27 @@ def test_the_trigger_form(load: LoadDags) -> None:
     assert params.dump() == {
         "target_release": None,
         "hosts": ["controller-1", "controller-2", "controller-3"],
+        "approvals": "none",
         "delete_old_vhost": False,
         "dry_run": False,
     }
-    target, hosts, delete, dry_run = (params.get_param(name) for name in params)
+    target, hosts, approvals, delete, dry_run = (params.get_param(name) for name in params)
     assert target.schema["enum"] == [None, "25.0.2", "26.0.2", "27.0.1"]
     assert target.schema["type"] == ["null", "string"]
     assert hosts.schema["examples"] == ["controller-1", "controller-2", "controller-3"]
     assert hosts.schema["type"] == "array"
+    assert approvals.schema["type"] == "string"
+    assert approvals.schema["enum"] == [
+        "none",
+        "before the switch",
+        "after the first host",
+        "every host",
+        "before the old engines stop",
+    ]
+    assert "answer within minutes" in approvals.description
     assert delete.schema["type"] == "boolean"
     assert dry_run.schema["type"] == "boolean"
-    for param in (target, hosts, delete, dry_run):
+    for param in (target, hosts, approvals, delete, dry_run):
         assert param.schema["title"]
         assert param.description
 

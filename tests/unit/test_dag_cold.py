@@ -24,7 +24,8 @@ from tests.unit.dag_files import (
 )
 
 ORDER = [
-    *("preflight", "prepare", "create_vhost", "leave_rotation", "stop_apis", "wait_until_drained", "confirm_cut_off"),
+    *("preflight", "prepare", "create_vhost", "approve_outage", "leave_rotation", "stop_apis", "wait_until_drained"),
+    *("confirm_cut_off", "approve_retire"),
     *("stop_engines", "back_up_database", "sync_database", "start_new_engines", "start_apis", "rejoin_rotation"),
     *("verify_cloud", "delete_old_vhost", "show_plan"),
 ]
@@ -67,7 +68,7 @@ def test_the_outage_waits_for_a_window(prepare_outside: bool, load: LoadDags) ->
     assert dag.schedule is None, "windows start rolling upgrades only"
     assert dag.params.dump()["ignore_windows"] is False
     gate = dag.get_task("may_stop")
-    assert (gate.upstream_task_ids, gate.downstream_task_ids) == ({"create_vhost"}, {"leave_rotation.controller_1"})
+    assert (gate.upstream_task_ids, gate.downstream_task_ids) == ({"approve_outage"}, {"leave_rotation.controller_1"})
     assert ("may_prepare" in dag.task_dict) is not prepare_outside
     if not prepare_outside:
         gate = dag.get_task("may_prepare")
@@ -106,13 +107,20 @@ def test_no_task_runs_unless_all_before_it_have_succeeded(load: LoadDags) -> Non
 
 def test_the_trigger_form(load: LoadDags) -> None:
     params = stored(dag_of(load(lab=cloud_file([BOTH] * 3)))).params
-    assert params.dump() == {"target_release": None, "drain": None, "delete_old_vhost": False, "dry_run": False}
-    target, drain, delete, dry_run = (params.get_param(name) for name in params)
+    assert params.dump() == {
+        "target_release": None,
+        "drain": None,
+        "approvals": "none",
+        "delete_old_vhost": False,
+        "dry_run": False,
+    }
+    target, drain, approvals, delete, dry_run = (params.get_param(name) for name in params)
     assert target.schema["enum"] == [None, "25.0.2", "26.0.2", "27.0.1"]
     assert drain.schema["type"] == ["null", "number"]
     assert (drain.schema["minimum"], drain.schema["maximum"]) == (0, 10080)
+    assert approvals.schema["enum"] == ["none", "before the outage", "before the old engines stop"]
     assert delete.schema["type"] == "boolean"
-    for param in (target, drain, delete, dry_run):
+    for param in (target, drain, approvals, delete, dry_run):
         assert param.schema["title"]
         assert param.description
 

@@ -71,6 +71,19 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return give
 
 
+@pytest.mark.parametrize(("at", "sent"), [(0.0, 1), (2e9, 0)])
+def test_a_long_wait_is_told_once_with_the_reading_at_hand(reads, monkeypatch, at, sent):
+    send = mock.Mock()
+    monkeypatch.setattr(module, "send_packed", send)
+    reads([replace(BROKER, queues=swap(queue("engine", ready=1))), BROKER])
+    warning = {"at": at, "message": {}, "entries": []}
+    assert outcome(trigger(warning=warning))["status"] == "drained"
+    assert send.call_count == sent
+    for call in send.call_args_list:
+        assert call.args[0] == warning
+        assert "waits for  queue 'engine'" in call.args[1]
+
+
 def test_it_is_made_anew_from_what_it_serializes():
     path, arguments = trigger(stranded_stacks=["s1"], deadline=12.5).serialize()
     assert path == "heat_upgrade.triggers.drain.OldEnginesDrainedTrigger"

@@ -376,7 +376,7 @@ class TestColdPreflight:
     def test_a_run_over_an_upgraded_cloud(self, preflight: Callable[..., Plan], servers: Servers) -> None:
         for name in NAMES:
             servers.run(name, NEW)
-        assert preflight() == Plan(OLD, NEW, NAMES, cold=True, retired=True)
+        assert preflight() == Plan(OLD, NEW, NAMES, cold=True, retired=True, moved=NAMES)
 
     @pytest.mark.parametrize(("target", "source", "back"), [(NEW, OLD, False), (OLD, NEW, True)])
     def test_where_all_was_stopped_it_goes_on_or_back(

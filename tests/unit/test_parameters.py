@@ -70,11 +70,27 @@ BROKEN = [
     Broken("flag as a number", delete(1), "delete_old_vhost", "1", "true or false", "without quotes"),
     Broken("flag left empty", delete(None), "delete_old_vhost", "nothing", "true or false", "without quotes"),
     Broken(
+        "misspelt approval",
+        {"target_release": "26.0.2", "approvals": "every hosts"},
+        "approvals",
+        "'every hosts'",
+        "one of none, before the switch, after the first host, every host, before the old engines stop",
+        "did you mean 'every host'?",
+    ),
+    Broken(
+        "approvals as a list",
+        {"target_release": "26.0.2", "approvals": ["every host"]},
+        "approvals",
+        "a list",
+        "one of none, before the switch",
+        "did you mean 'every host'?",
+    ),
+    Broken(
         "misspelt parameter",
         {"target_release": "26.0.2", "host": ["controller-1"]},
         "parameters",
         "the unknown parameter 'host'",
-        "only target_release, hosts, delete_old_vhost, ignore_windows, dry_run",
+        "only target_release, hosts, approvals, delete_old_vhost, ignore_windows, dry_run",
         "did you mean 'hosts'?",
     ),
     Broken(
@@ -100,8 +116,16 @@ BROKEN_COLD = [
         {"target_release": "26.0.2", "hosts": ["controller-1"]},
         "parameters",
         "the unknown parameter 'hosts'",
-        "only target_release, drain, delete_old_vhost, ignore_windows, dry_run",
+        "only target_release, drain, approvals, delete_old_vhost, ignore_windows, dry_run",
         "leave it out",
+    ),
+    Broken(
+        "approval of a rolling upgrade",
+        {"target_release": "26.0.2", "approvals": "every host"},
+        "approvals",
+        "'every host'",
+        "one of none, before the outage, before the old engines stop",
+        "choose one of them",
     ),
 ]
 

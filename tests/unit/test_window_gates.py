@@ -118,6 +118,19 @@ class TestMaySwitch:
         assert "0:30:00 are needed and no window is open" in log
         assert "3 hosts in 2 waves are left; a host takes 600 s (the cloud file's seconds_per_host" in log
 
+    def test_whom_the_cloud_file_names_is_told_of_the_wait(
+        self, world: World, gate: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tell = mock.Mock()
+        monkeypatch.setattr(module, "tell", tell)
+        waits_until(gate())
+        _, event, _, subject, text = tell.call_args.args
+        assert (event, subject) == ("window", "Heat in lab: upgrade waits for a maintenance window")
+        assert text.startswith("Waiting until 2026-11-21 21:00 UTC (Sat 22:00 Europe/Berlin)")
+        world.now = OPEN
+        gate()()
+        assert tell.call_count == 1
+
     def test_it_opens_in_a_window(self, world: World, gate: Any) -> None:
         world.now = OPEN
         gate()()

@@ -26,6 +26,8 @@ WATCH = "watch_api"
 REPORT = "report"
 # What upgrades a cloud, by the beginning of its DAG's id; one run of them all at a time.
 UPGRADES = ("heat_rolling_upgrade", "heat_cold_upgrade")
+# What a plan has several of.
+_NAMES = ("hosts", "stranded", "moved")
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Plan:
     :param cut_off: what an operator has confirmed to cut off, stacks by id; None where nobody had to
     :param ignore_windows: whether users may be touched outside of maintenance windows
     :param dry_run: whether every task only tells what it would do
+    :param approvals: where the run asks an operator before it goes on
+    :param moved: names of the hosts whose APIs were on the target before the run
     """
 
     source: str
@@ -59,6 +63,8 @@ class Plan:
     cut_off: Mapping[str, str] | None = None
     ignore_windows: bool = False
     dry_run: bool = False
+    approvals: str = "none"
+    moved: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, context: Context) -> Plan:
@@ -66,11 +72,11 @@ class Plan:
         saved: dict[str, Any] = context["ti"].xcom_pull(task_ids=PREFLIGHT)
         if saved.get("bounded_wait"):
             saved = saved | {"cut_off": context["ti"].xcom_pull(task_ids=CONFIRM)}
-        return cls(**{**saved, "hosts": tuple(saved["hosts"]), "stranded": tuple(saved["stranded"])})
+        return cls(**saved | {name: tuple(saved[name]) for name in _NAMES})
 
     def as_xcom(self) -> dict[str, Any]:
         """Return the plan as an XCom holds it."""
-        return asdict(self) | {"hosts": list(self.hosts), "stranded": list(self.stranded)}
+        return asdict(self) | {name: list(getattr(self, name)) for name in _NAMES}
 
 
 def other_runs(context: Context, cloud: Cloud) -> list[str]:

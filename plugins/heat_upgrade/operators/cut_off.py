@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk.exceptions import AirflowFailException
 
+from heat_upgrade.approvals import block
+from heat_upgrade.notify import notifiers
 from heat_upgrade.operators.base import DRAIN, Plan, UpgradeTask, begin
 from heat_upgrade.rehearsal import Intent
 
@@ -45,6 +47,7 @@ class ConfirmCutOffOperator(UpgradeTask, ApprovalOperator):
         super().__init__(
             subject=f"Heat in {cloud.name}: stop the old engines though they haven't finished?",
             fail_on_reject=True,
+            notifiers=notifiers(cloud, "approval"),
             **kwargs,
         )
         self.cloud = cloud
@@ -86,17 +89,11 @@ def question(left: dict[str, Any]) -> str:
 
     :param left: what the sensor returned at the end of a bounded wait
     """
-    stacks = _block(left["stacks"].values()) if left["stacks"] else "No stack is in progress on them."
+    stacks = block(left["stacks"].values(), LINES) if left["stacks"] else "No stack is in progress on them."
     reasons = left["reasons"] or ["the last readings were clean, but too few in a row"]
     return (
         "The APIs are stopped; the old engines still work. Stopping them now cuts off what is listed here: it stays in "
         f"progress with nobody working on it until it is updated after the upgrade.\n\n{stacks}\n\n"
-        f"All that is in the way:\n\n{_block(reasons)}\n\n"
+        f"All that is in the way:\n\n{block(reasons, LINES)}\n\n"
         "**Approve** stops the old engines and goes on. **Reject** stops the run here; the engines go on working."
     )
-
-
-def _block(lines: Any) -> str:
-    texts = [" ".join(str(line).split()).replace("`", "'") for line in lines]
-    more = [f"... and {len(texts) - LINES} more"] if len(texts) > LINES else []
-    return "\n".join(["```", *texts[:LINES], *more, "```"])

@@ -9,8 +9,9 @@ from zoneinfo import ZoneInfo
 from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk.exceptions import DownstreamTasksSkipped
 
-from heat_upgrade import hosts
+from heat_upgrade import hosts, messages
 from heat_upgrade.exceptions import UpgradeError
+from heat_upgrade.notify import tell
 from heat_upgrade.operators.base import CloudOperator, Plan, begin
 from heat_upgrade.rehearsal import Intent
 
@@ -80,6 +81,7 @@ class WindowGateOperator(CloudOperator):
         period, told = self._judge(plan, context)
         self.log.info(told)
         if period:
+            tell(self.cloud, "window", context, *messages.window(self.cloud, told))
             self.defer(trigger=DateTimeTrigger(moment=period.start), method_name="execute_complete")
 
     def upgrade(self, plan: Plan) -> None:

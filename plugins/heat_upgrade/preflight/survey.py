@@ -19,6 +19,7 @@ from heat_upgrade.preflight.check import Check, failed, passed, read
 from heat_upgrade.preflight.database import DatabaseFacts, Migration, check_database, logins
 from heat_upgrade.preflight.facts import Ahead, HostFacts
 from heat_upgrade.preflight.hosts import check_host
+from heat_upgrade.preflight.notifications import notifications
 from heat_upgrade.preflight.rabbitmq import BrokerFacts, check_rabbitmq
 from heat_upgrade.preflight.window import window
 from heat_upgrade.problems import ProblemsError
@@ -90,6 +91,8 @@ class Survey:
             bounded_wait=60 * self.parameters.drain,
             ignore_windows=self.parameters.ignore_windows,
             dry_run=self.parameters.dry_run,
+            approvals=str(self.parameters.approvals),
+            moved=tuple(name for name, facts in self.hosts.items() if facts.state.apis_moved(self.target.version)),
         )
 
     def _target(self) -> Release:
@@ -124,7 +127,12 @@ class Survey:
 
     def _run_checks(self) -> list[Check]:
         """Return what concerns the run as a whole: its move, and whatever else may forbid it now."""
-        return [self._alone("one run at a time"), self._course("move"), self._window("window")]
+        return [
+            self._alone("one run at a time"),
+            self._course("move"),
+            self._window("window"),
+            *notifications("notifications", self.cloud.notifications),
+        ]
 
     def _window(self, name: str) -> Check:
         windows, ignored = self.cloud.windows, self.parameters.ignore_windows

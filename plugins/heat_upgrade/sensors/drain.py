@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
-from heat_upgrade import hosts
+from heat_upgrade import hosts, messages
 from heat_upgrade.drain import DrainWatch
 from heat_upgrade.drain_report import reading_table
 from heat_upgrade.exceptions import UpgradeError
+from heat_upgrade.notify import notifiers, packed
 from heat_upgrade.operators.base import Plan, UpgradeTask, begin
 from heat_upgrade.operators.cut_off import ways
 from heat_upgrade.rehearsal import Intent
@@ -41,11 +42,11 @@ class OldEnginesDrainedSensor(UpgradeTask, BaseSensorOperator):
         """Wait for the run's old engines."""
         self.perform(begin(context, self.cloud), context)
 
-    def upgrade(self, plan: Plan) -> None:
+    def act(self, plan: Plan, context: Context) -> None:
         """See that no old API runs anywhere, then wait."""
         self.check_apis(plan, hosts.states_of(self.cloud, self.cloud.hosts))
         self.defer(
-            trigger=self.trigger(plan),
+            trigger=self.trigger(plan, self._warning(plan, context)),
             method_name="execute_complete",
             # The trigger ends the wait by itself, as only it can name what is in the way. This is a net.
             timeout=timedelta(seconds=self.patience(plan) + self.poke_interval + 2 * PATIENCE),
@@ -73,7 +74,15 @@ class OldEnginesDrainedSensor(UpgradeTask, BaseSensorOperator):
         """Return the hosts that stay on the source after this run."""
         return [name for name, state in states.items() if name not in plan.hosts and not state.moved(plan.target)]
 
-    def trigger(self, plan: Plan) -> OldEnginesDrainedTrigger:
+    def _warning(self, plan: Plan, context: Context) -> dict[str, Any] | None:
+        """Return what is told if the wait takes long, and when; None where nobody wants to be told."""
+        after, patience = self.cloud.drain.warn_after, self.patience(plan)
+        if after >= patience or not notifiers(self.cloud, "drain"):
+            return None
+        message = packed(self.cloud, "drain", context, *messages.drain(self.cloud, plan, patience))
+        return {"at": time.time() + after, **message}
+
+    def trigger(self, plan: Plan, warning: dict[str, Any] | None = None) -> OldEnginesDrainedTrigger:
         """Return what waits for a plan's old engines, from now on."""
         patience = self.patience(plan)
         return OldEnginesDrainedTrigger(
@@ -86,6 +95,7 @@ class OldEnginesDrainedSensor(UpgradeTask, BaseSensorOperator):
             timeout=patience,
             deadline=time.time() + patience,
             stranded_stacks=list(plan.stranded),
+            warning=warning,
         )
 
     def patience(self, plan: Plan) -> float:
@@ -124,12 +134,12 @@ class AllApisStoppedSensor(OldEnginesDrainedSensor):
     :param cloud: the cloud; as for the rolling upgrade
     """
 
-    def upgrade(self, plan: Plan) -> None:
+    def act(self, plan: Plan, context: Context) -> None:
         """Pass where an earlier run has retired the old engines, else wait."""
         if plan.retired:
             self.log.info("Every service was on the target before this run: there is nothing to wait for")
             return
-        super().upgrade(plan)
+        super().act(plan, context)
 
     def rehearse(self, plan: Plan, context: Context) -> Intent:
         """Take no reading where there is nothing to read."""

@@ -14,6 +14,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from heat_upgrade.drain import Broker, Database, DrainWatch, Reading, Unread
 from heat_upgrade.drain_course import DrainCourse
 from heat_upgrade.drain_report import failure_message, reading_table, timeout_message
+from heat_upgrade.notify import send_packed
 from heat_upgrade.triggers.keep import keep, kept
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class OldEnginesDrainedTrigger(BaseTrigger):
     :param timeout: seconds of the whole wait, for the message
     :param deadline: when the wait ends, in seconds since the epoch; a restart of the triggerer doesn't prolong it
     :param stranded_stacks: ids of stacks that nobody worked on before the upgrade began
+    :param warning: a message, packed, and in seconds since the epoch when it is sent if the wait isn't over then
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class OldEnginesDrainedTrigger(BaseTrigger):
         timeout: float,
         deadline: float,
         stranded_stacks: list[str],
+        warning: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.old_vhost = old_vhost
@@ -99,6 +102,8 @@ class OldEnginesDrainedTrigger(BaseTrigger):
         self.timeout = timeout
         self.deadline = deadline
         self.stranded_stacks = stranded_stacks
+        self.warning = warning
+        self._warned: asyncio.Task[None] | None = None
         self._rabbitmq: RabbitMQManagementHook | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -113,6 +118,7 @@ class OldEnginesDrainedTrigger(BaseTrigger):
             "timeout",
             "deadline",
             "stranded_stacks",
+            "warning",
         )
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
@@ -144,6 +150,7 @@ class OldEnginesDrainedTrigger(BaseTrigger):
                     }
                 )
                 return
+            self._warn_if_late(table)
             await asyncio.sleep(max(0.0, next_reading - time.time()))
 
     async def read(self) -> Reading:
@@ -178,6 +185,11 @@ class OldEnginesDrainedTrigger(BaseTrigger):
             # Not its text, which nobody has checked for secrets.
             self.log.exception("A reading failed in a way that nobody has foreseen")
             return Unread(f"{type(error).__name__}, see the log above this table")
+
+    def _warn_if_late(self, table: str) -> None:
+        if self.warning and not self._warned and time.time() >= self.warning["at"]:
+            # Beside the readings, which wait for no mail server.
+            self._warned = asyncio.create_task(asyncio.to_thread(send_packed, self.warning, table))
 
     def _outcome(self, watch: DrainWatch, next_reading: float) -> tuple[str, str] | None:
         if watch.drained:
