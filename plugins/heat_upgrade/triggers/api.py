@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 # Seconds after which a probe has failed.
 PATIENCE = 10.0
-# Probes from one look at the run to the next, and from one time that the account is stored to the next.
-LOOK_EVERY, KEEP_EVERY = 2, 30
+# Seconds from one look at the run to the next, and looks from one time that the account is stored to the next.
+LOOK_EVERY, KEEP_EVERY = 2.0, 15
 # The states of a task whose turn hasn't come.
 WAITING = (None, "scheduled", "queued")
 
@@ -50,17 +51,26 @@ class ApiWatchTrigger(BaseTrigger):
         """Probe, and look now and then whether it is enough."""
         earlier = await kept(self)
         seen = Availability.of(earlier) if earlier else Availability(self.url)
-        async with await asyncio.to_thread(self._client) as client:
-            while True:
-                next_probe = time.time() + self.interval
-                await self._probe(client, seen)
-                if seen.probes % LOOK_EVERY == 0 and await self._enough():
-                    break
-                if seen.probes % KEEP_EVERY == 0:
-                    await keep(self, seen.as_xcom())
-                await asyncio.sleep(max(0.0, next_probe - time.time()))
+        # Beside the probes: an Airflow that is slow to answer must not look like an API that nobody has watched.
+        turn = asyncio.create_task(self._await_turn(seen))
+        try:
+            async with await asyncio.to_thread(self._client) as client:
+                while not turn.done():
+                    next_probe = time.time() + self.interval
+                    await self._probe(client, seen)
+                    await asyncio.wait([turn], timeout=max(0.0, next_probe - time.time()))
+        finally:
+            turn.cancel()
         await keep(self, seen.as_xcom())
         yield TriggerEvent(seen.as_xcom())  # type: ignore[no-untyped-call]
+
+    async def _await_turn(self, seen: Availability) -> None:
+        for look in count(1):
+            await asyncio.sleep(LOOK_EVERY)
+            if await self._enough():
+                return
+            if look % KEEP_EVERY == 0:
+                await keep(self, seen.as_xcom())
 
     def _client(self) -> httpx.AsyncClient:
         import ssl
