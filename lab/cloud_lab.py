@@ -35,6 +35,9 @@ _FIRST_OWN_PORT = 30000
 _OWN_PORTS = {"epmd": 0, "distribution": 1, "airflow": 2, "log_triggerer": 3, "log_worker": 4}
 _BLOCKS = 250
 
+# Who administers RabbitMQ.
+OPERATOR = "operator"
+
 _UNIX_SOCKET_LIMIT = 107
 
 
@@ -300,7 +303,7 @@ class Lab:
 
     def management(self) -> Account:
         """Return the administrator of RabbitMQ's management API."""
-        return Account(self.server_address, MANAGEMENT_PORT, "operator", self.secrets["management"])
+        return Account(self.server_address, MANAGEMENT_PORT, OPERATOR, self.secrets["management"])
 
     def transport_url(self, release: str = FIRST_RELEASE) -> str:
         """Return the message bus URL of a release. It holds the password."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 import socket
+from collections.abc import Mapping
 
 from lab.cloud_lab import API_PORT, CFN_PORT, Lab, Role
 from lab.processes import LabError, wait_until
@@ -84,10 +85,24 @@ def _ask(lab: Lab, command: str) -> str:
         return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
 
-def _config(lab: Lab) -> str:
-    text = _CONFIG.format(socket=lab.admin_socket)
+def configuration(
+    socket: str, address: str, ports: Mapping[Role, int], servers: Mapping[Role, Mapping[str, str]]
+) -> str:
+    """
+    Return HAProxy's configuration.
+
+    :param socket: its admin socket.
+    :param address: where it listens.
+    :param ports: of each API, on the balancer and on the hosts.
+    :param servers: the addresses of each API's hosts, by name.
+    """
+    text = _CONFIG.format(socket=socket)
     for role, backend in BACKENDS.items():
-        port = _PORTS[role]
-        text += _PROXY.format(backend=backend, address=lab.balancer_address, port=port)
-        text += "".join(f"    server {host.name} {host.address}:{port}\n" for host in lab.hosts_with(role))
+        text += _PROXY.format(backend=backend, address=address, port=ports[role])
+        text += "".join(f"    server {name} {host}:{ports[role]}\n" for name, host in servers[role].items())
     return text
+
+
+def _config(lab: Lab) -> str:
+    servers = {role: {host.name: host.address for host in lab.hosts_with(role)} for role in BACKENDS}
+    return configuration(str(lab.admin_socket), lab.balancer_address, _PORTS, servers)

@@ -7,7 +7,7 @@ import shutil
 from lab.cloud_lab import API_PORT, CFN_PORT, FIRST_RELEASE, Lab, LabHost, Role
 from lab.passwords import write_private
 
-_HEAT = """\
+HEAT = """\
 [DEFAULT]
 transport_url = {transport_url}
 host = {host}
@@ -38,7 +38,7 @@ enforce_scope = false
 [revision]
 heat_revision = {release}
 """
-_HEALTHCHECK = """
+HEALTHCHECK = """
 [healthcheck]
 backends = disable_by_file
 disable_by_file_path = {file}
@@ -105,7 +105,7 @@ def write_configuration(lab: Lab, host: LabHost) -> None:
     packaged = host.venv(FIRST_RELEASE) / "etc/heat"
     shutil.copytree(packaged, directory, dirs_exist_ok=True)
     _give_cfn_noauth(lab, host)
-    text = _HEAT.format(
+    text = HEAT.format(
         transport_url=lab.transport_url(),
         database_url=lab.database_url(),
         host=host.name,
@@ -115,7 +115,7 @@ def write_configuration(lab: Lab, host: LabHost) -> None:
         release=FIRST_RELEASE,
     )
     if host.rotation == "healthcheck":
-        text += _HEALTHCHECK.format(file=host.rotation_file)
+        text += HEALTHCHECK.format(file=host.rotation_file)
     write_private(config, text)
 
 

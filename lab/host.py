@@ -65,7 +65,7 @@ PYTHON = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
 
 def make_login_key(lab: Lab) -> None:
     """Make the key pair that logs in at every host."""
-    _make_key(lab.ssh_key, comment=f"lab-{lab.name}")
+    make_key(lab.ssh_key, comment=f"lab-{lab.name}")
 
 
 def start_sshd(host: LabHost) -> None:
@@ -80,7 +80,7 @@ def start_sshd(host: LabHost) -> None:
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd's privilege separation asks for it
     (host.root / "run").mkdir(parents=True, exist_ok=True)
-    _make_key(host.root / "etc/ssh/ssh_host_ed25519_key", comment=host.name)
+    make_key(host.root / "etc/ssh/ssh_host_ed25519_key", comment=host.name)
     config = host.root / "etc/ssh/sshd_config"
     write_private(config, _sshd_config(host))
     host.sshd.start([Path(sshd).resolve(), "-D", "-e", "-f", config])
@@ -143,7 +143,7 @@ def start_services(host: LabHost) -> None:
     )
 
 
-def _make_key(key: Path, *, comment: str) -> None:
+def make_key(key: Path, *, comment: str) -> None:
     public = key.with_name(f"{key.name}.pub")
     if key.exists() and public.exists():
         return

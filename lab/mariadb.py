@@ -119,11 +119,19 @@ def _make_data_directory(directory: Path) -> None:
 
 
 def _accounts(lab: Lab) -> str:
-    heat, root = (_sql_text(lab.secrets[name]) for name in ("database", "database_root"))
+    root = _sql_text(lab.secrets["database_root"])
+    return f"ALTER USER root@localhost IDENTIFIED BY {root};\n{heat_account(lab.secrets['database'])}"
+
+
+def heat_account(password: str) -> str:
+    """
+    Return the SQL that makes Heat's database and account; a server may run it at each start.
+
+    :param password: of Heat's account.
+    """
     return (
-        f"ALTER USER root@localhost IDENTIFIED BY {root};\n"
         "CREATE DATABASE IF NOT EXISTS heat CHARACTER SET utf8mb4;\n"
-        f"CREATE OR REPLACE USER heat@'%' IDENTIFIED BY {heat};\n"
+        f"CREATE OR REPLACE USER heat@'%' IDENTIFIED BY {_sql_text(password)};\n"
         "GRANT ALL ON heat.* TO heat@'%';\n"
     )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import requests
 
-from lab.cloud_lab import AMQP_PORT, FIRST_RELEASE, MANAGEMENT_PORT, RELEASES, Lab
+from lab.cloud_lab import AMQP_PORT, FIRST_RELEASE, MANAGEMENT_PORT, OPERATOR, RELEASES, Lab
 from lab.http import local_session
 from lab.passwords import write_private
 from lab.processes import LabError, clean_environment, run, wait_until
@@ -152,19 +152,28 @@ def _write_config(lab: Lab, directory: Path) -> None:
     (directory / "enabled_plugins").write_text("[rabbitmq_management].\n", encoding="utf-8")
     config = _CONFIG.format(address=lab.server_address, amqp=AMQP_PORT, management=MANAGEMENT_PORT, directory=directory)
     (directory / "rabbitmq.conf").write_text(config, encoding="utf-8")
-    write_private(directory / "definitions.json", json.dumps(_definitions(lab), indent=1))
+    write_private(
+        directory / "definitions.json",
+        json.dumps(definitions(lab.secrets["amqp"], lab.secrets["management"]), indent=1),
+    )
 
 
-def _definitions(lab: Lab) -> dict[str, Any]:
+def definitions(amqp: str, management: str) -> dict[str, Any]:
+    """
+    Return what a broker has before anything of Heat runs: the first release's vhost, Heat's account, an administrator.
+
+    :param amqp: the password of Heat's account.
+    :param management: the administrator's.
+    """
     vhost = RELEASES[FIRST_RELEASE]
     everything = {"vhost": vhost, "configure": ".*", "write": ".*", "read": ".*"}
     return {
         "users": [
-            _user("heat", lab.secrets["amqp"], tags=""),
-            _user(lab.management().login, lab.secrets["management"], tags="administrator"),
+            _user("heat", amqp, tags=""),
+            _user(OPERATOR, management, tags="administrator"),
         ],
         "vhosts": [{"name": vhost}],
-        "permissions": [{"user": user, **everything} for user in ("heat", lab.management().login)],
+        "permissions": [{"user": user, **everything} for user in ("heat", OPERATOR)],
     }
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
+from typing import Protocol, TypeVar
 
-from lab.cloud_lab import Lab
 from lab.traffic import Account, Traffic
 
 Result = TypeVar("Result")
@@ -16,7 +16,26 @@ BEFORE_SECONDS = 5
 AFTER_SECONDS = 10
 
 
-def under_traffic(lab: Lab, label: str, work: Callable[[], Result]) -> tuple[Result, Account]:
+class Cloud(Protocol):
+    """What traffic needs to know of a cloud; its state is where the account goes."""
+
+    @property
+    def endpoint(self) -> str:
+        """Heat's API with the project."""
+
+    @property
+    def cfn_endpoint(self) -> str:
+        """heat-api-cfn."""
+
+    @property
+    def state(self) -> Path:
+        """The directory of all that belongs to it."""
+
+    def database_url(self) -> str:
+        """Return the SQLAlchemy URL of Heat's database."""
+
+
+def under_traffic(lab: Cloud, label: str, work: Callable[[], Result]) -> tuple[Result, Account]:
     """
     Send traffic from before some work until after it.
 
@@ -36,7 +55,7 @@ def under_traffic(lab: Lab, label: str, work: Callable[[], Result]) -> tuple[Res
     return result, account
 
 
-def control_run(lab: Lab, seconds: float) -> Traffic:
+def control_run(lab: Cloud, seconds: float) -> Traffic:
     """
     Send the same traffic without any work; its ``stop`` waits for the last stacks and returns the account.
 
@@ -49,7 +68,7 @@ def control_run(lab: Lab, seconds: float) -> Traffic:
     return traffic
 
 
-def _traffic_on(lab: Lab, label: str) -> Traffic:
+def _traffic_on(lab: Cloud, label: str) -> Traffic:
     return Traffic(
         endpoint=lab.endpoint,
         cfn_endpoint=lab.cfn_endpoint,
