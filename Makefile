@@ -7,9 +7,10 @@ BIN := $(VENV)/bin
 UV_VERSION := $(shell sed -n 's/^uv==//p' requirements-dev.in)
 PYTEST_TWO := $(BIN)/pytest --numprocesses 2 --durations 20 --durations-min 20
 LOCKED := requirements.txt requirements-dev.txt
-STEPS := $(shell grep -rlI '^\#!/usr/bin/env bash' include/remote) $(wildcard include/remote/*.sh) lab/debian-packages .ci/run
+STEPS := $(shell grep -rlI '^\#!/usr/bin/env bash' include/remote) $(wildcard include/remote/*.sh) lab/debian-packages .ci/run \
+	deploy/initialize lab/compose/images/postgres/start $(wildcard lab/compose/machine/usr/local/sbin/*)
 
-.PHONY: demo stop test test-unit test-integration test-e2e faults lint compare bench lock setup packages clean
+.PHONY: demo stop env test test-unit test-integration test-e2e test-compose faults lint compare bench lock setup packages clean
 
 demo: setup ## a real rolling upgrade in the embedded lab, under traffic; leaves the UI and the cloud running
 	@$(BIN)/python -m lab.demo
@@ -17,7 +18,10 @@ demo: setup ## a real rolling upgrade in the embedded lab, under traffic; leaves
 stop: ## end everything that make demo, compare, bench and the tests have started
 	@[ ! -x $(BIN)/python ] || $(BIN)/python -m lab stop
 
-test: setup ## everything; one summary at the end
+env: ## keys and passwords for docker-compose.yaml in .env, and a folder for the clouds' secrets
+	@deploy/env
+
+test: setup ## everything that needs no Docker; one summary at the end
 	@$(MAKE) --no-print-directory lint
 	@$(PYTEST_TWO)
 
@@ -29,6 +33,10 @@ test-integration: setup
 
 test-e2e: setup
 	@$(BIN)/pytest tests/e2e
+
+test-compose: setup ## docker-compose.yaml and a cloud of systemd hosts under a Docker engine; starts one if it may
+	@docker version >/dev/null 2>&1 || lab/debian-packages docker.io docker-compose debootstrap
+	@$(BIN)/pytest -s -m compose tests/compose
 
 faults: setup ## whole runs with a fault at every task, under traffic; writes docs/faults.md
 	@HEAT_UPGRADE_FAULTS=full $(BIN)/pytest -s -m "long or not long" tests/faults tests/e2e/test_half_way.py
@@ -57,7 +65,7 @@ $(VENV)/installed: $(LOCKED)
 	@touch $@
 
 lock: ## write the lock files anew from the .in files
-	@for name in requirements requirements-dev; do \
+	@for name in requirements requirements-dev requirements-deploy; do \
 	  $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --custom-compile-command 'make lock' $$name.in -o $$name.txt; \
 	done

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from lab.bring_up import bring_up, take_down
 from lab.cloud_lab import PROJECT_ROOT, Lab
+from lab.compose.deployment import stop_deployment
 from lab.processes import LabError
 from lab.status import print_status
 
@@ -67,6 +68,7 @@ def _stop(_: argparse.Namespace) -> None:
     for size in sorted((PROJECT_ROOT / ".state").glob("*/size")):
         take_down(Lab(size.parent.name))
         print(f"lab {size.parent.name} is stopped")
+    stop_deployment()
 
 
 def _airflow_up(arguments: argparse.Namespace) -> None:
