@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import TriggerRule
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from heat_upgrade.operators.approve import ApproveWaveOperator
 from heat_upgrade.operators.base import DRAIN, PREFLIGHT, REPORT, VERIFY, WATCH, CloudOperator
 from heat_upgrade.report.notes import BEGAN, ERROR
 from heat_upgrade.triggers.keep import COURSE
@@ -167,7 +168,8 @@ class Gathered:
         # A task that took no time never had its turn, whether it could note when it began or not.
         began = {task for task, note in self.began.items() if note or self.crumbs[task]["duration"]}
         dag = self.operator.get_dag()
-        tasks = dag.tasks if dag else []
+        # A question that a run doesn't ask is skipped before its turn, by the task that knows it.
+        tasks = [task for task in dag.tasks if not isinstance(task, ApproveWaveOperator)] if dag else []
         rules = {task.task_id: (task.trigger_rule, task.upstream_task_ids) for task in tasks if task.task_id in states}
         return "stopped" if was_stopped(states, began, rules) else "success"
 
