@@ -97,6 +97,9 @@ UNIT = "/etc/systemd/system/heat-engine@26.0.2.service"
         "uv venv --quiet --allow-existing --python python3 /opt/heat/26.0.2",
         f"uv pip install --quiet --python /opt/heat/26.0.2/bin/python -r {STATE}/requirements.txt",
         f"python3 {STATE}/haproxy.py /run/haproxy/admin.sock drain heat_api/controller-1",
+        # What only looks runs from a folder of its own.
+        "python3 /tmp/heat-upgrade.aBc123/haproxy.py /run/haproxy/admin.sock show heat_api/controller-1",
+        "cmp -s /tmp/heat-upgrade.aBc123/requirements.txt /opt/heat/26.0.2/installed-requirements.txt",
         "find -L /etc/heat/25.0.2 -mindepth 1 -maxdepth 1 ! -path /etc/heat/25.0.2/heat.conf "
         r"( -type f -o -type d -regex .*/\(environment\.d\|templates\|policy\.d\) ) -printf %f\n",
         "find /var/backups/heat -maxdepth 1 -name heat-prod-before-26.0.2-*.part -delete",
