@@ -169,7 +169,8 @@ class TestFirstPart:
         assert skipped == {
             *("prepare.controller_2", FAILING),
             *(f"controller_2.{step}" for step in ("leave_rotation", "switch_api", "rejoin_rotation")),
-            *(GATE, "retire.controller_1", "retire.controller_2", "verify_cloud", "delete_old_vhost", "show_plan"),
+            *("approve-wave-2", GATE, "approve_retire", "retire.controller_1", "retire.controller_2"),
+            *("verify_cloud", "delete_old_vhost", "show_plan"),
         }
 
     def test_it_says_what_is_left(self, api: AirflowApi, first: Part) -> None:
