@@ -119,7 +119,8 @@ def test_a_dry_run_afterwards_knows_how_long_it_took_before(api: AirflowApi, lab
     assert upgrade not in (run.run_id, story.run.run_id, story.rehearsal.run_id)
     assert f"as its tasks took in {upgrade}, and" in plan
     assert "when it moved last, the slowest)" in plan
-    assert not re.search(r"^\| `controller_1\.switch_api` .*\|  \|$", plan, re.MULTILINE), "it has a time"
+    # The upgrade may have been the second part of one, without the first host.
+    assert not re.search(r"^\| `controller_2\.switch_api` .*\|  \|$", plan, re.MULTILINE), "it has a time"
 
 
 def test_the_hosts_of_a_wave_move_side_by_side(story: Story) -> None:
