@@ -25,7 +25,7 @@ _SHARES = {
     "tests/e2e/life/": "stories",
     "tests/e2e/night/": "stories",
     "tests/faults/": "stories",
-    "tests/integration/": "whole runs",
+    "tests/integration/": "stories",
     "tests/e2e/": "whole runs",
 }
 
