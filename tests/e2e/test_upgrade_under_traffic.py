@@ -48,7 +48,7 @@ CONTROL_SECONDS = 60
 # What the issue allows a run that finds nothing to do.
 QUICK = 60.0
 REVISIONS = {OLD: "c6214ca60943", NEW: "97b2a986f922"}
-PARAMETERS = {"target_release", "hosts", "delete_old_vhost", "dry_run"}
+PARAMETERS = {"target_release", "hosts", "approvals", "delete_old_vhost", "dry_run"}
 
 
 @dataclass(frozen=True)
