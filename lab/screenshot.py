@@ -25,7 +25,7 @@ from lab.processes import LabError
 
 View = Literal["Grid", "Gantt", "Graph"]
 
-WIDTH, HEIGHT = 1600, 1000
+WIDTH, HEIGHT = 1600, 1340
 _PATIENCE = 60.0  # seconds; the machine may be busy with Heat
 _FLAGS = (
     "--headless=new",

@@ -178,12 +178,13 @@ def test_everything_is_on_the_new_release_each_service_started_once(lab: Lab, st
 
 def idle(lab: Lab, stack: str) -> float:
     """Return the seconds since anything of a stack has changed."""
-    changed = "GREATEST(COALESCE(r.updated_at, r.created_at), COALESCE(s.updated_at, s.created_at))"
-    ((seconds,),) = query(
-        lab,
-        f"SELECT TIMESTAMPDIFF(SECOND, MAX({changed}), UTC_TIMESTAMP()) FROM resource r"
-        f" JOIN stack s ON s.id = r.stack_id WHERE s.id = '{stack}'",
+    times = (
+        f"SELECT COALESCE(updated_at, created_at) AS time FROM stack WHERE id = '{stack}'",
+        f"SELECT COALESCE(updated_at, created_at) FROM resource WHERE stack_id = '{stack}'",
+        f"SELECT created_at FROM event WHERE stack_id = '{stack}'",
     )
+    changes = " UNION ALL ".join(times)
+    ((seconds,),) = query(lab, f"SELECT TIMESTAMPDIFF(SECOND, MAX(time), UTC_TIMESTAMP()) FROM ({changes}) changes")
     return float(seconds)
 
 
