@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from heat_upgrade.durations import short
 
 if TYPE_CHECKING:
     from heat_upgrade.operators.base import Plan
@@ -117,11 +118,6 @@ def longest_path(upstream: Mapping[str, Iterable[str]], seconds: Mapping[str, fl
     for task, before in upstream.items():
         ends[task] = max((ends[each] for each in before), default=0.0) + seconds.get(task, 0.0)
     return max(ends.values(), default=0.0)
-
-
-def short(seconds: float) -> str:
-    """Return a time without its fractions of a second."""
-    return str(timedelta(seconds=round(seconds)))
 
 
 def markdown(rehearsal: Rehearsal) -> str:

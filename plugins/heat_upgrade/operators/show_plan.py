@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from airflow.sdk.exceptions import AirflowSkipException
 
 from heat_upgrade import steps
+from heat_upgrade.durations import short
 from heat_upgrade.operators.api import MARGIN, LeaveRotationOperator, RejoinRotationOperator, time_of_sweep
-from heat_upgrade.operators.base import CloudOperator, Plan, begin
-from heat_upgrade.rehearsal import INTENT, Intent, PlannedTask, Rehearsal, longest_path, markdown, measured_by, short
+from heat_upgrade.operators.base import VERIFY, CloudOperator, Plan, begin
+from heat_upgrade.rehearsal import INTENT, Intent, PlannedTask, Rehearsal, longest_path, markdown, measured_by
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
@@ -61,9 +62,7 @@ class ShowPlanOperator(CloudOperator):
     def _measured(self, plan: Plan, context: Context) -> tuple[str, dict[str, float]]:
         """Return the last run of this kind that got through, and how long each of its tasks took."""
         instance = context["ti"]
-        run = instance.xcom_pull(
-            task_ids="verify_cloud", key=measured_by(plan), map_indexes=-1, include_prior_dates=True
-        )
+        run = instance.xcom_pull(task_ids=VERIFY, key=measured_by(plan), map_indexes=-1, include_prior_dates=True)
         if not run:
             return "", {}
         timed = {task.task_id for task in self.dag.tasks if getattr(task, "timed", True)}
@@ -92,7 +91,7 @@ class ShowPlanOperator(CloudOperator):
         windows = self.cloud.windows
         if not plan.cold:
             sweep, reason = time_of_sweep(self.cloud, leaving, windows, context)
-            return f"The sweep of the APIs: about {short(sweep.total_seconds() / MARGIN)}. {reason}."
+            return f"The sweep of the APIs: about {short(sweep / MARGIN)}. {reason}."
         if outage:
             return f"The outage: about {short(outage)}, as its tasks took in that run."
         granted = f"; the cloud file grants {short(windows.seconds_per_outage)}" if windows else ""

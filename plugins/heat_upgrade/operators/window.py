@@ -10,6 +10,7 @@ from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk.exceptions import DownstreamTasksSkipped
 
 from heat_upgrade import hosts, messages
+from heat_upgrade.durations import short
 from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.notify import tell
 from heat_upgrade.operators.base import CloudOperator, Plan, begin
@@ -116,18 +117,18 @@ class WindowGateOperator(CloudOperator):
         calendar, now = windows.calendar, _now()
         room = calendar.room(now)
         if room >= needed:
-            return None, f"A window is open for another {_short(room)}, and {_short(needed)} are needed: going on"
+            return None, f"A window is open for another {short(room)}, and {short(needed)} are needed: going on"
         period = calendar.next_with_room(now, needed + DELAY)
         if period is None:
             raise UpgradeError(
-                f"{self.task_id} needs {_short(needed)} in a window, the longest one to come is open for "
-                f"{_short(calendar.longest(now))}: lengthen a window in the cloud file, move more hosts at once "
+                f"{self.task_id} needs {short(needed)} in a window, the longest one to come is open for "
+                f"{short(calendar.longest(now))}: lengthen a window in the cloud file, move more hosts at once "
                 "(`waves`), or trigger a run with ignore_windows"
             )
-        closing = f"the open window closes in {_short(room)}" if room else "no window is open"
+        closing = f"the open window closes in {short(room)}" if room else "no window is open"
         return period, (
             f"Waiting until {period.start:%Y-%m-%d %H:%M UTC} ({_in_zones(period.start, windows)}), when a window "
-            f"opens for {_short(period.length)}: {_short(needed)} are needed and {closing}. The run goes on by itself "
+            f"opens for {short(period.length)}: {short(needed)} are needed and {closing}. The run goes on by itself "
             "then. After a change of the windows clear this task; a run with ignore_windows doesn't wait"
         )
 
@@ -180,11 +181,6 @@ def _has_begun(state: HostState, plan: Plan) -> bool:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _short(time: timedelta) -> str:
-    """Return a time without its microseconds."""
-    return str(timedelta(seconds=round(time.total_seconds())))
 
 
 def _in_zones(moment: datetime, windows: Windows) -> str:
