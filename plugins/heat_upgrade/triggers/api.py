@@ -6,11 +6,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from heat_upgrade.availability import Availability
+from heat_upgrade.triggers.arguments import ArgumentsTrigger
 from heat_upgrade.triggers.keep import keep, kept
 from heat_upgrade.triggers.run import states_of_run
 
@@ -25,7 +26,7 @@ LOOK_EVERY, KEEP_EVERY = 2.0, 15
 WAITING = (None, "scheduled", "queued")
 
 
-class ApiWatchTrigger(BaseTrigger):
+class ApiWatchTrigger(ArgumentsTrigger):
     """
     Probe the API until the turn of a task has come; fires once, with the account.
 
@@ -35,17 +36,14 @@ class ApiWatchTrigger(BaseTrigger):
     :param interval: seconds from one probe to the next
     """
 
+    arguments = ("url", "verify", "until", "interval")
+
     def __init__(self, *, url: str, verify: bool | str, until: str, interval: float = 1.0) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.url = url
         self.verify = verify
         self.until = until
         self.interval = interval
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what makes this trigger anew."""
-        names = ("url", "verify", "until", "interval")
-        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Probe, and look now and then whether it is enough."""

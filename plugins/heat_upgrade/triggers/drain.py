@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk.exceptions import AirflowException
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from heat_upgrade.drain import Broker, Database, DrainWatch, Reading, Unread
 from heat_upgrade.drain_course import DrainCourse
 from heat_upgrade.drain_report import failure_message, reading_table, timeout_message
 from heat_upgrade.notify import send_packed
+from heat_upgrade.triggers.arguments import ArgumentsTrigger
 from heat_upgrade.triggers.keep import keep, kept
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def read_database(hook: HeatDatabaseHook) -> Database:
     return Database(stacks=tuple(hook.stacks_in_progress()), held=(*hook.held_resources(), *hook.stack_locks()))
 
 
-class OldEnginesDrainedTrigger(BaseTrigger):
+class OldEnginesDrainedTrigger(ArgumentsTrigger):
     """
     Wait until the old engines may stop.
 
@@ -77,6 +78,19 @@ class OldEnginesDrainedTrigger(BaseTrigger):
     :param stranded_stacks: ids of stacks that nobody worked on before the upgrade began
     :param warning: a message, packed, and in seconds since the epoch when it is sent if the wait isn't over then
     """
+
+    arguments = (
+        "old_vhost",
+        "new_vhost",
+        "rabbitmq_conn_id",
+        "database_conn_id",
+        "interval",
+        "readings",
+        "timeout",
+        "deadline",
+        "stranded_stacks",
+        "warning",
+    )
 
     def __init__(
         self,
@@ -105,22 +119,6 @@ class OldEnginesDrainedTrigger(BaseTrigger):
         self.warning = warning
         self._warned: asyncio.Task[None] | None = None
         self._rabbitmq: RabbitMQManagementHook | None = None
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what makes this trigger anew."""
-        names = (
-            "old_vhost",
-            "new_vhost",
-            "rabbitmq_conn_id",
-            "database_conn_id",
-            "interval",
-            "readings",
-            "timeout",
-            "deadline",
-            "stranded_stacks",
-            "warning",
-        )
-        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Read until the old side is drained, can't be drained by waiting, or the time is up."""

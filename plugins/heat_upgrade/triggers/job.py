@@ -9,10 +9,11 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from heat_upgrade.exceptions import HostRefused, HostUnreachable, JobOverdue
 from heat_upgrade.remote import Job, Outcome
+from heat_upgrade.triggers.arguments import ArgumentsTrigger
 
 if TYPE_CHECKING:
     from heat_upgrade.hooks.host import HeatHostHook
@@ -26,7 +27,7 @@ SOON, AT_MOST = 2.0, 30.0
 ABSENCE = 600.0
 
 
-class HostJobTrigger(BaseTrigger):
+class HostJobTrigger(ArgumentsTrigger):
     """
     Wait until a job on a host is over; its output goes to the log as it comes.
 
@@ -40,6 +41,8 @@ class HostJobTrigger(BaseTrigger):
     :param deadline: when they are over, in seconds since the epoch; a restart of the triggerer doesn't prolong it
     """
 
+    arguments = ("host", "job", "told", "patience", "deadline")
+
     def __init__(
         self, *, host: dict[str, Any], job: dict[str, str], told: list[int], patience: float, deadline: float
     ) -> None:
@@ -49,11 +52,6 @@ class HostJobTrigger(BaseTrigger):
         self.told = told
         self.patience = patience
         self.deadline = deadline
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what makes this trigger anew."""
-        names = ("host", "job", "told", "patience", "deadline")
-        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Follow the job to its end, over as many connections as that takes."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
+
+from heat_upgrade.triggers.arguments import ArgumentsTrigger
 
 OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 _log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def unfinished(states: Mapping[str, str | None], but_for: str) -> list[str]:
     return sorted(task for task, state in states.items() if state not in OVER and task != but_for)
 
 
-class OthersDoneTrigger(BaseTrigger):
+class OthersDoneTrigger(ArgumentsTrigger):
     """
     Wait until every other task of a run is over.
 
@@ -51,17 +52,14 @@ class OthersDoneTrigger(BaseTrigger):
     :param interval: seconds from one look to the next
     """
 
+    arguments = ("dag_id", "run_id", "but_for", "interval")
+
     def __init__(self, *, dag_id: str, run_id: str, but_for: str, interval: float = 5.0) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.dag_id = dag_id
         self.run_id = run_id
         self.but_for = but_for
         self.interval = interval
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what makes this trigger anew."""
-        names = ("dag_id", "run_id", "but_for", "interval")
-        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look again and again."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Any
 
 from airflow.sdk.exceptions import AirflowException
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from heat_upgrade.stranded import IN_PROGRESS
+from heat_upgrade.triggers.arguments import ArgumentsTrigger
 
 
-class StacksEndedTrigger(BaseTrigger):
+class StacksEndedTrigger(ArgumentsTrigger):
     """
     Wait until stacks have left IN_PROGRESS, or the time is up; it fires once, with whether all of them have.
 
@@ -23,17 +23,14 @@ class StacksEndedTrigger(BaseTrigger):
     :param deadline: when the wait ends, in seconds since the epoch; a restart of the triggerer doesn't prolong it
     """
 
+    arguments = ("stacks", "database_conn_id", "interval", "deadline")
+
     def __init__(self, *, stacks: list[str], database_conn_id: str, interval: float, deadline: float) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.stacks = stacks
         self.database_conn_id = database_conn_id
         self.interval = interval
         self.deadline = deadline
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what makes this trigger anew."""
-        names = ("stacks", "database_conn_id", "interval", "deadline")
-        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Read until no stack is in progress any more, or the time is up."""
