@@ -187,16 +187,20 @@ class Machine:
 
     def clear(self) -> None:
         """Bring the host back to what it was before any test: the old release's venv, nothing that runs."""
-        for pid in self.ctl("pid", "all").split():
-            if pid.isdigit() and pid != "0":
-                subprocess.run(["kill", "-KILL", pid], check=False)
         for file in (self.root / "etc/supervisor.d").glob("*.conf"):
             file.unlink()
-        self.ctl("update")
+        update = subprocess.Popen([*self.supervisorctl, "update"], stdout=subprocess.DEVNULL)
+        wait_until(lambda: self._kill_services() or update.poll() is not None, what="supervisord runs nothing")
         for path in (self.root / "etc/heat", Path(self.target.venv), self.state):
             shutil.rmtree(path, ignore_errors=True)
         self.lab_host.rotation_file.unlink(missing_ok=True)
         self.state.mkdir(parents=True)
+
+    def _kill_services(self) -> None:
+        """Kill what runs; a SIGTERM that meets a program before its exec is lost, and supervisord waits for long."""
+        for pid in self.ctl("pid", "all").split():
+            if pid.isdigit() and pid != "0":
+                subprocess.run(["kill", "-KILL", pid], check=False, stderr=subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="session")
