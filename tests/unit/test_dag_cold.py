@@ -36,7 +36,8 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LoadDags:
     return loader("heat_cold_upgrade.py", tmp_path, monkeypatch)
 
 
-@pytest.fixture(params=SHAPES, ids=lambda shape: shape.name)
+# A cold upgrade knows no waves: of the shapes that differ in those only, one is enough.
+@pytest.fixture(params={str(shape.roles): shape for shape in reversed(SHAPES)}.values(), ids=lambda shape: shape.name)
 def shape(request: pytest.FixtureRequest) -> Shape:
     return request.param
 
