@@ -118,6 +118,23 @@ class AirflowUi:
         self._click(f"a[href$='{_REPORT}']")
         self._elements(_FRAME)
 
+    def answer(self, dag: str, run_id: str, task: str, option: str) -> str:
+        """
+        Open a question under Required Actions, click on an answer, and return what the page asked.
+
+        :param dag: the DAG's id.
+        :param run_id: the run's id.
+        :param task: the id of the task that asks.
+        :param option: the answer.
+        """
+        self.open_page(f"dags/{dag}/runs/{quote(run_id, safe='')}/tasks/{task}/required_actions")
+        button = f"[data-testid='hitl-option-{option}']"
+        self._elements(f"{button}:enabled")
+        asked = self._driver.find_element(By.TAG_NAME, "body").text
+        self._click(button)
+        self._wait(lambda: not self._driver.find_elements(By.CSS_SELECTOR, f"{button}:enabled"), what="it is answered")
+        return asked
+
     def report(self) -> str:
         """Return what the report on the page says."""
         (frame,) = self._elements(_FRAME)

@@ -1,4 +1,4 @@
-"""A cold upgrade: what is in progress ends, what is cut off was confirmed, and a second run changes nothing."""
+"""A cold upgrade: rehearsed, approved; what can end ends, what is cut off was confirmed; a second one is idle."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ from tests.e2e.labs import (
     services,
     shared_lab,
 )
+from tests.e2e.picture import changes, picture
 
 pytestmark = pytest.mark.timeout(900)
 
-GATE, QUESTION = "wait_until_drained", "confirm_cut_off"
+GATE, QUESTION, OUTAGE = "wait_until_drained", "confirm_cut_off", "approve_outage"
 BOUND = 0.2  # minutes
 PATIENCE = 300.0  # seconds for one step on a busy machine
 SHORT_SECONDS = 10
@@ -53,9 +54,13 @@ class Asked:
 class Story:
     """The upgrade, as it went."""
 
+    rehearsal: DagRun
+    plan: str
+    changed: dict[str, object]
     run_id: str
     short: str
     cut_off: str
+    outage: Asked
     first: Asked
     other: dict[str, str]
     other_log: str
@@ -75,14 +80,21 @@ def cold(lab: Lab) -> str:
 
 @pytest.fixture(scope="module")
 def story(lab: Lab, api: AirflowApi) -> Story:
-    """Upgrade under two stacks: one ends while the engines are waited for, the other wouldn't for minutes."""
+    """Rehearse, then upgrade under two stacks: one ends in time, the other wouldn't for minutes."""
     dag = cold(lab)
     api.wait_for_dag(dag)
+    before = picture(lab)
+    rehearsed = api.trigger(dag, {"target_release": NEW, "drain": BOUND, "dry_run": True})
+    rehearsal = finished(api, dag, rehearsed, api.wait_for_run(dag, rehearsed, timeout=PATIENCE))
+    changed = changes(before, picture(lab))
+
     cut_off = hold_old_side(lab.endpoint, CUT_OFF_SECONDS, name="endless", followers=ENDLESS)
     short = hold_old_side(lab.endpoint, SHORT_SECONDS, name="short", followers=3)
-    run_id = api.trigger(dag, {"target_release": NEW, "drain": BOUND})
+    run_id = api.trigger(dag, {"target_release": NEW, "drain": BOUND, "approvals": "before the outage"})
 
-    first = _asked(lab, api, run_id)
+    outage = _asked(lab, api, run_id, OUTAGE)
+    api.answer(dag, run_id, OUTAGE, "Approve")
+    first = _asked(lab, api, run_id, QUESTION)
     other = api.trigger(dag_id(lab), {"target_release": NEW})
     api.wait_for_run(dag_id(lab), other, timeout=PATIENCE)
     api.answer(dag, run_id, QUESTION, "Reject")
@@ -90,14 +102,18 @@ def story(lab: Lab, api: AirflowApi) -> Story:
     rejected, rejection = api.task_states(dag, run_id), api.log(dag, run_id, QUESTION)
 
     api.clear_tasks(dag, run_id, [GATE])
-    second = _asked(lab, api, run_id)
+    second = _asked(lab, api, run_id, QUESTION)
     _wait_until_complete(lab, short)
     api.answer(dag, run_id, QUESTION, "Approve")
     state = api.wait_for_run(dag, run_id, timeout=PATIENCE)
     return Story(
+        rehearsal=rehearsal,
+        plan=api.xcoms(dag, rehearsed, "show_plan").get("return_value", ""),
+        changed=changed,
         run_id=run_id,
         short=short,
         cut_off=cut_off,
+        outage=outage,
         first=first,
         other=api.task_states(dag_id(lab), other),
         other_log=api.log(dag_id(lab), other, "preflight"),
@@ -109,10 +125,10 @@ def story(lab: Lab, api: AirflowApi) -> Story:
     )
 
 
-def _asked(lab: Lab, api: AirflowApi, run_id: str) -> Asked:
-    api.wait_for_task(cold(lab), run_id, QUESTION, ["awaiting_input"], timeout=PATIENCE)
+def _asked(lab: Lab, api: AirflowApi, run_id: str, task_id: str) -> Asked:
+    api.wait_for_task(cold(lab), run_id, task_id, ["awaiting_input"], timeout=PATIENCE)
     return Asked(
-        body=api.question(cold(lab), run_id, QUESTION)["body"],
+        body=api.question(cold(lab), run_id, task_id)["body"],
         listening=consumed_queues(lab, OLD_VHOST),
         answering=set(answering_releases(lab).values()),
     )
@@ -128,6 +144,21 @@ def _wait_until_complete(lab: Lab, stack: str) -> None:
 def status(lab: Lab, stack: str) -> str:
     ((found,),) = query(lab, f"SELECT status FROM stack WHERE id = '{stack}'")
     return str(found)
+
+
+def test_a_dry_run_changes_nothing_and_tells_of_every_task(lab: Lab, api: AirflowApi, story: Story) -> None:
+    assert story.rehearsal.state == "success", explain(api, story.rehearsal)
+    assert story.changed == {}
+    states = api.task_states(cold(lab), story.rehearsal.run_id)
+    assert {task for task, state in states.items() if state != "success"} == {"watch_api"}, "none to watch"
+    for task in states.keys() - {"preflight", "watch_api", "show_plan", "report"}:
+        assert task in story.plan
+
+
+def test_before_the_outage_it_is_asked_and_every_api_answers(story: Story) -> None:
+    assert "the APIs stop on all hosts" in story.outage.body
+    assert "none answers until" in story.outage.body
+    assert story.outage.answering == {OLD}
 
 
 def test_the_question_names_what_is_cut_off(story: Story) -> None:

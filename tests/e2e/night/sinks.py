@@ -14,6 +14,9 @@ from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
+# What the servers are to be told by, and nobody else.
+MAIL_PASSWORD, TOKEN, PATH = "mail-@-secret", "hook-token-secret", "/path-secret"
+
 
 @dataclass
 class Sinks:

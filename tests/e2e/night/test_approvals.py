@@ -1,9 +1,8 @@
-"""A run that asks before every host: no, no answer, yes; mails and a webhook tell of it; a run back asks nobody."""
+"""A run that asks before every host: no, no answer, yes; servers are told of it; a run back asks once, in the UI."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,18 +13,16 @@ from lab.airflow import airflow_url
 from lab.airflow_api import AirflowApi, TaskStates
 from lab.cloud_lab import Lab
 from lab.dag_run import dag_id
-from lab.passwords import write_private
 from lab.processes import wait_until
+from lab.screenshot import AirflowUi
 from lab.status import answering_releases
-from tests.e2e.labs import NEW, OLD
-from tests.e2e.night.sinks import Sinks, sinks
+from tests.e2e.labs import NEW, OLD, programs
+from tests.e2e.night.sinks import MAIL_PASSWORD, PATH, TOKEN, Sinks
 
 pytestmark = pytest.mark.timeout(900)
 
 PATIENCE = 300.0  # seconds for one step on a busy machine
-SWITCH, SECOND_HOST = "approve_switch", "approve-wave-2"
-MAIL_PASSWORD, TOKEN, PATH = "mail-@-secret", "hook-token-secret", "/path-secret"
-SECRETS = (MAIL_PASSWORD, TOKEN, PATH)
+SWITCH, SECOND_HOST, RETIRE = "approve_switch", "approve-wave-2", "approve_retire"
 NOTIFICATIONS = [
     {
         "kind": "smtp",
@@ -47,6 +44,9 @@ class Story:
     told: Sinks
     run: str = ""
     back: str = ""
+    page: str = ""
+    complaints: list[str] = field(default_factory=list)
+    engines: dict[str, set[str]] = field(default_factory=dict)
     questions: dict[str, dict[str, Any]] = field(default_factory=dict)
     states: dict[str, TaskStates] = field(default_factory=dict)
     releases: dict[str, set[str]] = field(default_factory=dict)
@@ -96,28 +96,6 @@ def write_cloud(lab: Lab, **sections: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def told(lab: Lab) -> Iterator[Sinks]:
-    """Give the lab's cloud servers to tell, and take them away from it afterwards."""
-    cloud_file, connections = lab.clouds_directory / f"{lab.name}.yaml", lab.airflow_home / "connections.yaml"
-    before = cloud_file.read_text(encoding="utf-8"), connections.read_text(encoding="utf-8")
-    plain = json.dumps({"disable_ssl": True, "disable_tls": True, "from_email": "heat@example.org", "retry_limit": 0})
-    headers = json.dumps({"headers": {"X-Hook": TOKEN}})
-    with sinks() as found:
-        mail = {"conn_type": "smtp", "host": "127.0.0.1", "port": found.mail_port, "extra": plain}
-        mail |= {"login": "heat", "password": MAIL_PASSWORD}
-        url = f"http://127.0.0.1:{found.web_port}{PATH}"
-        more = {
-            "night_mail": mail,
-            "night_hook": {"conn_type": "http", "host": url, "password": TOKEN, "extra": headers},
-            "night_nobody": {"conn_type": "http", "host": f"http://127.0.0.1:1{PATH}"},
-        }
-        write_private(connections, yaml.safe_dump({**yaml.safe_load(before[1]), **more}))
-        yield found
-        cloud_file.write_text(before[0], encoding="utf-8")
-        write_private(connections, before[1])
-
-
-@pytest.fixture(scope="module")
 def story(lab: Lab, api: AirflowApi, told: Sinks) -> Story:
     story, dag = Story(lab, api, told), dag_id(lab)
     api.wait_for_dag(dag)
@@ -140,10 +118,22 @@ def story(lab: Lab, api: AirflowApi, told: Sinks) -> Story:
     story.asked("second host", SECOND_HOST)
     story.answer(SECOND_HOST, "Approve")
     story.ends("approved", "wait_until_drained")
-    story.back = api.trigger(dag, {"target_release": OLD})
-    assert api.wait_for_run(dag, story.back, timeout=PATIENCE) == "success", api.task_states(dag, story.back)
+    _go_back(story)
     wait_until(lambda: sum("is done" in mail for mail in told.letters()) == 2, what="both ends are told")
     return story
+
+
+def _go_back(story: Story) -> None:
+    """Go back in a run that is answered in the UI, as people do."""
+    lab, api, dag = story.lab, story.api, dag_id(story.lab)
+    story.back = api.trigger(dag, {"target_release": OLD, "approvals": "before the old engines stop"})
+    api.wait_for_task(dag, story.back, RETIRE, ["awaiting_input"], timeout=PATIENCE)
+    story.releases["before the engines stop"] = set(answering_releases(lab).values())
+    story.engines["before the engines stop"] = {release for release in (OLD, NEW) if programs(lab, release)}
+    with AirflowUi(lab) as ui:
+        story.page = ui.answer(dag, story.back, RETIRE, "Approve")
+        story.complaints = ui.complaints()
+    assert api.wait_for_run(dag, story.back, timeout=PATIENCE) == "success", api.task_states(dag, story.back)
 
 
 AFTER_SWITCH = {"may_switch", "controller_1.leave_rotation", SECOND_HOST, "wait_until_drained", "retire.controller_1"}
@@ -191,9 +181,19 @@ def test_between_the_hosts_it_asks_and_both_releases_serve_meanwhile(story: Stor
     assert story.states["approved"][SECOND_HOST] == "success"
 
 
-def test_a_run_that_asks_nobody_passes(story: Story) -> None:
+def test_before_the_old_engines_stop_it_is_asked_in_the_ui(story: Story) -> None:
+    assert story.complaints == []
+    assert f"stop the engines of {NEW}?" in story.page
+    assert "No stack is in progress" in story.page
+    # The APIs have moved, and nobody waits for the engines that are left.
+    assert story.releases["before the engines stop"] == {OLD}
+    assert story.engines["before the engines stop"] == {OLD, NEW}
+    assert programs(story.lab, NEW) == []
+
+
+def test_what_is_not_to_be_asked_passes(story: Story) -> None:
     states = story.api.task_states(dag_id(story.lab), story.back)
-    assert {states[task] for task in (SWITCH, "approve_retire")} == {"success"}
+    assert {states[task] for task in (SWITCH, RETIRE)} == {"success"}
     assert states[SECOND_HOST] == "skipped"
     assert set(answering_releases(story.lab).values()) == {OLD}
 
@@ -227,7 +227,8 @@ def test_the_mail_server_hears_of_what_it_wants_to(story: Story) -> None:
     letters, heat = story.told.letters(), f"Heat in {story.lab.name}"
     asked = {f"Approval wanted. {heat}: switch the APIs {what}to {NEW}?" for what in ("", "of controller-2 ")}
     ends = {f"{heat}: upgrade to {release} {what}" for release in (NEW, OLD) for what in ("has started", "is done")}
-    assert set(letters) == asked | ends
+    last = f"Approval wanted. {heat}: stop the engines of {NEW}?"
+    assert set(letters) == asked | ends | {last}
     for subject in asked:
         assert f"/tasks/{SWITCH if ' of ' not in subject else SECOND_HOST}/required_actions" in letters[subject]
         assert "| controller-1 | yes |" in letters[subject]
@@ -241,7 +242,7 @@ def test_secrets_reach_the_servers_and_nobody_else(story: Story) -> None:
     }
     logs = "\n".join(story.api.logs(dag_id(story.lab), story.run).values())
     messages = json.dumps([story.told.bodies(), story.told.letters()])
-    for secret in SECRETS:
+    for secret in (MAIL_PASSWORD, TOKEN, PATH):
         assert secret not in logs
         assert secret not in messages
 

@@ -13,6 +13,7 @@ from lab.cloud_lab import Lab
 from lab.dag_run import dag_id
 from lab.processes import wait_until
 from tests.e2e.labs import NEW, OLD
+from tests.e2e.night.sinks import Sinks
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -27,6 +28,7 @@ def write_window(lab: Lab, cloud: str, opening: datetime) -> None:
     """Give a cloud file, a copy of the lab's, one window that opens every day and has room for the sweep."""
     data = yaml.safe_load((lab.clouds_directory / f"{lab.name}.yaml").read_text(encoding="utf-8"))
     window = {"cron": f"{opening.minute} {opening.hour} * * *", "minutes": 60, "timezone": "UTC"}
+    data["notifications"] = [{"kind": "webhook", "connection": "night_hook", "events": ["window"]}]
     data["windows"] = {"openings": [window], "seconds_per_host": 10}
     partial = lab.clouds_directory / f"{cloud}.partial"
     partial.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
@@ -43,7 +45,7 @@ def task(api: AirflowApi, dag: str, run: str, task_id: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def idle_opening(lab: Lab, api: AirflowApi) -> datetime:
+def idle_opening(lab: Lab, api: AirflowApi, told: Sinks) -> datetime:
     """Let a window open soon for a cloud with nothing pending, and one much later for the lab's own."""
     opening = soon()
     write_window(lab, "idle", opening)
@@ -54,7 +56,9 @@ def idle_opening(lab: Lab, api: AirflowApi) -> datetime:
     return opening
 
 
-def test_a_run_waits_for_a_window_and_goes_on_by_itself(lab: Lab, api: AirflowApi, idle_opening: datetime) -> None:
+def test_a_run_waits_for_a_window_and_goes_on_by_itself(
+    lab: Lab, api: AirflowApi, told: Sinks, idle_opening: datetime
+) -> None:
     dag, first = dag_id(lab), "controller_1.leave_rotation"
     run = api.trigger(dag, {"target_release": NEW})
     api.wait_for_task(dag, run, "may_switch", ["deferred"], timeout=PATIENCE)
@@ -63,13 +67,18 @@ def test_a_run_waits_for_a_window_and_goes_on_by_itself(lab: Lab, api: AirflowAp
     opening = soon()
     write_window(lab, lab.name, opening)
     api.clear_tasks(dag, run, ["may_switch"])
-    told = f"Waiting until {opening:%Y-%m-%d %H:%M} UTC"
-    wait_until(lambda: told in api.log(dag, run, "may_switch"), what="the gate looks again", timeout=PATIENCE)
+    wait = f"Waiting until {opening:%Y-%m-%d %H:%M} UTC"
+    wait_until(lambda: wait in api.log(dag, run, "may_switch"), what="the gate looks again", timeout=PATIENCE)
     assert task(api, dag, run, first)["state"] is None
 
     api.wait_for_task(dag, run, first, ["success"], timeout=PATIENCE)
     assert datetime.fromisoformat(task(api, dag, run, first)["start_date"]) >= opening
     assert "A window is open for another" in api.log(dag, run, "may_switch")
+    messages = [body for body in told.bodies() if body["run_id"] == run]
+    assert {(body["event"], body["task_id"]) for body in messages} == {("window", "may_switch")}
+    first_told, then_told = (body["text"] for body in messages)
+    assert f"Waiting until {idle_opening + LATER:%Y-%m-%d %H:%M} UTC" in first_told
+    assert wait in then_told
 
 
 def test_a_scheduled_run_with_nothing_pending_is_skipped(api: AirflowApi, idle_opening: datetime) -> None:
