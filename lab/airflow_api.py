@@ -8,6 +8,8 @@ from typing import Any
 from urllib.parse import quote
 
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import Retry
 
 from lab.http import local_session
 
@@ -17,6 +19,18 @@ FINAL_STATES = frozenset({"success", "failed"})
 _POLL = 1.0
 # Seconds: on a busy machine the first answers, for which Airflow imports a lot, were seen to take more than a minute.
 _PATIENCE = 300
+# Airflow answers 500, and has done nothing, when two requests block each other in SQLite. What may be said twice is.
+_ONCE_MORE = Retry(
+    total=None,
+    connect=0,
+    read=0,
+    redirect=5,
+    status=5,
+    status_forcelist=[500],
+    allowed_methods={"GET", "PATCH", "PUT"},
+    backoff_factor=0.5,
+    raise_on_status=False,
+)
 
 
 class AirflowApiError(Exception):
@@ -36,6 +50,7 @@ class AirflowApi:
         self.url = url.rstrip("/")
         self._credentials = {"username": login, "password": password}
         self._session = local_session()
+        self._session.mount(self.url, HTTPAdapter(max_retries=_ONCE_MORE))
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None, *, run_id: str | None = None) -> str:
         """
