@@ -70,11 +70,13 @@ at_once() {
 
 http_status() { python3 "$here/http_status.py" "$1" 9>&-; }
 
-# Put standard input into a file that root owns, only if it differs; the mode and owner are those of a like file.
+# install_file TARGET LIKE COMMAND...: put what the command prints into a file that root owns, only if it differs; mode
+# and owner are those of another file, where LIKE names one.
 install_file() {
-    local target=$1 like=${2-} fresh
+    local target=$1 like=$2 fresh
+    shift 2
     fresh=$(mktemp "$STATE/install.XXXXXX")
-    cat >"$fresh"
+    "$@" >"$fresh" # where it fails half-way, nothing is written
     if as_root cmp -s "$fresh" "$target"; then
         rm -f "$fresh"
         return
