@@ -1,4 +1,4 @@
-"""What an operator does after a fault: bring the stacks to an end that a killed engine was at, by an update."""
+"""What an operator does after a fault: bring the stacks to an end that a killed engine was at."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lab.mariadb import query
 
 # In progress, held by no engine that is alive, and nothing of it has changed for a while; the topmost stack of each.
 _STRANDED = """
-    SELECT s.id, s.name, s.owner_id FROM stack s
+    SELECT s.id, s.name, s.owner_id, s.action FROM stack s
     WHERE s.status = 'IN_PROGRESS' AND s.deleted_at IS NULL
     AND COALESCE(s.updated_at, s.created_at) < UTC_TIMESTAMP() - INTERVAL {unchanged} SECOND
     AND NOT EXISTS (SELECT 1 FROM resource r WHERE r.stack_id = s.id
@@ -29,21 +29,17 @@ def in_progress(lab: Lab) -> set[str]:
 
 def revive_stranded(lab: Lab, unchanged: int) -> list[str]:
     """
-    Update each stranded stack as it is, which makes an engine take it up again; return their names.
+    Update each stranded stack as it is, or delete it again, so that an engine takes it up; return their names.
 
     :param lab: the lab.
     :param unchanged: seconds without a change after which a stack that no live engine holds counts as stranded.
     """
-    roots = [
-        (stack_id, name) for stack_id, name, owner in query(lab, _STRANDED.format(unchanged=unchanged)) if not owner
-    ]
-    revived = []
-    for stack_id, name in roots:
-        answer = _update(lab, f"stacks/{name}/{stack_id}")
-        if answer.ok:
-            revived.append(str(name))
-    return revived
+    found = query(lab, _STRANDED.format(unchanged=unchanged))
+    roots = [(f"stacks/{name}/{stack_id}", name, action) for stack_id, name, owner, action in found if not owner]
+    return [str(name) for path, name, action in roots if _take_up(lab, path, str(action)).ok]
 
 
-def _update(lab: Lab, path: str) -> requests.Response:
+def _take_up(lab: Lab, path: str, action: str) -> requests.Response:
+    if action == "DELETE":  # which Heat refuses to update
+        return local_session().delete(f"{lab.endpoint}/{path}", timeout=75)
     return local_session().patch(f"{lab.endpoint}/{path}", json={}, timeout=75)

@@ -382,10 +382,11 @@ def _stranded(reading: Reading, snapshot: Snapshot) -> Iterator[str]:
     if isinstance(reading.database, Database):
         for stack in reading.database.stacks:
             if stack.id in snapshot.stranded:
-                yield f"{stack} was stranded before the upgrade and is not waited for: {_UPDATE}"
+                yield f"{stack} was stranded before the upgrade and is not waited for: {TAKE_UP}"
 
 
-_UPDATE = "update it through the API (openstack stack update --existing)"
+# What makes engines take up a stack that nobody works on. Heat refuses to update one that is being deleted.
+TAKE_UP = "update it through the API (openstack stack update --existing), or delete it again if it was being deleted"
 
 
 def _held(reading: Reading, snapshot: Snapshot) -> Verdict:
@@ -410,8 +411,8 @@ def _held_by(engine_id: str, rows: list[HeldRow], *, runs: bool, stranded: bool)
         return Verdict(blockers=(f"{of}: held by old engine {engine_id}",))
     dead = f"{of}: held by engine {engine_id}, which doesn't run any more"
     if stranded:
-        return Verdict(notes=(f"{dead} (stranded before the upgrade, not waited for): {_UPDATE}",))
-    return Verdict(blockers=(f"{dead}, so waiting won't help: {_UPDATE}",))
+        return Verdict(notes=(f"{dead} (stranded before the upgrade, not waited for): {TAKE_UP}",))
+    return Verdict(blockers=(f"{dead}, so waiting won't help: {TAKE_UP}",))
 
 
 class DrainWatch:

@@ -195,7 +195,7 @@ def test_what_could_end_has_ended_and_the_rest_is_named(lab: Lab, api: AirflowAp
     assert status(lab, story.cut_off) == "IN_PROGRESS"
     log = api.log(cold(lab), story.run_id, "verify_cloud")
     assert f"stack 'endless' ({story.cut_off}, project admin" in log
-    assert "Update each through the API" in log
+    assert "update it through the API" in log
 
 
 def test_everything_is_on_the_new_release_each_service_started_once(lab: Lab, story: Story) -> None:

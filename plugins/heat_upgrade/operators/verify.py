@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from heat_upgrade import hosts
-from heat_upgrade.drain import WORK_TOPICS
+from heat_upgrade.drain import TAKE_UP, WORK_TOPICS
 from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.operators.api import check_release
 from heat_upgrade.operators.base import CloudOperator
@@ -119,8 +119,8 @@ class VerifyCloudOperator(CloudOperator):
                 cut_off.add(stack.id)
             elif stack.id not in plan.stranded:
                 yield (
-                    f"{stack} is stranded: nobody works on it and it isn't done, expected none: update it through the "
-                    "API, which takes it up again"
+                    f"{stack} is stranded: nobody works on it and it isn't done, expected none: {TAKE_UP}; then clear "
+                    "this task"
                 )
 
     def _name_cut_off(self, plan: Plan) -> None:
@@ -132,7 +132,8 @@ class VerifyCloudOperator(CloudOperator):
         if left := [str(stack) for stack in found if stack.id in plan.cut_off or stack.owner_id in plan.cut_off]:
             self.log.warning(
                 "Cut off, as was confirmed, and in progress with nobody working on it:\n%s\n"
-                "Update each through the API (openstack stack update --existing), or by heat_stranded_stacks__%s",
+                "For each: %s. Or run heat_stranded_stacks__%s",
                 "\n".join(left),
+                TAKE_UP,
                 self.cloud.name,
             )
