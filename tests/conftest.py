@@ -24,7 +24,7 @@ os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(Path(__file__).parents[1] / "p
 _SHARES = {
     "tests/e2e/life/": "stories",
     "tests/e2e/night/": "stories",
-    "tests/faults/": "stories",
+    "tests/faults/": "whole runs",
     "tests/integration/": "stories",
     "tests/e2e/": "whole runs",
 }

@@ -125,7 +125,7 @@ FULL = (
 def _short(_: Tasks) -> Faults:
     return {
         "prepare.controller_1": [TaskKilled()],
-        "controller_1.switch_api": [ConnectionCut(A_MINUTE)],
+        "controller_1.switch_api": [ConnectionCut()],
         "wait_until_drained": [ComponentKilled("triggerer")],
     }
 

@@ -31,8 +31,8 @@ BOUNDARIES = (
     "wait_until_drained",
     "retire.controller_1",
 )
-# These two differ most from a run that begins anew; the others take their time.
-SHORT = {("controller_1.rejoin_rotation", "back"), ("retire.controller_1", "back")}
+# The cloud that is left half-switched; the others take their time.
+SHORT = {("controller_1.rejoin_rotation", "back")}
 COURSES = [
     pytest.param(boundary, course, marks=() if (boundary, course) in SHORT else pytest.mark.long)
     for boundary in BOUNDARIES

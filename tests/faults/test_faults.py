@@ -15,8 +15,7 @@ from lab.faults.plans import FULL, SHORT, Plan
 from lab.faults.suite import against, carry_out
 from lab.status import answering_releases
 
-# The few, too, until they have been seen to pass from beginning to end.
-pytestmark = [pytest.mark.timeout(2400), pytest.mark.long]
+pytestmark = pytest.mark.timeout(2400)
 
 FULLY = os.environ.get("HEAT_UPGRADE_FAULTS") == "full"
 # Two labs, so that the few and the many can run at once.
