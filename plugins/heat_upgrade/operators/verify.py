@@ -88,7 +88,7 @@ class VerifyCloudOperator(CloudOperator):
             if not consumers.get(queue):
                 yield (
                     f"{host.name}: queue {queue} in vhost {vhost} has no consumer, expected the host's engine: "
-                    "see the engine's log for its connection to RabbitMQ"
+                    "see the engine's log for its connection to RabbitMQ, then clear this task"
                 )
 
     def _left_behind(self, plan: Plan) -> Iterator[str]:
