@@ -28,7 +28,8 @@ def carry_out(lab: Lab, plan: Plan) -> Report:
         forget_release(lab, plan.target)
     tasks = plan.tasks(lab)
     faults = plan.faults(tasks)
-    campaign = Campaign(lab, plan.target, {task: faults.get(task.task_id, ()) for task in tasks})
+    struck = {task: faults.get(task.task_id, ()) for task in tasks}
+    campaign = Campaign(lab, plan.source, plan.target, struck)
     report = Report(f"{plan.name}: {plan.source} to {plan.target}", campaign.cells, campaign.strikes.missed)
     begun = time.monotonic()
     report.broken, account = under_traffic(lab, f"faults {plan.name}", lambda: _follow(campaign))
