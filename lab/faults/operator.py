@@ -14,7 +14,7 @@ from lab.mariadb import query
 from lab.processes import run
 from lab.rabbitmq import management_get
 
-# In progress, or with a resource that some engine holds: but none that is alive does, and nothing has changed for a while.
+# In progress, or with a resource that some engine holds; none that is alive does, and nothing has changed for a while.
 _STRANDED = """
     SELECT s.id, s.name, s.owner_id, s.action FROM stack s
     WHERE s.deleted_at IS NULL
@@ -68,8 +68,8 @@ def restart_engines_that_lost_work(lab: Lab, release: str, unchanged: int) -> li
     hosts = [host for host in lab.hosts if host.name in lost]
     for host in hosts:
         control = Path(sys.executable).with_name("supervisorctl")
-        restart = [control, "-c", host.supervisor_conf, "restart", f"heat-engine-{release}"]
-        run(restart, what=f"restart heat-engine {release} on {host.name}")
+        restart = ("-c", host.supervisor_conf, "restart", f"heat-engine-{release}")
+        run([control, *restart], what=f"restart heat-engine {release} on {host.name}")
     return hosts
 
 
