@@ -178,10 +178,12 @@ class Database:
 
     :param stacks: the stacks in progress, nested ones too
     :param held: what engines hold, resources and locks
+    :param unchanged: ids of the stacks in progress of which nothing has changed for a while
     """
 
     stacks: tuple[StackRow, ...]
     held: tuple[HeldRow, ...]
+    unchanged: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -371,11 +373,23 @@ def _stacks(reading: Reading, snapshot: Snapshot) -> Verdict:
                 f"T0 is not taken yet: {queued} calls wait for an engine, two readings in a row without any are needed",
             )
         )
+    deserted = _deserted(reading)
     oldest_first = sorted(snapshot.waiting, key=lambda stack: -(stack.age or 0))
-    return Verdict(
-        blockers=tuple(f"{stack} has been in progress since T0" for stack in oldest_first),
-        notes=tuple(_stranded(reading, snapshot)),
+    blockers = (
+        f"{stack} has been in progress since T0"
+        + (f", and nobody works on it, so waiting won't help: {TAKE_UP}" if stack.id in deserted else "")
+        for stack in oldest_first
     )
+    return Verdict(blockers=tuple(blockers), notes=tuple(_stranded(reading, snapshot)))
+
+
+def _deserted(reading: Reading) -> frozenset[str]:
+    """Return the stacks that no engine works on, as two sides that don't know each other can leave one behind."""
+    broker, database = reading.broker, reading.database
+    if isinstance(broker, Unread) or isinstance(database, Unread):
+        return frozenset()
+    alive = broker.running_engines | broker.new_engines
+    return database.unchanged - {row.stack_id for row in database.held if row.engine_id in alive}
 
 
 def _stranded(reading: Reading, snapshot: Snapshot) -> Iterator[str]:

@@ -197,6 +197,13 @@ def test_what_nobody_works_on_is_stranded(hook, database, arrange):
     assert [row.id for row in hook.stranded_stacks({LIVE}, 60)] == [stack_id]
 
 
+def test_what_has_not_changed_for_a_while_is_told_whoever_holds_it(hook, database):
+    held_by_the_living(database)
+    database.add_stack("young", age=5)
+    (stack_id,) = hook.unchanged_stacks(60)
+    assert [row.name for row in hook.stacks_in_progress() if row.id != stack_id] == ["young"]
+
+
 @pytest.mark.parametrize("arrange", NOT_STRANDED, ids=lambda arrange: arrange.__name__)
 def test_anything_else_is_not(hook, database, arrange):
     arrange(database)

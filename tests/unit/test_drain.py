@@ -76,7 +76,9 @@ def held(engine_id: str = OLD, *, stack_id: str = "s1", resource: str | None = "
 def reading(*, after: float = 0, **parts: object) -> Reading:
     """A clean reading but for the parts that are given, by the names of the fields of Broker and Database."""
     broker = replace(BROKER, **{k: v for k, v in parts.items() if k in Broker.__dataclass_fields__})
-    database = Database(stacks=parts.get("stacks", ()), held=parts.get("held", ()))
+    database = Database(
+        stacks=parts.get("stacks", ()), held=parts.get("held", ()), unchanged=parts.get("unchanged", frozenset())
+    )
     return replace(READING, began=T0 + timedelta(seconds=after), broker=broker, database=database)
 
 
@@ -167,6 +169,24 @@ def test_rule_4_a_stack_of_t0_in_progress_holds_the_gate():
     assert verdict.blockers == (
         "stack 'name-s1' (s1, project admin, CREATE, age 1:02:03) has been in progress since T0",
     )
+
+
+@pytest.mark.parametrize(
+    ("parts", "deserted"),
+    [
+        ({"unchanged": frozenset({"s1"})}, True),
+        ({"unchanged": frozenset({"s1"}), "held": (held(DEAD, stack_id="s1"),)}, True),
+        ({"unchanged": frozenset({"s1"}), "held": (held(OLD, stack_id="s1"),)}, False),
+        ({"unchanged": frozenset({"s1"}), "held": (held(NEW, stack_id="s1"),)}, False),
+        ({"unchanged": frozenset({"s2"})}, False),
+    ],
+    ids=["nobody's", "a dead engine's", "an old engine's", "a new engine's", "another one's"],
+)
+def test_rule_4_a_stack_that_nobody_works_on_is_told_from_one_that_takes_its_time(parts, deserted):
+    verdict = assess(reading(**parts), replace(TAKEN, waiting=(stack("s1"),)))
+    (told,) = (text for text in verdict.blockers if "since T0" in text)
+    assert ("nobody works on it" in told) is deserted
+    assert ("openstack stack update --existing" in told) is deserted
 
 
 def test_the_stack_that_waits_longest_is_named_first():

@@ -171,6 +171,15 @@ class HeatDatabaseHook(MySqlHook):
         quiet = (stack for stack in stacks if stack.idle is not None and stack.idle >= unchanged_for)
         return [stack for stack in quiet if stack.id not in attended]
 
+    def unchanged_stacks(self, seconds: float) -> frozenset[str]:
+        """
+        Return the ids of the stacks in progress of which nothing has changed, whoever may hold them.
+
+        :param seconds: that neither the stack nor its resources and events have changed
+        """
+        stacks = self._unfinished(_WORK_LEFT)
+        return frozenset(stack.id for stack in stacks if stack.idle is not None and stack.idle >= seconds)
+
     def recent_events(self, rows: int, days: int) -> list[EventRow]:
         """
         Return the latest events of resources, oldest first.

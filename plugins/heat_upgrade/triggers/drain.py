@@ -15,6 +15,7 @@ from heat_upgrade.drain import Broker, Database, DrainWatch, Reading, Unread
 from heat_upgrade.drain_course import DrainCourse
 from heat_upgrade.drain_report import failure_message, reading_table, timeout_message
 from heat_upgrade.notify import send_packed
+from heat_upgrade.preflight.database import STRANDED_AFTER
 from heat_upgrade.triggers.arguments import ArgumentsTrigger
 from heat_upgrade.triggers.keep import keep, kept
 
@@ -56,7 +57,11 @@ def read_database(hook: HeatDatabaseHook) -> Database:
 
     :param hook: Heat's database
     """
-    return Database(stacks=tuple(hook.stacks_in_progress()), held=(*hook.held_resources(), *hook.stack_locks()))
+    return Database(
+        stacks=tuple(hook.stacks_in_progress()),
+        held=(*hook.held_resources(), *hook.stack_locks()),
+        unchanged=hook.unchanged_stacks(STRANDED_AFTER),
+    )
 
 
 class OldEnginesDrainedTrigger(ArgumentsTrigger):
