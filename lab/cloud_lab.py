@@ -301,6 +301,9 @@ class Lab:
         account = self.database()
         return f"mysql+pymysql://{account.login}:{_quoted(account.password)}@{account.host}:{account.port}/heat"
 
+    def login(self) -> None:
+        """Nobody asks users of the lab's Heat who they are."""
+
     def management(self) -> Account:
         """Return the administrator of RabbitMQ's management API."""
         return Account(self.server_address, MANAGEMENT_PORT, OPERATOR, self.secrets["management"])

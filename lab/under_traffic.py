@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -33,6 +33,9 @@ class Cloud(Protocol):
 
     def database_url(self) -> str:
         """Return the SQLAlchemy URL of Heat's database."""
+
+    def login(self) -> Mapping[str, str] | None:
+        """Return how the user logs in whose stacks the traffic's are, or None where nobody asks."""
 
 
 def under_traffic(lab: Cloud, label: str, work: Callable[[], Result]) -> tuple[Result, Account]:
@@ -73,6 +76,7 @@ def _traffic_on(lab: Cloud, label: str) -> Traffic:
         endpoint=lab.endpoint,
         cfn_endpoint=lab.cfn_endpoint,
         database=lab.database_url(),
+        login=lab.login(),
         out=lab.state / f"traffic-{label.replace(' ', '-')}.json",
         label=label,
         environment={"HEAT_LAB": str(lab.state)},  # so that the lab's end is the traffic's too

@@ -1,6 +1,7 @@
 """`python -m lab.traffic` sends traffic and writes its account; `... compare` judges two accounts."""
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from lab.traffic.account import Account, table, verdict
-from lab.traffic.process import DATABASE
+from lab.traffic.process import DATABASE, LOGIN
 from lab.traffic.run import Run, TrafficError
 
 LONGEST = 3600.0  # seconds; nobody's traffic goes on for ever
@@ -40,6 +41,7 @@ def _send(options: argparse.Namespace) -> int:
         endpoint=options.endpoint,
         cfn_endpoint=options.cfn_endpoint,
         database=options.database,
+        login=json.loads(os.environ.get(LOGIN, "null")),
         seed=options.seed,
         settle=options.settle,
     )

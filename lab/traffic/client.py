@@ -4,9 +4,11 @@ import time
 from typing import Any
 
 import requests
+from keystoneauth1.exceptions import ClientException
 from requests.adapters import HTTPAdapter
 
 from lab.traffic.ledger import Ledger
+from lab.traffic.login import Login
 
 # Heat gives up on an engine after 60 s and answers 500; a client that leaves earlier would hide which.
 TIMEOUT = (10.0, 75.0)
@@ -20,9 +22,12 @@ class HeatClient:
 
     :param endpoint: the API's address with the project, as http://127.0.0.1:8004/v1/admin.
     :param cfn_endpoint: heat-api-cfn's address, or None where the cloud has none.
+    :param login: who the user is, or None where nobody asks; `%(project_id)s` in the endpoint is the user's project.
     """
 
-    def __init__(self, endpoint: str, cfn_endpoint: str | None, ledger: Ledger) -> None:
+    def __init__(self, endpoint: str, cfn_endpoint: str | None, ledger: Ledger, login: Login | None = None) -> None:
+        if login:
+            endpoint %= {"project_id": login.project_id}
         self.endpoint = endpoint.rstrip("/")
         self.cfn_endpoint = cfn_endpoint.rstrip("/") if cfn_endpoint else None
         self._ledger = ledger
@@ -30,6 +35,7 @@ class HeatClient:
         self._session.trust_env = False  # a proxy of this machine is none of the cloud's business
         self._session.headers["Connection"] = "close"
         self._session.mount("http://", HTTPAdapter(pool_maxsize=64))
+        self._session.auth = login
 
     def probe(self) -> None:
         """Ask for build_info, which the API can only answer with the help of an engine."""
@@ -104,7 +110,7 @@ class HeatClient:
         began = time.monotonic()
         try:
             answer = self._session.request(method, url, json=body, timeout=TIMEOUT)
-        except requests.RequestException as error:
+        except (requests.RequestException, ClientException) as error:
             self._ledger.failed(kind, f"{type(error).__name__}: {error}"[:200], time.monotonic() - began)
             return None
         seconds = time.monotonic() - began

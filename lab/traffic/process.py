@@ -1,5 +1,6 @@
 """The traffic in a process of its own, so that what runs beside it is not slowed down."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +11,8 @@ from pathlib import Path
 from lab.traffic.account import Account
 from lab.traffic.run import TrafficError
 
-DATABASE = "HEAT_LAB_DATABASE"  # the URL holds a password, and a command line is everybody's to read
+# Both hold a password, and a command line is everybody's to read.
+DATABASE, LOGIN = "HEAT_LAB_DATABASE", "HEAT_LAB_LOGIN"
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -22,6 +24,7 @@ class Traffic:
     :param out: where the account goes; the log goes beside it.
     :param label: what the run is called in the account.
     :param cfn_endpoint: heat-api-cfn, or None.
+    :param login: how the user logs in, as `Login` wants it, or None.
     :param seed: decides which stacks come.
     :param environment: more variables for the process, for example by which the lab finds it.
     """
@@ -34,12 +37,13 @@ class Traffic:
         out: Path,
         label: str,
         cfn_endpoint: str | None = None,
+        login: Mapping[str, str] | None = None,
         seed: int = 1,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.out = out
         self.log = out.with_suffix(".log")
-        self._environment = {**(environment or {}), DATABASE: database}
+        self._environment = {**(environment or {}), DATABASE: database, LOGIN: json.dumps(login)}
         self._command = [sys.executable, "-m", "lab.traffic", "--endpoint", endpoint, "--label", label]
         self._command += ["--seed", str(seed), "--until-signal", "--out", str(out)]
         if cfn_endpoint:

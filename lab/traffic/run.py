@@ -3,6 +3,7 @@
 import re
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lab.traffic.account import Account, sum_up
@@ -10,6 +11,7 @@ from lab.traffic.client import HeatClient
 from lab.traffic.database import HeatDatabase
 from lab.traffic.generator import Generator, Pace
 from lab.traffic.ledger import Ledger
+from lab.traffic.login import Login
 from lab.traffic.stuck import StuckWatch
 
 POLL = 3.0  # seconds between two looks at what is still in progress
@@ -28,6 +30,7 @@ class Run:
     :param endpoint: Heat's API with the project.
     :param cfn_endpoint: heat-api-cfn, or None.
     :param database: SQLAlchemy URL of Heat's database.
+    :param login: how the user logs in, as `Login` wants it, or None.
     :param seed: decides which stacks come.
     :param settle: seconds to wait at the end until the stacks are done.
     """
@@ -36,6 +39,7 @@ class Run:
     endpoint: str
     cfn_endpoint: str | None
     database: str
+    login: Mapping[str, str] | None = None
     seed: int = 1
     settle: float = 180.0
     pace: Pace = field(default_factory=Pace)
@@ -51,7 +55,8 @@ class Run:
         database = HeatDatabase(self.database, prefix)
         database.reading()  # an account that can't be drawn up in the end would be a waste of the run
         ledger = Ledger()
-        client = HeatClient(self.endpoint, self.cfn_endpoint, ledger)
+        login = Login(self.login) if self.login else None
+        client = HeatClient(self.endpoint, self.cfn_endpoint, ledger, login)
         generator = Generator(client, prefix=prefix, seed=self.seed, pace=self.pace)
         reporter = threading.Thread(target=_report, args=(generator, ledger, end), daemon=True)
         reporter.start()
