@@ -7,14 +7,13 @@ import shutil
 from lab.cloud_lab import API_PORT, CFN_PORT, FIRST_RELEASE, Lab, LabHost, Role
 from lab.passwords import write_private
 
+# The new policies refuse everybody at heat-api-cfn, which doesn't tell them the project, and at noauth's one role.
 HEAT = """\
 [DEFAULT]
 transport_url = {transport_url}
 host = {host}
 auth_encryption_key = {key}
 num_engine_workers = 1
-deferred_auth_method = password
-keystone_backend = heat.engine.clients.os.keystone.fake_keystoneclient.FakeKeystoneClient
 environment_dir = {directory}/environment.d
 template_dir = {directory}/templates
 heat_metadata_server_url = {cfn_server}
@@ -28,7 +27,6 @@ region_name_for_services = lab
 connection = {database_url}
 
 [paste_deploy]
-flavor = noauth
 api_paste_config = {directory}/api-paste.ini
 
 [oslo_policy]
@@ -37,6 +35,15 @@ enforce_scope = false
 
 [revision]
 heat_revision = {release}
+"""
+# Without Keystone. Heat joins the parts of a section that stands there twice.
+NOAUTH = """
+[DEFAULT]
+deferred_auth_method = password
+keystone_backend = heat.engine.clients.os.keystone.fake_keystoneclient.FakeKeystoneClient
+
+[paste_deploy]
+flavor = noauth
 """
 HEALTHCHECK = """
 [healthcheck]
@@ -114,6 +121,7 @@ def write_configuration(lab: Lab, host: LabHost) -> None:
         cfn_server=lab.cfn_endpoint.removesuffix("/v1"),
         release=FIRST_RELEASE,
     )
+    text += NOAUTH
     if host.rotation == "healthcheck":
         text += HEALTHCHECK.format(file=host.rotation_file)
     write_private(config, text)

@@ -120,19 +120,20 @@ def _make_data_directory(directory: Path) -> None:
 
 def _accounts(lab: Lab) -> str:
     root = _sql_text(lab.secrets["database_root"])
-    return f"ALTER USER root@localhost IDENTIFIED BY {root};\n{heat_account(lab.secrets['database'])}"
+    return f"ALTER USER root@localhost IDENTIFIED BY {root};\n{service_account('heat', lab.secrets['database'])}"
 
 
-def heat_account(password: str) -> str:
+def service_account(service: str, password: str) -> str:
     """
-    Return the SQL that makes Heat's database and account; a server may run it at each start.
+    Return the SQL that makes a service's database and account; a server may run it at each start.
 
-    :param password: of Heat's account.
+    :param service: what both are called.
+    :param password: of the account.
     """
     return (
-        "CREATE DATABASE IF NOT EXISTS heat CHARACTER SET utf8mb4;\n"
-        f"CREATE OR REPLACE USER heat@'%' IDENTIFIED BY {_sql_text(password)};\n"
-        "GRANT ALL ON heat.* TO heat@'%';\n"
+        f"CREATE DATABASE IF NOT EXISTS {service} CHARACTER SET utf8mb4;\n"
+        f"CREATE OR REPLACE USER {service}@'%' IDENTIFIED BY {_sql_text(password)};\n"
+        f"GRANT ALL ON {service}.* TO {service}@'%';\n"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -15,14 +16,15 @@ _NAMES = ("database", "database_root", "amqp", "management")
 _UNUSABLE = {"amqp": "/"}
 
 
-def load_secrets(path: Path) -> dict[str, str]:
+def load_secrets(path: Path, more: Sequence[str] = ()) -> dict[str, str]:
     """
     Return the secrets of a lab; make them if there are none yet.
 
     :param path: the file, readable by its owner only.
+    :param more: names of passwords beside those that every lab has.
     """
     if not path.exists():
-        made = {name: _password(_UNUSABLE.get(name, "")) for name in _NAMES}
+        made = {name: _password(_UNUSABLE.get(name, "")) for name in (*_NAMES, *more)}
         made["airflow"] = secrets.token_urlsafe(12)  # typed by people
         made["auth_encryption_key"] = secrets.token_hex(16)
         write_private(path, yaml.safe_dump(made))

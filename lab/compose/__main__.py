@@ -33,6 +33,8 @@ def _up() -> None:
     deployment.up()
     login, password = deployment.login
     print(f"Airflow is at {deployment.url}, login {login}, password {password}; its DAG is {dag_id()}")
+    user = deployment.cloud.login()
+    print(f"Keystone is at {user['auth_url']}, user {user['username']}, password {user['password']}")
     print(f"Heat is at {deployment.cloud.endpoint}")
 
 

@@ -13,11 +13,12 @@ from urllib.parse import quote
 import yaml
 
 from lab.cloud_lab import FIRST_RELEASE, OPERATOR, PROJECT_ROOT, RELEASES
+from lab.compose import identity
 from lab.compose.certificates import make_certificates
 from lab.haproxy import BACKENDS, configuration
 from lab.heat_config import HEALTHCHECK, HEAT
 from lab.host import make_key
-from lab.mariadb import heat_account
+from lab.mariadb import service_account
 from lab.passwords import load_secrets, write_private
 from lab.rabbitmq import definitions
 
@@ -35,6 +36,8 @@ ADMIN_SOCKET = "/run/haproxy/admin.sock"
 MACHINE_CA = "/etc/ssl/lab/ca.crt"
 AIRFLOW_SECRETS = "/opt/airflow/secrets"
 ENGINE_WORKERS = 2
+# Of each API, as in the units of the first release. A request waits for its engine, and engines wait for Keystone.
+API_THREADS = 32
 # The account of Airflow's image, where whoever makes the folder is root.
 AIRFLOW_UID = os.getuid() or 50000
 
@@ -107,13 +110,15 @@ class ComposeCloud:
     """
 
     state: Path = PROJECT_ROOT / ".state/compose"
-    endpoint: str = "http://127.0.0.1:18004/v1/admin"
+    # As the catalogue has it: the project is the one that its user logs in to.
+    endpoint: str = "http://127.0.0.1:18004/v1/%(project_id)s"
     cfn_endpoint: str = "http://127.0.0.1:18000/v1"
+    identity_url: str = "http://127.0.0.1:15000/v3"
 
     @property
     def secrets(self) -> dict[str, str]:
         """The passwords, from a private file."""
-        return load_secrets(self.state / "passwords.yaml")
+        return load_secrets(self.state / "passwords.yaml", identity.SECRETS)
 
     @property
     def certificates(self) -> Path:
@@ -132,13 +137,15 @@ class ComposeCloud:
 
     def database_url(self) -> str:
         """Return the SQLAlchemy URL of Heat's database, as this machine reaches it. It holds the password."""
-        return self._database_url("127.0.0.1", 13306, self.certificates / "ca.crt")
+        return self._database_url("heat", "database", "127.0.0.1:13306", self.certificates / "ca.crt")
 
-    def _database_url(self, host: str, port: int, ca: str | Path) -> str:
-        return f"mysql+pymysql://heat:{quote(self.secrets['database'], safe='')}@{host}:{port}/heat?ssl_ca={ca}"
+    def _database_url(self, service: str, secret: str, server: str = DATABASE, ca: str | Path = MACHINE_CA) -> str:
+        password = quote(self.secrets[secret], safe="")
+        return f"mysql+pymysql://{service}:{password}@{server}/{service}?ssl_ca={ca}"
 
-    def login(self) -> None:
-        """Nobody asks users of this Heat who they are."""
+    def login(self) -> dict[str, str]:
+        """Return how the user logs in whose stacks the traffic's are. It holds the password."""
+        return identity.login(self.secrets, self.identity_url)
 
     def transport_url(self, release: str = FIRST_RELEASE) -> str:
         """Return the message bus URL of a release, with all the brokers. It holds the password."""
@@ -160,6 +167,7 @@ class ComposeCloud:
     def _machines(self) -> Iterator[Machine]:
         yield from map(self._broker, BROKERS)
         yield self._database()
+        yield self._keystone()
         yield from map(self._controller, CONTROLLERS)
         yield self._balancer()
 
@@ -187,8 +195,24 @@ class ComposeCloud:
     def _database(self) -> Machine:
         machine = Machine(DATABASE, units=["mariadb"])
         machine.put("/etc/mysql/mariadb.conf.d/90-lab.cnf", _MARIADB)
-        machine.put("/etc/mysql/lab.sql", heat_account(self.secrets["database"]), owner="mysql:mysql", mode="600")
+        accounts = {"heat": "database", "keystone": "keystone_database"}
+        sql = "".join(service_account(name, self.secrets[secret]) for name, secret in accounts.items())
+        machine.put("/etc/mysql/lab.sql", sql, owner="mysql:mysql", mode="600")
         self._put_certificates(machine, "mysql")
+        return machine
+
+    def _keystone(self) -> Machine:
+        machine = Machine(identity.MACHINE, units=["keystone"])
+        private = {"owner": "keystone:keystone", "mode": "600"}
+        configuration = identity.CONFIGURATION.format(database_url=self._database_url("keystone", "keystone_database"))
+        services = {
+            "orchestration": f"http://{BALANCER}:{API_PORT}/v1/%(project_id)s",
+            "cloudformation": f"http://{BALANCER}:{CFN_PORT}/v1",
+        }
+        machine.put(MACHINE_CA, (self.certificates / "ca.crt").read_text())
+        machine.put("/etc/keystone/keystone.conf", configuration, **private)
+        machine.put("/etc/keystone/administrator", self.secrets["administrator"], **private)
+        machine.put("/etc/keystone/accounts.json", json.dumps(identity.accounts(self.secrets, services)), **private)
         return machine
 
     def _controller(self, name: str) -> Machine:
@@ -199,14 +223,14 @@ class ComposeCloud:
         directory = f"/etc/heat/{FIRST_RELEASE}"
         text = HEAT.format(
             transport_url=self.transport_url(),
-            database_url=self._database_url(DATABASE, 3306, MACHINE_CA),
+            database_url=self._database_url("heat", "database"),
             host=name,
             key=self.secrets["auth_encryption_key"],
             directory=directory,
             cfn_server=f"http://{BALANCER}:{CFN_PORT}",
             release=FIRST_RELEASE,
         ).replace("num_engine_workers = 1", f"num_engine_workers = {ENGINE_WORKERS}")
-        text += _TLS.format(ca=MACHINE_CA)
+        text += _TLS.format(ca=MACHINE_CA) + identity.heat_configuration(self.secrets)
         if name == CONTROLLERS[0]:
             text += HEALTHCHECK.format(file=ROTATION_FILE)
         machine.put(f"{directory}/heat.conf", text, owner=f"{SERVICE_USER}:{SERVICE_USER}", mode="600")
@@ -271,11 +295,7 @@ class ComposeCloud:
                 "password": self.secrets["database"],
                 "extra": json.dumps({"ssl": {"ca": ca}}),
             },
-            "lab_api": {
-                "conn_type": "generic",
-                "host": f"http://{BALANCER}:{API_PORT}/v1/admin",
-                "extra": json.dumps({"auth_type": "none"}),
-            },
+            "lab_api": identity.connection(self.secrets),
         }
 
     def _cloud_file(self) -> Mapping[str, Any]:
@@ -296,8 +316,8 @@ class ComposeCloud:
             "layout": {"unit": "heat-{role}@{release}"},
             "services": {
                 "user": SERVICE_USER,
-                "api": {"port": API_PORT, "processes": 1, "threads": 8},
-                "api-cfn": {"port": CFN_PORT, "processes": 1, "threads": 8},
+                "api": {"port": API_PORT, "processes": 1, "threads": API_THREADS},
+                "api-cfn": {"port": CFN_PORT, "processes": 1, "threads": API_THREADS},
             },
             "rotation": {"kind": "healthcheck", "file": ROTATION_FILE, "settle": 3},
             "drain": {"interval": 5, "readings": 3, "timeout": 1800},

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -16,6 +17,7 @@ from lab.airflow_api import TaskStates
 from lab.cloud_lab import RELEASES
 from lab.compose.cloud import BROKERS, CONTROLLERS, ENGINE_WORKERS, LOGIN, SERVICE_USER
 from lab.compose.deployment import Deployment, dag_id
+from lab.compose.identity import MACHINE, USER, USERS_PROJECT
 from lab.dag_run import TOLD, DagRun, failed_logs, finished
 from lab.http import local_session
 from lab.processes import wait_until
@@ -130,8 +132,9 @@ def test_the_login_is_a_real_one(deployment: Deployment) -> None:
     assert dag_id() in deployment.api().dags()
 
 
-def test_no_secret_is_in_the_image(deployment: Deployment) -> None:
-    (image,) = {container["Image"] for container in deployment.containers("worker")}
+@pytest.mark.parametrize("service", ["worker", MACHINE])
+def test_no_secret_is_in_the_image(deployment: Deployment, service: str) -> None:
+    (image,) = {container["Image"] for container in deployment.containers(service)}
     from lab.compose.images import docker
 
     described = docker(["inspect", image], deployment.engine) + docker(
@@ -157,6 +160,17 @@ def test_messages_and_rows_travel_over_tls_to_a_cluster(deployment: Deployment) 
     assert set(status["running_nodes"]) == {f"rabbit@{broker}" for broker in BROKERS}
     plain = deployment.run_on("lab-mariadb", "mariadb", "--execute", "SHOW VARIABLES LIKE 'require_secure_transport'")
     assert "ON" in plain.stdout
+
+
+def test_nobody_gets_at_stacks_without_a_token(deployment: Deployment) -> None:
+    stacks = f"{deployment.cloud.endpoint % {'project_id': USERS_PROJECT}}/stacks"
+    cfn = f"{deployment.cloud.cfn_endpoint}/?Action=ListStacks&Version=2010-05-15"
+    for headers in ({}, {"X-Auth-Token": "made-up"}):
+        for url in (stacks, cfn):
+            answer = local_session().get(url, headers={"X-Auth-User": USER, **headers}, timeout=30)
+            assert answer.status_code == requests.codes.unauthorized, url
+    # As users and probes see it, whoever they are.
+    assert local_session().get(deployment.cloud.endpoint.partition("/v1")[0], timeout=30).status_code == 300
 
 
 def test_heat_s_queues_are_quorum_queues(deployment: Deployment) -> None:
@@ -196,6 +210,26 @@ def test_all_tasks_end_well(deployment: Deployment, story: Story) -> None:
 
 def test_no_request_fails_and_no_stack_is_lost(story: Story) -> None:
     assert verdict(story.traffic, story.control) == [], table(story.control, story.traffic)
+
+
+def test_heat_acts_for_users_by_their_trusts(deployment: Deployment, story: Story) -> None:
+    query = (
+        "SELECT COUNT(*), COUNT(c.trust_id), COUNT(c.trustor_user_id), COUNT(c.password) FROM heat.stack s "
+        "JOIN heat.user_creds c ON c.id = s.user_creds_id WHERE s.deleted_at IS NULL"
+    )
+    told = deployment.run_on("lab-mariadb", "mariadb", "--skip-column-names", "--execute", query)
+    stacks, trusts, trustors, passwords = map(int, told.stdout.split())
+    assert stacks == trusts == trustors >= story.control.stacks.complete - story.control.stacks.deleted > 0
+    assert passwords == 0
+
+
+def test_no_secret_shows_on_a_machine(deployment: Deployment, story: Story) -> None:
+    secrets = deployment.cloud.secrets
+    for name in (MACHINE, *CONTROLLERS):
+        shown = deployment.run_on(name, "ps", "-eo", "args").stdout
+        shown += deployment.run_on(name, "journalctl", "--no-pager", "--output", "cat").stdout
+        assert "uwsgi" in shown
+        assert [secret for secret, value in secrets.items() if value in shown or quote(value, safe="") in shown] == []
 
 
 def test_what_was_killed_has_come_back(deployment: Deployment, story: Story) -> None:

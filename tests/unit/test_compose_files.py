@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -16,7 +17,9 @@ import yaml
 
 from heat_upgrade.cloud import load_cloud
 from heat_upgrade.cloud_sections import Systemd
-from lab.compose.cloud import CONTROLLERS, NAME, ComposeCloud
+from lab.cloud_lab import FIRST_RELEASE
+from lab.compose import identity
+from lab.compose.cloud import API_THREADS, CONTROLLERS, NAME, ComposeCloud
 
 ROOT = Path(__file__).parents[2]
 NAMES = {
@@ -134,6 +137,25 @@ class TestLabFolder:
     def test_each_machine_of_compose_has_a_folder(self, cloud: ComposeCloud, services: dict[str, Any]) -> None:
         machines = {name for name, service in services.items() if service.get("profiles") == ["lab"]}
         assert {folder.name for folder in (cloud.state / "machines").iterdir()} == machines
+
+    def test_heat_asks_keystone_who_somebody_is(self, cloud: ComposeCloud) -> None:
+        for name in CONTROLLERS:
+            text = (cloud.state / "machines" / name / f"files/etc/heat/{FIRST_RELEASE}/heat.conf").read_text("utf-8")
+            assert "noauth" not in text
+            assert "deferred_auth_method = trusts\n" in text
+            assert text.count(f"\nauth_url = {identity.URL}\n") == 2  # for tokens, and for trusts
+
+    def test_whose_the_stacks_are_is_no_administrator(self, cloud: ComposeCloud) -> None:
+        (file,) = (cloud.state / "machines").rglob("accounts.json")
+        users = {user["name"]: user for user in json.loads(file.read_text(encoding="utf-8"))["users"]}
+        user = users[cloud.login()["username"]]
+        assert user["password"] == cloud.login()["password"]
+        assert "admin" not in user["roles"]
+
+    def test_the_units_of_the_first_release_are_as_large_as_those_of_the_next(self) -> None:
+        units = ROOT / "lab/compose/machine/etc/systemd/system"
+        for role in ("api", "api-cfn"):
+            assert f" --threads {API_THREADS} " in (units / f"heat-{role}@.service").read_text(encoding="utf-8")
 
     def test_nobody_else_can_read_what_it_holds(self, cloud: ComposeCloud) -> None:
         holding = [

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from heat_upgrade.remote import STEPS_DIRECTORY
+from lab.compose.identity import URL, heat_configuration
 
 ODD_PASSWORD = "p%40%2F%25%3F%23%27%22%20x$y:z"
 
@@ -183,6 +184,15 @@ def test_what_is_no_secret_is_shown() -> None:
     ]
     told = diff("[a]\n", "\n".join(["[DEFAULT]", *lines]) + "\n").splitlines()
     assert [line for line in lines if f"+{line}" not in told] == []
+
+
+def test_of_what_heat_tells_keystone_all_is_shown_but_passwords() -> None:
+    text = heat_configuration({"service": f"S3CRET{RAW_PASSWORD}S3CRET", "domain_admin": "S3CRET"})
+    told = diff("", text)
+    assert "S3CRET" not in told
+    hidden = [line.rpartition(" = ")[0] for line in text.splitlines() if line and f"+{line}" not in told.splitlines()]
+    assert hidden == ["stack_domain_admin_password", "password", "password"]
+    assert f"+www_authenticate_uri = {URL}" in told.splitlines()
 
 
 def test_of_a_url_all_is_shown_but_its_login() -> None:
