@@ -62,10 +62,10 @@ class Deployment:
         """
         with exclusive(self.cloud.state.with_name("compose.lock")):
             self.engine = start_engine()
+            self._write_environment()
             with _phase("images"):
                 ensure_images(self.engine)
                 self.compose("build", *proxy_arguments())
-            self._write_environment()
             self.cloud.write()
             with _phase("all is healthy"):
                 self.compose("up", "--detach", "--scale", f"worker={self.workers}")
