@@ -129,7 +129,7 @@ def test_the_login_is_a_real_one(deployment: Deployment) -> None:
     )
     assert refused.status_code == requests.codes.unauthorized
     assert local_session().get(f"{deployment.url}/api/v2/dags", timeout=30).status_code == requests.codes.unauthorized
-    assert dag_id() in deployment.api().dags()
+    deployment.api().wait_for_dag(dag_id())
 
 
 @pytest.mark.parametrize("service", ["worker", MACHINE])
