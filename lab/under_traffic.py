@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from lab.traffic import Account, Traffic
+from lab.traffic.generator import Pace
 
 Result = TypeVar("Result")
 
@@ -38,16 +39,19 @@ class Cloud(Protocol):
         """Return how the user logs in whose stacks the traffic's are, or None where nobody asks."""
 
 
-def under_traffic(lab: Cloud, label: str, work: Callable[[], Result]) -> tuple[Result, Account]:
+def under_traffic(
+    lab: Cloud, label: str, work: Callable[[], Result], create_every: float = Pace.create_every
+) -> tuple[Result, Account]:
     """
     Send traffic from before some work until after it.
 
     :param lab: the lab; Heat runs there.
     :param label: what the account is called.
     :param work: the work.
+    :param create_every: seconds from one new stack to the next.
     :return: what the work returned, and the traffic's account.
     """
-    traffic = _traffic_on(lab, label)
+    traffic = _traffic_on(lab, label, create_every)
     traffic.start()
     try:
         _let_pass(BEFORE_SECONDS)
@@ -58,20 +62,21 @@ def under_traffic(lab: Cloud, label: str, work: Callable[[], Result]) -> tuple[R
     return result, account
 
 
-def control_run(lab: Cloud, seconds: float) -> Traffic:
+def control_run(lab: Cloud, seconds: float, create_every: float = Pace.create_every) -> Traffic:
     """
     Send the same traffic without any work; its ``stop`` waits for the last stacks and returns the account.
 
     :param lab: the lab; Heat runs there.
     :param seconds: how long to send.
+    :param create_every: seconds from one new stack to the next.
     """
-    traffic = _traffic_on(lab, "control")
+    traffic = _traffic_on(lab, "control", create_every)
     traffic.start()
     _let_pass(seconds)
     return traffic
 
 
-def _traffic_on(lab: Cloud, label: str) -> Traffic:
+def _traffic_on(lab: Cloud, label: str, create_every: float) -> Traffic:
     return Traffic(
         endpoint=lab.endpoint,
         cfn_endpoint=lab.cfn_endpoint,
@@ -79,6 +84,7 @@ def _traffic_on(lab: Cloud, label: str) -> Traffic:
         login=lab.login(),
         out=lab.state / f"traffic-{label.replace(' ', '-')}.json",
         label=label,
+        create_every=create_every,
         environment={"HEAT_LAB": str(lab.state)},  # so that the lab's end is the traffic's too
     )
 

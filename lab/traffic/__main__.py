@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from lab.traffic.account import Account, table, verdict
+from lab.traffic.generator import Pace
 from lab.traffic.process import DATABASE, LOGIN
 from lab.traffic.run import Run, TrafficError
 
@@ -44,6 +45,7 @@ def _send(options: argparse.Namespace) -> int:
         login=json.loads(os.environ.get(LOGIN, "null")),
         seed=options.seed,
         settle=options.settle,
+        pace=Pace(create_every=options.create_every),
     )
     account = run.send(end)
     account.save(options.out)
@@ -90,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     length.add_argument("--seconds", type=float, help="how long to send")
     length.add_argument("--until-signal", action="store_true", help="send until SIGTERM or SIGINT")
     parser.add_argument("--settle", type=float, default=180.0, help="seconds to wait for the stacks at the end")
+    parser.add_argument("--create-every", type=float, default=Pace.create_every, help="seconds from stack to stack")
     parser.add_argument("--seed", type=int, default=1, help="decides which stacks come")
     parser.add_argument("--label", default="traffic", help="what the account calls the run")
     parser.add_argument("--out", type=Path, required=True, help="the account's file")

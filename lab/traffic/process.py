@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lab.traffic.account import Account
+from lab.traffic.generator import Pace
 from lab.traffic.run import TrafficError
 
 # Both hold a password, and a command line is everybody's to read.
@@ -26,6 +27,7 @@ class Traffic:
     :param cfn_endpoint: heat-api-cfn, or None.
     :param login: how the user logs in, as `Login` wants it, or None.
     :param seed: decides which stacks come.
+    :param create_every: seconds from one new stack to the next.
     :param environment: more variables for the process, for example by which the lab finds it.
     """
 
@@ -39,13 +41,15 @@ class Traffic:
         cfn_endpoint: str | None = None,
         login: Mapping[str, str] | None = None,
         seed: int = 1,
+        create_every: float = Pace.create_every,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.out = out
         self.log = out.with_suffix(".log")
         self._environment = {**(environment or {}), DATABASE: database, LOGIN: json.dumps(login)}
         self._command = [sys.executable, "-m", "lab.traffic", "--endpoint", endpoint, "--label", label]
-        self._command += ["--seed", str(seed), "--until-signal", "--out", str(out)]
+        self._command += ["--seed", str(seed), "--create-every", str(create_every)]
+        self._command += ["--until-signal", "--out", str(out)]
         if cfn_endpoint:
             self._command += ["--cfn-endpoint", cfn_endpoint]
         self._process: subprocess.Popen[bytes] | None = None
