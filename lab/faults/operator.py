@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import requests
 
@@ -14,9 +14,14 @@ from lab.mariadb import query
 from lab.processes import run
 from lab.rabbitmq import management_get
 
+_STACK = """
+    SELECT s.id, s.name, s.owner_id, s.action, s.status = 'IN_PROGRESS',
+           COALESCE(s.updated_at, s.created_at) < UTC_TIMESTAMP() - INTERVAL {unchanged} SECOND FROM stack s
+"""
 # In progress, or with a resource that some engine holds; none that is alive does, and nothing has changed for a while.
-_STRANDED = """
-    SELECT s.id, s.name, s.owner_id, s.action FROM stack s
+_STRANDED = (
+    _STACK
+    + """
     WHERE s.deleted_at IS NULL
     AND (s.status = 'IN_PROGRESS'
          OR EXISTS (SELECT 1 FROM resource r WHERE r.stack_id = s.id AND r.engine_id IS NOT NULL))
@@ -27,7 +32,7 @@ _STRANDED = """
                     WHERE r.stack_id = s.id AND e.deleted_at IS NULL
                     AND COALESCE(e.updated_at, e.created_at) >= UTC_TIMESTAMP() - INTERVAL 2 * e.report_interval SECOND)
 """
-_OWNER = "SELECT id, name, owner_id, action FROM stack WHERE deleted_at IS NULL AND id = '{stack}'"
+)
 # The hosts of engines that are alive and have lost what they hold.
 _LOST = """
     SELECT DISTINCT e.engine_id, e.host FROM resource r JOIN service e ON e.engine_id = r.engine_id
@@ -36,6 +41,17 @@ _LOST = """
     AND COALESCE(e.updated_at, e.created_at) >= UTC_TIMESTAMP() - INTERVAL 2 * e.report_interval SECOND
 """
 _IN_PROGRESS = "SELECT name FROM stack WHERE status = 'IN_PROGRESS' AND deleted_at IS NULL"
+
+
+class Stack(NamedTuple):
+    """A stack, whether its action is in progress, and whether that began a while ago."""
+
+    id: str
+    name: str
+    owner_id: str | None
+    action: str
+    in_progress: bool
+    unchanged: bool
 
 
 def in_progress(lab: Lab) -> set[str]:
@@ -50,8 +66,10 @@ def revive_stranded(lab: Lab, unchanged: int) -> list[str]:
     :param lab: the lab.
     :param unchanged: seconds without a change after which a stack that no live engine holds counts as stranded.
     """
-    found = {_root(lab, row) for row in query(lab, _STRANDED.format(unchanged=unchanged))}
-    return [str(name) for stack_id, name, _, action in found if _take_up(lab, f"stacks/{name}/{stack_id}", action).ok]
+    found = {
+        _in_progress_above(lab, Stack(*row), unchanged) for row in query(lab, _STRANDED.format(unchanged=unchanged))
+    }
+    return [stack.name for stack in found if stack.unchanged and _take_up(lab, stack).ok]
 
 
 def restart_engines_that_lost_work(lab: Lab, release: str, unchanged: int) -> list[LabHost]:
@@ -73,14 +91,21 @@ def restart_engines_that_lost_work(lab: Lab, release: str, unchanged: int) -> li
     return hosts
 
 
-def _root(lab: Lab, row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the topmost stack that a nested one belongs to and that is still there."""
-    while row[2] and (owner := query(lab, _OWNER.format(stack=row[2]))):
-        row = owner[0]
-    return row
+def _in_progress_above(lab: Lab, stack: Stack, unchanged: int) -> Stack:
+    """Return the topmost stack that a nested one belongs to, if it is in progress; else nothing comes down from it."""
+    top = stack
+    while top.owner_id:
+        rows = query(
+            lab, _STACK.format(unchanged=unchanged) + f"WHERE s.deleted_at IS NULL AND s.id = '{top.owner_id}'"
+        )
+        if not rows:
+            break
+        top = Stack(*rows[0])
+    return top if top.in_progress else stack
 
 
-def _take_up(lab: Lab, path: str, action: str) -> requests.Response:
-    if action == "DELETE":  # which Heat refuses to update
-        return local_session().delete(f"{lab.endpoint}/{path}", timeout=75)
-    return local_session().patch(f"{lab.endpoint}/{path}", json={}, timeout=75)
+def _take_up(lab: Lab, stack: Stack) -> requests.Response:
+    url = f"{lab.endpoint}/stacks/{stack.name}/{stack.id}"
+    if stack.action == "DELETE":  # which Heat refuses to update
+        return local_session().delete(url, timeout=75)
+    return local_session().patch(url, json={}, timeout=75)
