@@ -25,7 +25,7 @@ test: setup ## everything that needs no Docker; one summary at the end
 	@$(MAKE) --no-print-directory lint
 	@$(PYTEST_TWO)
 
-test-unit: setup lint ## about a minute, no server
+test-unit: setup lint ## under a minute, no server
 	@$(PYTEST_TWO) tests/unit
 
 test-integration: setup
