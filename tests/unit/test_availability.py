@@ -106,16 +106,33 @@ def stored(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return kept
 
 
+class Counting(ApiWatchTrigger):
+    """Counts its probes, so that a busy machine gets the time for them."""
+
+    done = 0
+
+    async def _probe(self, *arguments: Any) -> None:
+        await super()._probe(*arguments)
+        self.done += 1
+
+    async def until_probed(self, often: int) -> None:
+        """Wait for so many more probes."""
+        wanted = self.done + often
+        while self.done < wanted:
+            await asyncio.sleep(0.01)
+
+
 def watch(url: str, monkeypatch: pytest.MonkeyPatch, states: list[Any]) -> dict[str, Any]:
     """Let the trigger probe until its task's turn comes; ``states`` are what Airflow tells, look by look."""
     left = iter(states)
+    trigger = Counting(url=url, verify=True, until="verify_cloud", interval=0.01)
 
     async def told(dag_id: str, run_id: str) -> dict[str, Any]:
         assert (dag_id, run_id) == ("dag", "run")
+        await trigger.until_probed(1)
         return {"verify_cloud": state} if (state := next(left)) != "no answer" else {}
 
     async def fired() -> list[Any]:
-        trigger = ApiWatchTrigger(url=url, verify=True, until="verify_cloud", interval=0.01)
         trigger._task_instance = SimpleNamespace(dag_id="dag", run_id="run", task_id="watch_api")  # type: ignore[assignment]
         return [event.payload async for event in trigger.run()]
 
@@ -129,7 +146,7 @@ def test_it_probes_until_the_turn_of_the_task_has_come(api, stored, monkeypatch)
     Api.answers = [300, 503, 200, 300]
     payload = watch(f"http://127.0.0.1:{api.server_port}/", monkeypatch, [None, "scheduled", "no answer", "running"])
     account = Availability.of(payload)
-    assert account.probes > 4
+    assert account.probes >= 4
     assert account.failed == 1
     assert account.outages[0].reason == "HTTP 503"
     assert stored[-1] == payload
@@ -162,8 +179,8 @@ def test_after_a_restart_of_the_triggerer_it_goes_on_with_what_it_has_seen(api, 
 def test_it_probes_on_while_airflow_is_slow_to_answer(api, stored, monkeypatch):
     Api.answers = [300]
 
-    async def slow(_: ApiWatchTrigger) -> bool:
-        await asyncio.sleep(0.5)
+    async def slow(trigger: Counting) -> bool:
+        await trigger.until_probed(4)
         return True
 
     monkeypatch.setattr(ApiWatchTrigger, "_enough", slow)
