@@ -8,7 +8,7 @@ UV_VERSION := $(shell sed -n 's/^uv==//p' requirements-dev.in)
 PYTEST_TWO := $(BIN)/pytest --numprocesses 2 --durations 20 --durations-min 20
 LOCKED := requirements.txt requirements-dev.txt
 STEPS := $(shell grep -rlI '^\#!/usr/bin/env bash' include/remote) $(wildcard include/remote/*.sh) lab/debian-packages .ci/run \
-	deploy/initialize lab/compose/images/postgres/start $(wildcard lab/compose/machine/usr/local/sbin/*)
+	deploy/entrypoint deploy/initialize lab/compose/images/postgres/start $(wildcard lab/compose/machine/usr/local/sbin/*)
 
 .PHONY: demo stop env test test-unit test-integration test-e2e test-compose faults lint compare bench lock setup packages clean
 
