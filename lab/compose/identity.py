@@ -29,7 +29,7 @@ key_repository = /var/lib/keystone/receipt-keys
 
 [token]
 # Less than an upgrade takes: who sends requests all the while has to log in again on the way.
-expiration = 300
+expiration = 180
 
 [identity]
 # As few as there may be: Heat logs in for every stack, and these passwords are long and random.
