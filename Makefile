@@ -10,7 +10,7 @@ LOCKED := requirements.txt requirements-dev.txt
 STEPS := $(shell grep -rlI '^\#!/usr/bin/env bash' include/remote) $(wildcard include/remote/*.sh) lab/debian-packages .ci/run \
 	deploy/entrypoint deploy/initialize lab/compose/images/postgres/start $(wildcard lab/compose/machine/usr/local/sbin/*)
 
-.PHONY: demo stop env test test-unit test-integration test-e2e test-compose faults lint compare bench lock setup packages clean
+.PHONY: demo stop env test test-unit test-integration test-e2e test-compose docker faults lint compare bench lock setup packages clean
 
 demo: setup ## a real rolling upgrade in the embedded lab, under traffic; leaves the UI and the cloud running
 	@$(BIN)/python -m lab.demo
@@ -34,9 +34,12 @@ test-integration: setup
 test-e2e: setup
 	@$(BIN)/pytest tests/e2e
 
-test-compose: setup ## docker-compose.yaml and a cloud of systemd hosts under a Docker engine; starts one if it may
-	@docker version >/dev/null 2>&1 || lab/debian-packages docker.io docker-compose debootstrap
+test-compose: docker ## docker-compose.yaml and a cloud of systemd hosts under a Docker engine
 	@$(BIN)/pytest -s -m compose tests/compose
+
+docker: setup ## a Docker engine: the one that answers, else one of the lab's own
+	@docker version >/dev/null 2>&1 || lab/debian-packages docker.io docker-compose debootstrap
+	@$(BIN)/python -m lab.compose engine
 
 faults: setup ## whole runs with a fault at every task, under traffic; writes docs/faults.md
 	@HEAT_UPGRADE_FAULTS=full $(BIN)/pytest -s -m "long or not long" tests/faults tests/e2e/test_half_way.py

@@ -1,10 +1,15 @@
-"""`python -m lab.compose up|down`: docker-compose.yaml with a cloud of systemd hosts, to look at and to play with."""
+"""
+`python -m lab.compose engine|up|down`: docker-compose.yaml with a cloud of systemd hosts, to look at and to play with.
+
+``engine`` sees that a Docker engine answers, starting one if it may, and does nothing else.
+"""
 
 from __future__ import annotations
 
 import sys
 
 from lab.compose.deployment import Deployment, dag_id, stop_deployment
+from lab.compose.engine import start_engine
 from lab.processes import LabError
 
 
@@ -14,14 +19,12 @@ def main(arguments: list[str]) -> int:
 
     :param arguments: of the command line.
     """
-    if arguments not in (["up"], ["down"]):
-        print("usage: python -m lab.compose up|down", file=sys.stderr)
+    commands = {"engine": start_engine, "up": _up, "down": stop_deployment}
+    if len(arguments) != 1 or arguments[0] not in commands:
+        print(f"usage: python -m lab.compose {'|'.join(commands)}", file=sys.stderr)
         return 2
     try:
-        if arguments == ["down"]:
-            stop_deployment()
-        else:
-            _up()
+        commands[arguments[0]]()
     except LabError as error:
         print(f"lab under Compose: {error}", file=sys.stderr)
         return 1

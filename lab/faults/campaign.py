@@ -124,7 +124,7 @@ class Campaign:
     def _help_the_gate(self, attempts: Mapping[str, Attempt]) -> None:
         """Do what the gate's log asks for where a fault has stranded stacks: nobody else would end them."""
         waits = GATE in attempts and attempts[GATE].state == "deferred" and not self.strikes.expects(GATE)
-        if waits and self.strikes.touched and time.monotonic() - self._helped > 15:
+        if waits and not self.strikes.lasts() and self.strikes.touched and time.monotonic() - self._helped > 15:
             self._helped = time.monotonic()
             for host in restart_engines_that_lost_work(self._lab, self._source, _STRANDED_AFTER):
                 self._starts.restarted(host, f"heat-engine-{self._source}")

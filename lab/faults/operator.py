@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,19 +28,16 @@ _STRANDED = (
          OR EXISTS (SELECT 1 FROM resource r WHERE r.stack_id = s.id AND r.engine_id IS NOT NULL))
     AND COALESCE(s.updated_at, s.created_at) < UTC_TIMESTAMP() - INTERVAL {unchanged} SECOND
     AND NOT EXISTS (SELECT 1 FROM resource r WHERE r.stack_id = s.id
-                    AND COALESCE(r.updated_at, r.created_at) >= UTC_TIMESTAMP() - INTERVAL {unchanged} SECOND)
-    AND NOT EXISTS (SELECT 1 FROM resource r JOIN service e ON e.engine_id = r.engine_id
-                    WHERE r.stack_id = s.id AND e.deleted_at IS NULL
-                    AND COALESCE(e.updated_at, e.created_at) >= UTC_TIMESTAMP() - INTERVAL 2 * e.report_interval SECOND)
+                    AND (COALESCE(r.updated_at, r.created_at) >= UTC_TIMESTAMP() - INTERVAL {unchanged} SECOND
+                         OR r.engine_id IN ({alive})))
 """
 )
-# The hosts of engines that are alive and have lost what they hold.
-_LOST = """
+# The hosts of engines that hold what nothing has happened to for a while.
+_HELD_FOR_LONG = """
     SELECT DISTINCT e.engine_id, e.host FROM resource r JOIN service e ON e.engine_id = r.engine_id
-    WHERE e.deleted_at IS NULL
-    AND COALESCE(r.updated_at, r.created_at) < UTC_TIMESTAMP() - INTERVAL {unchanged} SECOND
-    AND COALESCE(e.updated_at, e.created_at) >= UTC_TIMESTAMP() - INTERVAL 2 * e.report_interval SECOND
+    WHERE COALESCE(r.updated_at, r.created_at) < UTC_TIMESTAMP() - INTERVAL {unchanged} SECOND
 """
+_OF_ENGINE = "engine_worker."
 _IN_PROGRESS = "SELECT name FROM stack WHERE status = 'IN_PROGRESS' AND deleted_at IS NULL"
 
 
@@ -66,9 +64,9 @@ def revive_stranded(lab: Lab, unchanged: int) -> list[str]:
     :param lab: the lab.
     :param unchanged: seconds without a change after which a stack that no live engine holds counts as stranded.
     """
-    found = {
-        _in_progress_above(lab, Stack(*row), unchanged) for row in query(lab, _STRANDED.format(unchanged=unchanged))
-    }
+    alive = ", ".join(f"'{engine}'" for engine in _live_engines(lab, RELEASES)) or "''"
+    rows = query(lab, _STRANDED.format(unchanged=unchanged, alive=alive))
+    found = {_in_progress_above(lab, Stack(*row), unchanged) for row in rows}
     return [stack.name for stack in found if stack.unchanged and _take_up(lab, stack).ok]
 
 
@@ -80,15 +78,21 @@ def restart_engines_that_lost_work(lab: Lab, release: str, unchanged: int) -> li
     :param release: the old release; its engines get no new work, so nothing else is lost.
     :param unchanged: seconds after which a resource that nothing has happened to counts as lost.
     """
-    queues = management_get(lab, f"queues/{RELEASES[release]}")
-    listening = {queue["name"].removeprefix("engine_worker.") for queue in queues if queue.get("consumers")}
-    lost = {host for engine, host in query(lab, _LOST.format(unchanged=unchanged)) if engine in listening}
+    alive = _live_engines(lab, [release])
+    lost = {host for engine, host in query(lab, _HELD_FOR_LONG.format(unchanged=unchanged)) if engine in alive}
     hosts = [host for host in lab.hosts if host.name in lost]
     for host in hosts:
         control = Path(sys.executable).with_name("supervisorctl")
         restart = ("-c", host.supervisor_conf, "restart", f"heat-engine-{release}")
         run([control, *restart], what=f"restart heat-engine {release} on {host.name}")
     return hosts
+
+
+def _live_engines(lab: Lab, releases: Iterable[str]) -> set[str]:
+    """Return the ids of the releases' engines that listen: Heat's table of services knows only later who has died."""
+    vhosts = {vhost["name"] for vhost in management_get(lab, "vhosts")} & {RELEASES[release] for release in releases}
+    queues = [queue for vhost in vhosts for queue in management_get(lab, f"queues/{vhost}") if queue.get("consumers")]
+    return {queue["name"].removeprefix(_OF_ENGINE) for queue in queues if queue["name"].startswith(_OF_ENGINE)}
 
 
 def _in_progress_above(lab: Lab, stack: Stack, unchanged: int) -> Stack:

@@ -61,7 +61,7 @@ class Strikes:
         :param attempts: the latest try of each task.
         """
         due = [task for task, faults in self.faults.items() if faults and self._is_due(task, faults[0], attempts)]
-        if self._under_way and not self._under_way.done():
+        if self.lasts():
             self._hold([task for task in due if task != self._struck], attempts)
             return
         self.wait()
@@ -70,6 +70,10 @@ class Strikes:
             self._let_go(self._struck)
             self._hold(due[1:], attempts)
             self._under_way = self._pool.submit(self._strike, self._struck)
+
+    def lasts(self) -> bool:
+        """Tell whether a fault strikes, or what it hit isn't well again."""
+        return self._under_way is not None and not self._under_way.done()
 
     def wait(self) -> None:
         """Wait until no fault lasts; raise what has gone wrong with the last one."""

@@ -77,7 +77,7 @@ class Ledger:
         """
         with self._lock:
             self._kinds[kind] += 1
-            self._failures.append(Failure(at=time.time() - seconds, kind=kind, error=error, seconds=round(seconds, 1)))
+            self._failures.append(Failure(at=time.time() - seconds, kind=kind, error=error, seconds=round(seconds, 3)))
 
     def release(self, service: str, revision: str) -> None:
         """Note which release of a service answered.

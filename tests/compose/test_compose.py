@@ -126,6 +126,20 @@ def test_airflow_runs_as_nobody_special_and_can_not_write_its_image(deployment: 
             assert container["HostConfig"]["CapDrop"] == ["ALL"]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "airflow db check-migrations --migration-wait-timeout=60",
+        "bash -c 'exec airflow jobs check --job-type SchedulerJob --local'",
+        "python -m celery --app airflow.providers.celery.executors.celery_executor.app inspect ping --timeout 10",
+        "db check",
+    ],
+)
+def test_the_image_runs_what_the_helm_chart_asks_it_to(deployment: Deployment, command: str) -> None:
+    asked = deployment.run_on("scheduler", "sh", "-c", f"exec /entrypoint {command}", user="50000")
+    assert asked.returncode == 0, asked.stdout + asked.stderr
+
+
 def test_the_login_is_a_real_one(deployment: Deployment) -> None:
     refused = local_session().post(
         f"{deployment.url}/auth/token", json={"username": "admin", "password": "admin"}, timeout=30

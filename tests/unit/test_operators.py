@@ -534,10 +534,16 @@ class TestSwitch:
         gate = MaySwitchOperator(task_id="may_switch", cloud=CLOUD)
         gate.execute(context())
         servers.broker.consumers.return_value = {}
-        with pytest.raises(
-            UpgradeError, match="vhost heat_26 has no engine, expected at least one before an API moves"
-        ):
+        with pytest.raises(MayPass, match="vhost heat_26 has no engine, expected at least one before an API moves"):
             gate.execute(context())
+
+    def test_where_a_run_has_no_engine_to_start_waiting_is_no_use(self, servers: Servers) -> None:
+        servers.broker.consumers.return_value = {}
+        apis_alone = [host.name for host in CLOUD.hosts if "engine" not in host.roles]
+        with pytest.raises(UpgradeError, match="trigger a run over hosts of which one has an engine"):
+            MaySwitchOperator(task_id="may_switch", cloud=CLOUD).execute(
+                context(replace(PLAN, hosts=tuple(apis_alone)))
+            )
 
 
 def test_a_backup_is_taken_only_before_a_migration(servers: Servers) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk.exceptions import AirflowException
 
 from heat_upgrade import hosts, steps
-from heat_upgrade.exceptions import UpgradeError
+from heat_upgrade.exceptions import MayPass, UpgradeError
 from heat_upgrade.operators.base import HostOperator, Plan
 from heat_upgrade.operators.window import Need, SweepGateOperator
 from heat_upgrade.rehearsal import Command, Intent
@@ -33,13 +33,21 @@ class MaySwitchOperator(SweepGateOperator):
     """The gate before users are touched: an engine of the target listens, and a window has room for the whole sweep."""
 
     def upgrade(self, plan: Plan) -> None:
-        """Refuse to go on where calls to a new API would find no engine."""
+        """
+        Refuse to go on where calls to a new API would find no engine.
+
+        :raises MayPass: when this run has started some: after a broker's restart they need a while to come back
+        :raises UpgradeError: when it has none to start
+        """
         vhost, listening = self._listening(plan)
         if not listening:
-            raise UpgradeError(
+            found = (
                 f"vhost {vhost} has no engine, expected at least one before an API moves there (its calls would time "
-                "out): add a host with an engine to this run's hosts"
+                "out)"
             )
+            if {host.name for host in self.cloud.hosts_with("engine")}.isdisjoint(plan.hosts):
+                raise UpgradeError(f"{found}: trigger a run over hosts of which one has an engine")
+            raise MayPass(f"{found}: see the logs of the engines that this run has started, then clear this task")
         self.log.info("%d engine processes of %s listen on vhost %s", listening, plan.target, vhost)
 
     def rehearse(self, plan: Plan, context: Context) -> Intent:
