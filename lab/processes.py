@@ -83,13 +83,14 @@ def exclusive(file: Path) -> Iterator[None]:
             _held_locks.remove(lock.fileno())
 
 
-def run(argv: Sequence[str | Path], *, what: str, env: Mapping[str, str] | None = None) -> str:
+def run(argv: Sequence[str | Path], *, what: str, env: Mapping[str, str] | None = None, told: str = "") -> str:
     """
     Run a command to its end and return its standard output.
 
     :param argv: the command; no secret belongs here, everybody can read it.
     :param what: what it does, for the error.
     :param env: its whole environment; the clean one of the lab by default.
+    :param told: its standard input.
     :raises LabError: if it fails, with the end of what it said.
     """
     try:
@@ -98,7 +99,7 @@ def run(argv: Sequence[str | Path], *, what: str, env: Mapping[str, str] | None 
             capture_output=True,
             text=True,
             env=dict(env or clean_environment()),
-            stdin=subprocess.DEVNULL,
+            input=told,
             pass_fds=_held_locks,
             check=False,
         )

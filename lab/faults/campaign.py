@@ -12,7 +12,7 @@ from lab.dag_run import dag_id
 from lab.faults.causes import Causes
 from lab.faults.fault import Fault, StandingFault
 from lab.faults.matrix import Cell
-from lab.faults.operator import restart_engines_that_lost_work, revive_stranded
+from lab.faults.operator import reset_lost, revive_stranded
 from lab.faults.services import ServiceStarts
 from lab.faults.strikes import Strikes
 from lab.faults.task import GATE, REPORT, Task
@@ -34,15 +34,14 @@ class Campaign:
     A run, and the faults that strike it.
 
     :param lab: the lab; Airflow runs there.
-    :param source: the release that the lab is on.
     :param target: the release that the run brings.
     :param faults: the faults of each task, in their order: the first hits its first try, the next one a later try, or
         the same one if that goes on.
     """
 
-    def __init__(self, lab: Lab, source: str, target: str, faults: Mapping[Task, Sequence[Fault]]) -> None:
+    def __init__(self, lab: Lab, target: str, faults: Mapping[Task, Sequence[Fault]]) -> None:
         self.cells: list[Cell] = []
-        self._lab, self._source = lab, source
+        self._lab, self._target = lab, target
         self._api, self._dag = airflow_client(lab), dag_id(lab)
         self._api.wait_for_dag(self._dag)
         self._begun, self._helped = time.monotonic(), 0.0
@@ -126,16 +125,15 @@ class Campaign:
         waits = GATE in attempts and attempts[GATE].state == "deferred" and not self.strikes.expects(GATE)
         if waits and not self.strikes.lasts() and self.strikes.touched and time.monotonic() - self._helped > 15:
             self._helped = time.monotonic()
-            for host in restart_engines_that_lost_work(self._lab, self._source, _STRANDED_AFTER):
-                self._starts.restarted(host, f"heat-engine-{self._source}")
-                self._tell("restarted", f"the old engine of {host.name}, which held what it had lost")
             self._revive()
 
     def _revive(self) -> list[str]:
-        names = revive_stranded(self._lab, _STRANDED_AFTER)
-        if names:
-            self._tell("revived", ", ".join(names))
-        return names
+        reset = reset_lost(self._lab, self._target, _STRANDED_AFTER)
+        revived = revive_stranded(self._lab, _STRANDED_AFTER)
+        for what, names in (("reset", reset), ("revived", revived)):
+            if names:
+                self._tell(what, ", ".join(names))
+        return reset + revived
 
     def _tell(self, what: str, of: str) -> None:
         print(f"{time.monotonic() - self._begun:7.1f} s  {what:<10} {of}", flush=True)

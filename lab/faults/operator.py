@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 import requests
 
-from lab.cloud_lab import RELEASES, Lab, LabHost
+from lab.cloud_lab import RELEASES, Lab
 from lab.http import local_session
 from lab.mariadb import query
 from lab.processes import run
@@ -32,10 +29,12 @@ _STRANDED = (
                          OR r.engine_id IN ({alive})))
 """
 )
-# The hosts of engines that hold what nothing has happened to for a while.
+# At work for a while without a change; what waits for a nested stack in progress may.
 _HELD_FOR_LONG = """
-    SELECT DISTINCT e.engine_id, e.host FROM resource r JOIN service e ON e.engine_id = r.engine_id
-    WHERE COALESCE(r.updated_at, r.created_at) < UTC_TIMESTAMP() - INTERVAL {unchanged} SECOND
+    SELECT DISTINCT s.id, s.name, r.engine_id FROM resource r JOIN stack s ON s.id = r.stack_id
+    WHERE s.deleted_at IS NULL AND r.engine_id IS NOT NULL AND r.status = 'IN_PROGRESS'
+    AND COALESCE(r.updated_at, r.created_at) < UTC_TIMESTAMP() - INTERVAL {unchanged} SECOND
+    AND NOT EXISTS (SELECT 1 FROM stack n WHERE n.id = r.nova_instance AND n.status = 'IN_PROGRESS')
 """
 _OF_ENGINE = "engine_worker."
 _IN_PROGRESS = "SELECT name FROM stack WHERE status = 'IN_PROGRESS' AND deleted_at IS NULL"
@@ -64,33 +63,35 @@ def revive_stranded(lab: Lab, unchanged: int) -> list[str]:
     :param lab: the lab.
     :param unchanged: seconds without a change after which a stack that no live engine holds counts as stranded.
     """
-    alive = ", ".join(f"'{engine}'" for engine in _live_engines(lab, RELEASES)) or "''"
+    alive = ", ".join(f"'{engine}'" for engine in _live_engines(lab)) or "''"
     rows = query(lab, _STRANDED.format(unchanged=unchanged, alive=alive))
     found = {_in_progress_above(lab, Stack(*row), unchanged) for row in rows}
     return [stack.name for stack in found if stack.unchanged and _take_up(lab, stack).ok]
 
 
-def restart_engines_that_lost_work(lab: Lab, release: str, unchanged: int) -> list[LabHost]:
+def reset_lost(lab: Lab, release: str, unchanged: int) -> list[str]:
     """
-    Restart each engine of a release that holds resources on which it doesn't work any more; return their hosts.
+    End each stack as failed that an engine holds which lives and has lost it; return their names.
+
+    Nothing else takes it from that engine: Heat steals a lock only from a dead one.
 
     :param lab: the lab.
-    :param release: the old release; its engines get no new work, so nothing else is lost.
+    :param release: whose heat-manage to take.
     :param unchanged: seconds after which a resource that nothing has happened to counts as lost.
     """
-    alive = _live_engines(lab, [release])
-    lost = {host for engine, host in query(lab, _HELD_FOR_LONG.format(unchanged=unchanged)) if engine in alive}
-    hosts = [host for host in lab.hosts if host.name in lost]
-    for host in hosts:
-        control = Path(sys.executable).with_name("supervisorctl")
-        restart = ("-c", host.supervisor_conf, "restart", f"heat-engine-{release}")
-        run([control, *restart], what=f"restart heat-engine {release} on {host.name}")
-    return hosts
+    alive = _live_engines(lab)
+    rows = query(lab, _HELD_FOR_LONG.format(unchanged=unchanged))
+    lost = {stack_id: name for stack_id, name, engine in rows if engine in alive}
+    host = lab.hosts[0]
+    for stack_id, name in lost.items():
+        command = (host.venv(release) / "bin/heat-manage", "--config-file", host.config(release))
+        run([*command, "reset_stack_status", stack_id], what=f"heat-manage reset_stack_status of {name}", told="y\n")
+    return list(lost.values())
 
 
-def _live_engines(lab: Lab, releases: Iterable[str]) -> set[str]:
-    """Return the ids of the releases' engines that listen: Heat's table of services knows only later who has died."""
-    vhosts = {vhost["name"] for vhost in management_get(lab, "vhosts")} & {RELEASES[release] for release in releases}
+def _live_engines(lab: Lab) -> set[str]:
+    """Return the ids of the engines that listen: Heat's table of services knows only later who has died."""
+    vhosts = {vhost["name"] for vhost in management_get(lab, "vhosts")} & set(RELEASES.values())
     queues = [queue for vhost in vhosts for queue in management_get(lab, f"queues/{vhost}") if queue.get("consumers")]
     return {queue["name"].removeprefix(_OF_ENGINE) for queue in queues if queue["name"].startswith(_OF_ENGINE)}
 

@@ -33,10 +33,6 @@ class ServiceStarts:
             if state in ("RUNNING", "STARTING"):
                 self._allow(host, service, 1)
 
-    def restarted(self, host: LabHost, service: str) -> None:
-        """Allow for a service that an operator has started once more."""
-        self._allow(host, service, 1)
-
     def forgive(self, host: LabHost, role: Role) -> None:
         """Allow a service of the new release that was started there in vain once more."""
         service = f"heat-{role}-{self._target}"

@@ -29,7 +29,7 @@ def carry_out(lab: Lab, plan: Plan) -> Report:
     tasks = plan.tasks(lab)
     faults = plan.faults(tasks)
     struck = {task: faults.get(task.task_id, ()) for task in tasks}
-    campaign = Campaign(lab, plan.source, plan.target, struck)
+    campaign = Campaign(lab, plan.target, struck)
     report = Report(f"{plan.name}: {plan.source} to {plan.target}", campaign.cells, campaign.strikes.missed)
     begun = time.monotonic()
     report.broken, account = under_traffic(lab, f"faults {plan.name}", lambda: _follow(campaign))
