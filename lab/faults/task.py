@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from lab.cloud_lab import Lab, LabHost
 
 GATE = "wait_until_drained"
+_LOOK = "look"
 # The script in include/remote that is at work in the middle of each kind of task; the others only talk to RabbitMQ.
 _STEPS = {
-    "preflight": "look",
+    "preflight": _LOOK,
     "prepare": "prepare",
     "back_up_database": "back_up_database",
     "sync_database": "sync_database",
@@ -17,9 +18,9 @@ _STEPS = {
     "leave_rotation": "leave_rotation",
     "switch_api": "switch_api",
     "rejoin_rotation": "rejoin_rotation",
-    GATE: "look",
+    GATE: _LOOK,
     "retire": "stop_engine",
-    "verify_cloud": "look",
+    "verify_cloud": _LOOK,
 }
 # The run's last task, which fails with the run.
 REPORT = "report"
@@ -59,6 +60,11 @@ class Task:
     def step(self) -> str | None:
         """The remote step in the middle of it; None where it runs none."""
         return None if self.going_back and self.kind in _FORWARD_ONLY else _STEPS.get(self.kind)
+
+    @property
+    def only_looks(self) -> bool:
+        """Whether its step is over before anything could strike it."""
+        return self.step == _LOOK and self.task_id != GATE
 
     @property
     def ssh_host(self) -> LabHost:

@@ -103,11 +103,11 @@ class RunWatch:
 
 
 def in_the_middle(task: Task, attempt: Attempt, *, process: bool, wait: bool) -> bool:
-    """Tell whether a try is at work: its step runs on its host, or else its process runs."""
+    """Tell whether a try is at work: its step runs on its host; its process, where there is none or it's too short."""
     if wait and task.task_id == GATE:
         return attempt.state == "deferred"
     runs = attempt.state == "running" and bool(attempt.pid)
-    if task.step is None or (process and not runs):
+    if task.step is None or task.only_looks or (process and not runs):
         return runs
     return (runs or attempt.state == "deferred") and bool(step_pids(task))
 

@@ -69,6 +69,8 @@ def test_a_signal_to_a_process_that_has_ended_is_none(step: subprocess.Popen[byt
         ("prepare.controller_2", "running", False, True, False),
         ("create_vhost", "running", False, True, True),
         ("create_vhost", "queued", False, True, False),
+        ("preflight", "running", False, True, True),
+        ("verify_cloud", "queued", False, True, False),
         (GATE, "running", False, True, False),
         (GATE, "deferred", False, True, True),
         (GATE, "deferred", True, False, False),
