@@ -62,9 +62,11 @@ stdout_logfile = {root}/var/log/{unit}.log
 stdout_logfile_maxbytes = 0
 redirect_stderr = true
 """
+# uWSGI lets go of its standard input. supervisord 4.3 polls the broken pipe without a pause, for ever, if it still
+# listens there to what had the same number before, as it may where one program stops while another one starts.
 _API = """\
 [program:{unit}]
-command = {venv}/bin/uwsgi --ini {directory}/{unit}.ini
+command = /bin/bash -c 'exec 9<&0; exec "$0" --ini "$1"' {venv}/bin/uwsgi {directory}/{unit}.ini
 directory = {root}
 stopsignal = TERM
 stopwaitsecs = 120

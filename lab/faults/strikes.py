@@ -102,8 +102,11 @@ class Strikes:
         return task.task_id != GATE or not fault.wait or attempt.state == "deferred"
 
     def _strike(self, task: Task) -> None:
-        fault = self.faults[task].pop(0)
+        fault = self.faults[task][0]
         attempt = self.watch.await_moment(task, process=fault.process, wait=fault.wait)
+        if attempt is None and self.watch.attempt(task).state != "success":
+            return  # what struck another task has ended this try, too: the next one is struck
+        self.faults[task].pop(0)
         if attempt is None:
             self._miss(task, fault)
             return
