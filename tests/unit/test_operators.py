@@ -287,7 +287,7 @@ class TestPreflight:
         with pytest.raises(AirflowFailException) as caught:
             preflight()
         assert str(caught.value).splitlines() == [
-            "preflight failed, nothing was touched:",
+            "preflight failed, nothing was touched; mend each of these, then clear this task:",
             "controller-2, SSH: controller-2: SSH failed, check the host",
             "edge.example, services: none of its services runs: heat-api-cfn (not installed), heat-api (not "
             "installed); expected some: start Heat there, or correct `layout` and the first release's `unit` in the "

@@ -70,7 +70,10 @@ class PreflightOperator(CloudOperator):
         self.log.info("Preflight of %s\n%s", self.cloud.name, table(groups))
         if wrong_ones := failures(groups):
             kind = MayPass if may_pass(groups) else AirflowFailException
-            raise kind("preflight failed, nothing was touched:\n" + "\n".join(wrong_ones))
+            raise kind(
+                "preflight failed, nothing was touched; mend each of these, then clear this task:\n"
+                + "\n".join(wrong_ones)
+            )
         return survey.plan().as_xcom()
 
     def _time_of_sweep(self, context: Context, left: set[str]) -> timedelta:
