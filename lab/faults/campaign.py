@@ -23,8 +23,6 @@ from lab.processes import LabError, wait_until
 _NEXT_STEPS = ("clear", "check", "mend", "trigger")
 # In a line of the log as the API's client writes it.
 _ERROR = re.compile(r"'exc_value': (['\"])(.*?)\1, 'exc_notes'")
-# A stack that nobody has touched for so many seconds is stranded: the lab's resources take 30 at most.
-_STRANDED_AFTER = 45
 _LONGEST_RUN = 1500.0
 _MOST_STOPS = 3
 
@@ -128,8 +126,8 @@ class Campaign:
             self._revive()
 
     def _revive(self) -> list[str]:
-        reset = reset_lost(self._lab, self._target, _STRANDED_AFTER)
-        revived = revive_stranded(self._lab, _STRANDED_AFTER)
+        reset = reset_lost(self._lab, self._target)
+        revived = revive_stranded(self._lab)
         for what, names in (("reset", reset), ("revived", revived)):
             if names:
                 self._tell(what, ", ".join(names))

@@ -9,35 +9,42 @@ import requests
 from lab.cloud_lab import RELEASES, Lab
 from lab.http import local_session
 from lab.mariadb import query
-from lab.processes import run
+from lab.processes import run, wait_until
 from lab.rabbitmq import management_get
 
-_STACK = """
+# A stack or a resource that nobody has touched for so many seconds is nobody's: the lab's resources take 30 at most.
+_LONG = 45
+# Seconds that all stacks may take to their ends once they are taken up.
+_PATIENCE = 300.0
+_STACK = f"""
     SELECT s.id, s.name, s.owner_id, s.action, s.status = 'IN_PROGRESS',
-           COALESCE(s.updated_at, s.created_at) < UTC_TIMESTAMP() - INTERVAL {unchanged} SECOND FROM stack s
+           COALESCE(s.updated_at, s.created_at) < UTC_TIMESTAMP() - INTERVAL {_LONG} SECOND FROM stack s
 """
 # In progress, or with a resource that some engine holds; none that is alive does, and nothing has changed for a while.
 _STRANDED = (
     _STACK
-    + """
+    + f"""
     WHERE s.deleted_at IS NULL
     AND (s.status = 'IN_PROGRESS'
          OR EXISTS (SELECT 1 FROM resource r WHERE r.stack_id = s.id AND r.engine_id IS NOT NULL))
-    AND COALESCE(s.updated_at, s.created_at) < UTC_TIMESTAMP() - INTERVAL {unchanged} SECOND
+    AND COALESCE(s.updated_at, s.created_at) < UTC_TIMESTAMP() - INTERVAL {_LONG} SECOND
     AND NOT EXISTS (SELECT 1 FROM resource r WHERE r.stack_id = s.id
-                    AND (COALESCE(r.updated_at, r.created_at) >= UTC_TIMESTAMP() - INTERVAL {unchanged} SECOND
-                         OR r.engine_id IN ({alive})))
+                    AND (COALESCE(r.updated_at, r.created_at) >= UTC_TIMESTAMP() - INTERVAL {_LONG} SECOND
+                         OR r.engine_id IN ({{alive}})))
 """
 )
 # At work for a while without a change; what waits for a nested stack in progress may.
-_HELD_FOR_LONG = """
+_HELD_FOR_LONG = f"""
     SELECT DISTINCT s.id, s.name, r.engine_id FROM resource r JOIN stack s ON s.id = r.stack_id
     WHERE s.deleted_at IS NULL AND r.engine_id IS NOT NULL AND r.status = 'IN_PROGRESS'
-    AND COALESCE(r.updated_at, r.created_at) < UTC_TIMESTAMP() - INTERVAL {unchanged} SECOND
+    AND COALESCE(r.updated_at, r.created_at) < UTC_TIMESTAMP() - INTERVAL {_LONG} SECOND
     AND NOT EXISTS (SELECT 1 FROM stack n WHERE n.id = r.nova_instance AND n.status = 'IN_PROGRESS')
 """
 _OF_ENGINE = "engine_worker."
 _IN_PROGRESS = "SELECT name FROM stack WHERE status = 'IN_PROGRESS' AND deleted_at IS NULL"
+_HELD = (
+    "SELECT r.id FROM resource r JOIN stack s ON s.id = r.stack_id WHERE r.engine_id IS NOT NULL AND deleted_at IS NULL"
+)
 
 
 class Stack(NamedTuple):
@@ -56,20 +63,36 @@ def in_progress(lab: Lab) -> set[str]:
     return {str(name) for (name,) in query(lab, _IN_PROGRESS)}
 
 
-def revive_stranded(lab: Lab, unchanged: int) -> list[str]:
+def bring_to_end(lab: Lab, release: str) -> None:
+    """
+    Take up what earlier faults have cost until no stack is in progress or held, so that no later run is judged by it.
+
+    :param lab: the lab, without traffic.
+    :param release: whose heat-manage to take.
+    :raises LabError: if one doesn't come to an end.
+    """
+
+    def ended() -> bool:
+        reset_lost(lab, release)
+        revive_stranded(lab)
+        return not in_progress(lab) and not query(lab, _HELD)
+
+    wait_until(ended, what="all stacks have come to an end", timeout=_PATIENCE)
+
+
+def revive_stranded(lab: Lab) -> list[str]:
     """
     Update each stranded stack as it is, or delete it again, so that an engine takes it up; return their names.
 
     :param lab: the lab.
-    :param unchanged: seconds without a change after which a stack that no live engine holds counts as stranded.
     """
     alive = ", ".join(f"'{engine}'" for engine in _live_engines(lab)) or "''"
-    rows = query(lab, _STRANDED.format(unchanged=unchanged, alive=alive))
-    found = {_in_progress_above(lab, Stack(*row), unchanged) for row in rows}
+    rows = query(lab, _STRANDED.format(alive=alive))
+    found = {_in_progress_above(lab, Stack(*row)) for row in rows}
     return [stack.name for stack in found if stack.unchanged and _take_up(lab, stack).ok]
 
 
-def reset_lost(lab: Lab, release: str, unchanged: int) -> list[str]:
+def reset_lost(lab: Lab, release: str) -> list[str]:
     """
     End each stack as failed that an engine holds which lives and has lost it; return their names.
 
@@ -77,10 +100,9 @@ def reset_lost(lab: Lab, release: str, unchanged: int) -> list[str]:
 
     :param lab: the lab.
     :param release: whose heat-manage to take.
-    :param unchanged: seconds after which a resource that nothing has happened to counts as lost.
     """
     alive = _live_engines(lab)
-    rows = query(lab, _HELD_FOR_LONG.format(unchanged=unchanged))
+    rows = query(lab, _HELD_FOR_LONG)
     lost = {stack_id: name for stack_id, name, engine in rows if engine in alive}
     host = lab.hosts[0]
     for stack_id, name in lost.items():
@@ -96,13 +118,11 @@ def _live_engines(lab: Lab) -> set[str]:
     return {queue["name"].removeprefix(_OF_ENGINE) for queue in queues if queue["name"].startswith(_OF_ENGINE)}
 
 
-def _in_progress_above(lab: Lab, stack: Stack, unchanged: int) -> Stack:
+def _in_progress_above(lab: Lab, stack: Stack) -> Stack:
     """Return the topmost stack that a nested one belongs to, if it is in progress; else nothing comes down from it."""
     top = stack
     while top.owner_id:
-        rows = query(
-            lab, _STACK.format(unchanged=unchanged) + f"WHERE s.deleted_at IS NULL AND s.id = '{top.owner_id}'"
-        )
+        rows = query(lab, _STACK + f"WHERE s.deleted_at IS NULL AND s.id = '{top.owner_id}'")
         if not rows:
             break
         top = Stack(*rows[0])

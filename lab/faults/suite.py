@@ -10,6 +10,7 @@ from lab.cloud_lab import Lab
 from lab.faults.campaign import Campaign
 from lab.faults.host import forget_release
 from lab.faults.matrix import Report, unexplained
+from lab.faults.operator import bring_to_end
 from lab.faults.plans import Plan
 from lab.faults.strikes import Strikes
 from lab.processes import LabError
@@ -24,6 +25,7 @@ def carry_out(lab: Lab, plan: Plan) -> Report:
     :param lab: the lab, on the plan's source; Airflow runs there.
     :param plan: the plan.
     """
+    bring_to_end(lab, plan.source)
     if plan.anew:
         forget_release(lab, plan.target)
     tasks = plan.tasks(lab)
