@@ -13,13 +13,13 @@ import requests
 
 from lab.airflow import stop_airflow
 from lab.cloud_file import write_cloud_file, write_connections
-from lab.cloud_lab import API_PORT, CFN_PORT, FIRST_RELEASE, RELEASES, Lab, LabHost
+from lab.cloud_lab import API_PORT, CFN_PORT, FIRST_RELEASE, Lab, LabHost
 from lab.haproxy import BACKENDS, server_states, start_haproxy
 from lab.host import install_first_release, make_login_key, share_bytecode, start_services, start_sshd
 from lab.http import local_session
 from lab.mariadb import empty_database, start_mariadb
 from lab.processes import exclusive, run, stop_marked, wait_until
-from lab.rabbitmq import management_get, start_rabbitmq
+from lab.rabbitmq import live_engines, start_rabbitmq
 
 # Far above the 5 s that an idle machine needs: a busy one is slow, not broken.
 _START = 300.0
@@ -118,15 +118,6 @@ def cfn_answers(host: LabHost) -> bool:
     return answer.ok
 
 
-def listening_engines(lab: Lab) -> int:
-    """Return how many engines listen on the message bus, in all the releases' vhosts together."""
-    return sum(
-        consumer["queue"]["name"] == "heat-engine-listener"
-        for vhost in {vhost["name"] for vhost in management_get(lab, "vhosts")} & set(RELEASES.values())
-        for consumer in management_get(lab, f"consumers/{vhost}")
-    )
-
-
 @contextmanager
 def _phase(name: str) -> Iterator[None]:
     begun = time.monotonic()
@@ -191,7 +182,7 @@ def _start_services(lab: Lab) -> None:
 
 def _wait_for_engines(lab: Lab) -> None:
     wanted = len(lab.hosts_with("engine"))
-    wait_until(lambda: listening_engines(lab) >= wanted, what=f"{wanted} engines listen", timeout=_START)
+    wait_until(lambda: len(live_engines(lab)) >= wanted, what=f"{wanted} engines listen", timeout=_START)
 
 
 def _wait_for_apis(host: LabHost) -> None:

@@ -63,6 +63,14 @@ def management_get(lab: Lab, path: str) -> Any:
     return answer.json()
 
 
+def live_engines(lab: Lab) -> set[str]:
+    """Return the ids of the engines that listen, in all the releases' vhosts: Heat's own table knows later who died."""
+    own = "heat-engine-listener."
+    vhosts = {vhost["name"] for vhost in management_get(lab, "vhosts")} & set(RELEASES.values())
+    queues = {c["queue"]["name"] for vhost in vhosts for c in management_get(lab, f"consumers/{vhost}")}
+    return {queue.removeprefix(own) for queue in queues if queue.startswith(own)}
+
+
 def stop_management(lab: Lab) -> None:
     """Stop RabbitMQ's management API; the broker serves on."""
     rabbitmqctl(lab, "eval", "application:stop(rabbitmq_management).")

@@ -6,13 +6,14 @@ import shutil
 import socket
 import threading
 
-from lab.bring_up import build_info, listening_engines
+from lab.bring_up import build_info
 from lab.cloud_lab import Lab, LabHost
 from lab.faults.fault import Fault, Scene, StandingFault
 from lab.faults.task import Task
 from lab.haproxy import BACKENDS, server_states
 from lab.host import greets, programs
 from lab.processes import run
+from lab.rabbitmq import live_engines
 
 # Shorter than a retry's delay, so that one retry is enough.
 SSHD_DOWN_SECONDS = 6.0
@@ -76,7 +77,7 @@ class Reboot(Fault):
 
 def _engines_listen(lab: Lab) -> bool:
     running = [name for host in lab.hosts for name, state in programs(host).items() if state == "RUNNING"]
-    return listening_engines(lab) >= sum(name.startswith("heat-engine") for name in running)
+    return len(live_engines(lab)) >= sum(name.startswith("heat-engine") for name in running)
 
 
 def _apis_answer(lab: Lab, host: LabHost, running: list[str]) -> bool:

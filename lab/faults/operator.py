@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import requests
 
-from lab.cloud_lab import RELEASES, Lab
+from lab.cloud_lab import Lab
 from lab.http import local_session
 from lab.mariadb import query
 from lab.processes import run, wait_until
-from lab.rabbitmq import management_get
+from lab.rabbitmq import live_engines
 
 # A stack or a resource that nobody has touched for so many seconds is nobody's: the lab's resources take 30 at most.
 _LONG = 45
@@ -40,7 +40,6 @@ _HELD_FOR_LONG = f"""
     AND COALESCE(r.updated_at, r.created_at) < UTC_TIMESTAMP() - INTERVAL {_LONG} SECOND
     AND NOT EXISTS (SELECT 1 FROM stack n WHERE n.id = r.nova_instance AND n.status = 'IN_PROGRESS')
 """
-_OF_ENGINE = "engine_worker."
 _IN_PROGRESS = "SELECT name FROM stack WHERE status = 'IN_PROGRESS' AND deleted_at IS NULL"
 _HELD = (
     "SELECT r.id FROM resource r JOIN stack s ON s.id = r.stack_id WHERE r.engine_id IS NOT NULL AND deleted_at IS NULL"
@@ -73,9 +72,11 @@ def bring_to_end(lab: Lab, release: str) -> None:
     """
 
     def ended() -> bool:
+        if not in_progress(lab) and not query(lab, _HELD):
+            return True
         reset_lost(lab, release)
         revive_stranded(lab)
-        return not in_progress(lab) and not query(lab, _HELD)
+        return False
 
     wait_until(ended, what="all stacks have come to an end", timeout=_PATIENCE)
 
@@ -86,7 +87,7 @@ def revive_stranded(lab: Lab) -> list[str]:
 
     :param lab: the lab.
     """
-    alive = ", ".join(f"'{engine}'" for engine in _live_engines(lab)) or "''"
+    alive = ", ".join(f"'{engine}'" for engine in live_engines(lab)) or "''"
     rows = query(lab, _STRANDED.format(alive=alive))
     found = {_in_progress_above(lab, Stack(*row)) for row in rows}
     return [stack.name for stack in found if stack.unchanged and _take_up(lab, stack).ok]
@@ -101,7 +102,7 @@ def reset_lost(lab: Lab, release: str) -> list[str]:
     :param lab: the lab.
     :param release: whose heat-manage to take.
     """
-    alive = _live_engines(lab)
+    alive = live_engines(lab)
     rows = query(lab, _HELD_FOR_LONG)
     lost = {stack_id: name for stack_id, name, engine in rows if engine in alive}
     host = lab.hosts[0]
@@ -109,13 +110,6 @@ def reset_lost(lab: Lab, release: str) -> list[str]:
         command = (host.venv(release) / "bin/heat-manage", "--config-file", host.config(release))
         run([*command, "reset_stack_status", stack_id], what=f"heat-manage reset_stack_status of {name}", told="y\n")
     return list(lost.values())
-
-
-def _live_engines(lab: Lab) -> set[str]:
-    """Return the ids of the engines that listen: Heat's table of services knows only later who has died."""
-    vhosts = {vhost["name"] for vhost in management_get(lab, "vhosts")} & set(RELEASES.values())
-    queues = [queue for vhost in vhosts for queue in management_get(lab, f"queues/{vhost}") if queue.get("consumers")]
-    return {queue["name"].removeprefix(_OF_ENGINE) for queue in queues if queue["name"].startswith(_OF_ENGINE)}
 
 
 def _in_progress_above(lab: Lab, stack: Stack) -> Stack:

@@ -6,14 +6,14 @@ import signal
 
 import requests
 
-from lab.bring_up import build_info, listening_engines
+from lab.bring_up import build_info
 from lab.cloud_lab import Lab
 from lab.faults.fault import Fault, Scene
 from lab.faults.task import Task
 from lab.host import programs
 from lab.mariadb import answers, start_mariadb
 from lab.processes import send_signal, wait_until
-from lab.rabbitmq import management_get, start_management, start_rabbitmq, stop_management
+from lab.rabbitmq import live_engines, management_get, start_management, start_rabbitmq, stop_management
 
 # A task that hasn't met the outage by then doesn't need the server.
 OUTAGE_SECONDS = 8.0
@@ -115,7 +115,7 @@ def _heat_serves(lab: Lab) -> bool:
     running = {host: [name for name, state in programs(host).items() if state == "RUNNING"] for host in lab.hosts}
     engines = sum(name.startswith("heat-engine") for names in running.values() for name in names)
     try:
-        if listening_engines(lab) < engines:
+        if len(live_engines(lab)) < engines:
             return False
     except requests.RequestException:
         return False

@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,17 @@ class TestComposeFile:
     def test_only_what_talks_to_clouds_has_their_secrets(self, services: dict[str, Any]) -> None:
         seeing = {name for name, service in services.items() if "/opt/airflow/secrets" in str(service.get("volumes"))}
         assert seeing == {"worker", "triggerer"}
+
+
+class TestHelmValues:
+    """The chart's airflow.cfg takes the place of the image's."""
+
+    def test_airflow_is_configured_as_in_the_image(self) -> None:
+        image = ConfigParser()
+        image.read(ROOT / "deploy/airflow.cfg", encoding="utf-8")
+        values = yaml.safe_load((ROOT / "deploy/values.yaml").read_text(encoding="utf-8"))["config"]
+        told = {(section, option): str(value) for section in values for option, value in values[section].items()}
+        assert told == {place: image[place[0]][place[1]] for place in told}
 
 
 class TestLabFolder:

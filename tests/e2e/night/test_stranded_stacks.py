@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from lab.cloud_lab import Lab
 from lab.http import local_session
 from lab.mariadb import query
 from lab.processes import wait_until
+from lab.rabbitmq import live_engines
 from lab.traffic.shapes import group
-from tests.e2e.labs import OLD, OLD_VHOST, consumed_queues
+from tests.e2e.labs import OLD
 
 DAG = "heat_stranded_stacks__e2e-night"
 OTHER_PROJECT = "c0ffee00c0ffee00c0ffee00c0ffee00"
@@ -79,7 +81,7 @@ class Users:
         """Return what changes in stacks when somebody works on them."""
         return set(query(self.lab, "SELECT id, action, status, current_traversal, updated_at FROM stack"))
 
-    def held(self, *, but_by: frozenset[str] = frozenset()) -> set[str]:
+    def held(self, *, but_by: Collection[str] = ()) -> set[str]:
         """Return the names of the stacks of which an engine holds a resource that is no nested stack."""
         rows = query(
             self.lab,
@@ -87,10 +89,6 @@ class Users:
             " WHERE r.engine_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM stack n WHERE n.id = r.nova_instance)",
         )
         return {name.partition("-outer-")[0] for name, engine in rows if engine not in but_by}
-
-    def engines(self) -> frozenset[str]:
-        """Return the ids of the engines that have ever reported."""
-        return frozenset(engine for (engine,) in query(self.lab, "SELECT engine_id FROM service"))
 
     def quiet(self) -> bool:
         """Tell whether no event was written for as long as a stranded stack has to be unchanged."""
@@ -114,18 +112,17 @@ def title(file: Path) -> str:
         return ""
 
 
-def listeners(lab: Lab) -> set[str]:
-    return {queue for queue in consumed_queues(lab, OLD_VHOST) if queue.startswith("heat-engine-listener.")}
-
-
-def kill_engines(lab: Lab) -> None:
-    """Kill every engine at once, as a power cut would, and wait until new ones listen in their place."""
-    before = listeners(lab)
+def kill_engines(lab: Lab) -> set[str]:
+    """Kill every engine at once, as a power cut would, wait until new ones listen in their place; return the dead."""
+    dead = live_engines(lab)
     pids = engine_pids(lab)
     assert len(pids) == 2 * len(lab.hosts), pids
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: len(listeners(lab)) == len(lab.hosts) and not listeners(lab) & before, what="new engines listen")
+    wait_until(
+        lambda: len(live_engines(lab)) == len(lab.hosts) and not live_engines(lab) & dead, what="new engines listen"
+    )
+    return dead
 
 
 @dataclass
@@ -199,8 +196,7 @@ def strand(lab: Lab, users: Users) -> None:
     users.send("PUT", "updated", {"template": template(one=work("second", update=WORK))})
     users.send("DELETE", "deleted")
     wait_until(lambda: users.held() >= STRANDED, what="engines work on every stack", timeout=WORK)
-    dead = users.engines()
-    kill_engines(lab)
+    dead = kill_engines(lab)
     users.create("busy", template(one=work(create=1000)))
     # A part of a stack whose message still lay in its queue is made by the new engines: they have to be done with it.
     wait_until(lambda: users.held(but_by=dead) == {"busy"} and users.quiet(), what="nothing changes any more")
