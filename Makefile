@@ -7,13 +7,13 @@ BIN := $(VENV)/bin
 UV_VERSION := $(shell sed -n 's/^uv==//p' requirements-dev.in)
 PYTEST_TWO := $(BIN)/pytest --numprocesses 2 --durations 20 --durations-min 20
 LOCKED := requirements.txt requirements-dev.txt
-STEPS := $(shell grep -rlI '^\#!/usr/bin/env bash' include/remote) $(wildcard include/remote/*.sh) lab/debian-packages .ci/run \
+STEPS := $(shell grep -rlI '^\#!/usr/bin/env bash' plugins/heat_upgrade/remote/scripts) $(wildcard plugins/heat_upgrade/remote/scripts/*.sh) lab/debian-packages .ci/run \
 	deploy/entrypoint deploy/initialize lab/compose/images/postgres/start $(wildcard lab/compose/machine/usr/local/sbin/*)
 
 .PHONY: demo stop env test test-unit test-integration test-e2e test-compose docker faults lint compare bench lock setup packages clean
 
 demo: setup ## a real rolling upgrade in the embedded lab, under traffic; leaves the UI and the cloud running
-	@$(BIN)/python -m lab.demo
+	@$(BIN)/python -m lab.scenarios.demo
 
 stop: ## end everything that make demo, compare, bench and the tests have started
 	@[ ! -x $(BIN)/python ] || $(BIN)/python -m lab stop
@@ -51,10 +51,10 @@ lint: $(VENV)/installed
 	@shellcheck $(STEPS)
 
 compare: setup ## the guide's own way and this one, in the same lab under the same traffic, side by side
-	@$(BIN)/python -m lab.compare
+	@$(BIN)/python -m lab.scenarios.compare
 
 bench: setup ## the DAG run's time beside that of a plain script with the same remote commands
-	@$(BIN)/python -m lab.bench
+	@$(BIN)/python -m lab.scenarios.bench
 
 setup: packages $(VENV)/installed
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from airflow.sdk import DAG, Param, chain
 
-from heat_upgrade.approvals import OF_COLD
-from heat_upgrade.cloud import Cloud
-from heat_upgrade.dags import (
+from heat_upgrade.cloud.model import Cloud
+from heat_upgrade.dag_factory import (
     approvals,
     dags_of_clouds,
     delete_old_vhost,
@@ -20,24 +19,25 @@ from heat_upgrade.dags import (
     target_release,
     upgrade_dag,
 )
-from heat_upgrade.notify import notifiers
-from heat_upgrade.operators.api import (
+from heat_upgrade.notifications.send import notifiers
+from heat_upgrade.operators.apis import (
     LeaveRotationOperator,
     RejoinRotationOperator,
     StartApiOperator,
     StopApiOperator,
 )
-from heat_upgrade.operators.approve import ApproveOutageOperator, ApproveRetireOperator
+from heat_upgrade.operators.approvals import ApproveOutageOperator, ApproveRetireOperator
 from heat_upgrade.operators.cut_off import ConfirmCutOffOperator
 from heat_upgrade.operators.database import BackUpDatabaseOperator, SyncDatabaseOperator
-from heat_upgrade.operators.engine import RetireEngineOperator, StartEngineOperator
+from heat_upgrade.operators.dry_run import ShowPlanOperator
+from heat_upgrade.operators.engines import RetireEngineOperator, StartEngineOperator
+from heat_upgrade.operators.gates import MayStopOperator
 from heat_upgrade.operators.preflight import PreflightOperator
 from heat_upgrade.operators.prepare import PrepareHostOperator
-from heat_upgrade.operators.show_plan import ShowPlanOperator
 from heat_upgrade.operators.verify import VerifyCloudOperator
-from heat_upgrade.operators.vhost import CreateVhostOperator, DeleteVhostOperator
-from heat_upgrade.operators.window import MayStopOperator
-from heat_upgrade.parameters import LONGEST_DRAIN
+from heat_upgrade.operators.vhosts import CreateVhostOperator, DeleteVhostOperator
+from heat_upgrade.run.approvals import OF_COLD
+from heat_upgrade.run.parameters import LONGEST_DRAIN
 from heat_upgrade.sensors.drain import AllApisStoppedSensor
 
 DOC = Path(__file__).with_suffix(".md").read_text()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from airflow.sdk import DAG
 
-from heat_upgrade.cloud import Cloud
-from heat_upgrade.dags import cloud_dag, dags_of_clouds, target_release
+from heat_upgrade.cloud.model import Cloud
+from heat_upgrade.dag_factory import cloud_dag, dags_of_clouds, target_release
 from heat_upgrade.operators.preflight import PreflightOperator
 
 DOC = Path(__file__).with_suffix(".md").read_text()

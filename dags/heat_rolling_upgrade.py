@@ -13,9 +13,8 @@ from pathlib import Path
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, TaskGroup, TriggerRule, chain
 
-from heat_upgrade.approvals import OF_ROLLING
-from heat_upgrade.cloud import Cloud, Host
-from heat_upgrade.dags import (
+from heat_upgrade.cloud.model import Cloud, Host
+from heat_upgrade.dag_factory import (
     approvals,
     dags_of_clouds,
     delete_old_vhost,
@@ -27,24 +26,25 @@ from heat_upgrade.dags import (
     target_release,
     upgrade_dag,
 )
-from heat_upgrade.notify import notifiers
-from heat_upgrade.operators.api import (
+from heat_upgrade.notifications.send import notifiers
+from heat_upgrade.operators.apis import (
     LeaveRotationOperator,
     MaySwitchOperator,
     RejoinRotationOperator,
     SwitchApiOperator,
 )
-from heat_upgrade.operators.approve import ApproveRetireOperator, ApproveSwitchOperator, ApproveWaveOperator
+from heat_upgrade.operators.approvals import ApproveRetireOperator, ApproveSwitchOperator, ApproveWaveOperator
 from heat_upgrade.operators.database import BackUpDatabaseOperator, SyncDatabaseOperator
-from heat_upgrade.operators.engine import RetireEngineOperator, StartEngineOperator
+from heat_upgrade.operators.dry_run import ShowPlanOperator
+from heat_upgrade.operators.engines import RetireEngineOperator, StartEngineOperator
+from heat_upgrade.operators.gates import MayStartOperator
 from heat_upgrade.operators.preflight import PreflightOperator
 from heat_upgrade.operators.prepare import PrepareHostOperator
-from heat_upgrade.operators.show_plan import ShowPlanOperator
 from heat_upgrade.operators.verify import VerifyCloudOperator
-from heat_upgrade.operators.vhost import CreateVhostOperator, DeleteVhostOperator
-from heat_upgrade.operators.window import MayStartOperator
+from heat_upgrade.operators.vhosts import CreateVhostOperator, DeleteVhostOperator
+from heat_upgrade.run.approvals import OF_ROLLING
 from heat_upgrade.sensors.drain import OldEnginesDrainedSensor
-from heat_upgrade.timetable import WindowsTimetable
+from heat_upgrade.timetables.windows import WindowsTimetable
 
 DOC = Path(__file__).with_suffix(".md").read_text()
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from airflow.sdk import DAG, Param, chain
 
-from heat_upgrade.cloud import Cloud
-from heat_upgrade.dags import cloud_dag, dags_of_clouds
+from heat_upgrade.cloud.model import Cloud
+from heat_upgrade.dag_factory import cloud_dag, dags_of_clouds
 from heat_upgrade.operators.stranded import APPROVE, END, FIND, ApproveStrandedOperator, FindStrandedOperator
 from heat_upgrade.operators.stranded_ends import EndStrandedOperator, WaitForEndsOperator
 

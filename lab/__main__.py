@@ -7,11 +7,11 @@ import sys
 import time
 from collections.abc import Callable
 
-from lab.bring_up import bring_up, take_down
-from lab.cloud_lab import PROJECT_ROOT, Lab
+from lab.cloud.bring_up import bring_up, take_down
+from lab.cloud.model import PROJECT_ROOT, Lab
+from lab.cloud.status import print_status
 from lab.compose.deployment import stop_deployment
 from lab.processes import LabError
-from lab.status import print_status
 
 
 def main() -> int:
@@ -72,7 +72,7 @@ def _stop(_: argparse.Namespace) -> None:
 
 
 def _airflow_up(arguments: argparse.Namespace) -> None:
-    from lab.airflow import airflow_login, airflow_url, start_airflow
+    from lab.airflow.server import airflow_login, airflow_url, start_airflow
 
     begun = time.monotonic()
     lab = Lab(arguments.name)
@@ -84,7 +84,7 @@ def _airflow_up(arguments: argparse.Namespace) -> None:
 
 
 def _airflow_down(arguments: argparse.Namespace) -> None:
-    from lab.airflow import stop_airflow
+    from lab.airflow.server import stop_airflow
 
     stop_airflow(Lab(arguments.name))
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from airflow.plugins_manager import AirflowPlugin
 
-from heat_upgrade.timetable import WindowsTimetable
+from heat_upgrade.timetables.windows import WindowsTimetable
 
 Message = MutableMapping[str, Any]
 

@@ -22,8 +22,8 @@ os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(Path(__file__).parents[1] / "p
 # Tests of one folder share servers, so they are one process's, and the two shares take about as long as each other;
 # unit tests are anybody's.
 _SHARES = {
-    "tests/e2e/life/": "stories",
-    "tests/e2e/night/": "stories",
+    "tests/e2e/lifecycle/": "stories",
+    "tests/e2e/before_upgrade/": "stories",
     "tests/faults/": "whole runs",
     "tests/integration/": "stories",
     "tests/e2e/": "whole runs",

@@ -12,15 +12,15 @@ from urllib.parse import quote
 
 import yaml
 
-from lab.cloud_lab import FIRST_RELEASE, OPERATOR, PROJECT_ROOT, RELEASES
+from lab.cloud.haproxy import BACKENDS, configuration
+from lab.cloud.heat_config import HEALTHCHECK, HEAT
+from lab.cloud.host import make_key
+from lab.cloud.mariadb import service_account
+from lab.cloud.model import FIRST_RELEASE, OPERATOR, PROJECT_ROOT, RELEASES
+from lab.cloud.rabbitmq import definitions
 from lab.compose import identity
 from lab.compose.certificates import make_certificates
-from lab.haproxy import BACKENDS, configuration
-from lab.heat_config import HEALTHCHECK, HEAT
-from lab.host import make_key
-from lab.mariadb import service_account
 from lab.passwords import load_secrets, write_private
-from lab.rabbitmq import definitions
 
 NAME = "compose"
 BROKERS = ("lab-rabbitmq-1", "lab-rabbitmq-2", "lab-rabbitmq-3")

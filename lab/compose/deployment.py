@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab.airflow_api import AirflowApi
-from lab.cloud_lab import PROJECT_ROOT
+from lab.airflow.client import AirflowApi
+from lab.cloud.model import PROJECT_ROOT
 from lab.compose.cloud import NAME, ComposeCloud
 from lab.compose.engine import start_engine, stop_engine
 from lab.compose.images import docker, ensure_images, proxy_arguments

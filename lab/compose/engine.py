@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab.cloud_lab import PROJECT_ROOT
+from lab.cloud.model import PROJECT_ROOT
 from lab.processes import LabError, Server, wait_until
 
 _STATE = PROJECT_ROOT / ".state/docker"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from lab.cloud_lab import OPERATOR
+from lab.cloud.model import OPERATOR
 
 MACHINE = "lab-keystone"
 URL = f"http://{MACHINE}:5000/v3"

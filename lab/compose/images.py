@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from lab.cloud_lab import PROJECT_ROOT
+from lab.cloud.model import PROJECT_ROOT
 from lab.processes import LabError
 
 BASE = "debian:bookworm-slim"

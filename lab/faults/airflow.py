@@ -13,8 +13,8 @@ from xmlrpc.client import ServerProxy
 import requests
 from supervisor.xmlrpc import SupervisorTransport  # type: ignore[import-untyped]
 
-from lab.airflow import airflow_url
-from lab.cloud_lab import Lab
+from lab.airflow.server import airflow_url
+from lab.cloud.model import Lab
 from lab.faults.fault import Fault, Scene
 from lab.faults.task import Task
 from lab.http import local_session

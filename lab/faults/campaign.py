@@ -6,9 +6,9 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 
-from lab.airflow import airflow_client
-from lab.cloud_lab import Lab
-from lab.dag_run import dag_id
+from lab.airflow.dag_run import dag_id
+from lab.airflow.server import airflow_client
+from lab.cloud.model import Lab
 from lab.faults.causes import Causes
 from lab.faults.fault import Fault, StandingFault
 from lab.faults.matrix import Cell

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lab.cloud_lab import Lab
+from lab.cloud.model import Lab
 from lab.faults.fault import StandingFault
 from lab.faults.matrix import Cell
 from lab.faults.services import ServiceStarts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lab.cloud_lab import Lab, Role
+from lab.cloud.model import Lab, Role
 from lab.faults.task import Task
 from lab.faults.watch import Attempt, RunWatch
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lab.cloud_lab import API_PORT, Lab
+from lab.cloud.model import API_PORT, Lab
 from lab.faults.fault import StandingFault
 from lab.faults.task import Task
 from lab.processes import LabError

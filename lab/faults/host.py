@@ -6,14 +6,14 @@ import shutil
 import socket
 import threading
 
-from lab.bring_up import build_info
-from lab.cloud_lab import Lab, LabHost
+from lab.cloud.bring_up import build_info
+from lab.cloud.haproxy import BACKENDS, server_states
+from lab.cloud.host import greets, programs
+from lab.cloud.model import Lab, LabHost
+from lab.cloud.rabbitmq import live_engines
 from lab.faults.fault import Fault, Scene, StandingFault
 from lab.faults.task import Task
-from lab.haproxy import BACKENDS, server_states
-from lab.host import greets, programs
 from lab.processes import run
-from lab.rabbitmq import live_engines
 
 # Shorter than a retry's delay, so that one retry is enough.
 SSHD_DOWN_SECONDS = 6.0

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import requests
 
-from lab.cloud_lab import Lab
+from lab.cloud.mariadb import query
+from lab.cloud.model import Lab
+from lab.cloud.rabbitmq import live_engines
 from lab.http import local_session
-from lab.mariadb import query
 from lab.processes import run, wait_until
-from lab.rabbitmq import live_engines
 
 # A stack or a resource that nobody has touched for so many seconds is nobody's: the lab's resources take 30 at most.
 _LONG = 45

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from lab.cloud_lab import PROJECT_ROOT
+from lab.cloud.model import PROJECT_ROOT
 from lab.faults.matrix import Report, as_markdown, totals
 from lab.faults.plans import FULL, TASKS, Plan
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
-from lab.cloud_lab import RELEASES, Lab
+from lab.cloud.model import RELEASES, Lab
 from lab.faults.airflow import ComponentKilled, TaskKilled
 from lab.faults.fault import Fault
 from lab.faults.heat import ApiFails, EngineDies, NeverGreen

@@ -6,14 +6,14 @@ import signal
 
 import requests
 
-from lab.bring_up import build_info
-from lab.cloud_lab import Lab
+from lab.cloud.bring_up import build_info
+from lab.cloud.host import programs
+from lab.cloud.mariadb import answers, start_mariadb
+from lab.cloud.model import Lab
+from lab.cloud.rabbitmq import live_engines, management_get, start_management, start_rabbitmq, stop_management
 from lab.faults.fault import Fault, Scene
 from lab.faults.task import Task
-from lab.host import programs
-from lab.mariadb import answers, start_mariadb
 from lab.processes import send_signal, wait_until
-from lab.rabbitmq import live_engines, management_get, start_management, start_rabbitmq, stop_management
 
 # A task that hasn't met the outage by then doesn't need the server.
 OUTAGE_SECONDS = 8.0

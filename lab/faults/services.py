@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lab.cloud_lab import Lab, LabHost, Role
-from lab.host import programs
+from lab.cloud.host import programs
+from lab.cloud.model import Lab, LabHost, Role
 
 Starts = dict[str, dict[str, int]]
 

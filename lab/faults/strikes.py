@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from lab.cloud_lab import Lab
+from lab.cloud.model import Lab
 from lab.faults.fault import Fault, Scene
 from lab.faults.host import Reboot
 from lab.faults.matrix import Cell

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from lab.airflow_api import AirflowApiError
-from lab.cloud_lab import Lab
+from lab.airflow.client import AirflowApiError
+from lab.cloud.model import Lab
 from lab.faults.campaign import Campaign
 from lab.faults.host import forget_release
 from lab.faults.matrix import Report, unexplained
@@ -14,8 +14,8 @@ from lab.faults.operator import bring_to_end
 from lab.faults.plans import Plan
 from lab.faults.strikes import Strikes
 from lab.processes import LabError
+from lab.scenarios.under_traffic import under_traffic
 from lab.traffic import Account
-from lab.under_traffic import under_traffic
 
 
 def carry_out(lab: Lab, plan: Plan) -> Report:

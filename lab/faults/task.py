@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lab.cloud_lab import Lab, LabHost
+from lab.cloud.model import Lab, LabHost
 
 GATE = "wait_until_drained"
 _LOOK = "look"
-# The script in include/remote that is at work in the middle of each kind of task; the others only talk to RabbitMQ.
+# The script in remote/scripts that is at work in the middle of each kind of task; the others only talk to RabbitMQ.
 _STEPS = {
     "preflight": _LOOK,
     "prepare": "prepare",

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.cloud_lab import Lab, LabHost
+from lab.cloud.model import Lab, LabHost
 from lab.faults.task import GATE, Task
 
 POLL = 0.03

@@ -13,17 +13,17 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from lab.airflow_api import TaskStates
-from lab.cloud_lab import RELEASES
+from lab.airflow.client import TaskStates
+from lab.airflow.dag_run import TOLD, DagRun, failed_logs, finished
+from lab.cloud.model import RELEASES
 from lab.compose.cloud import BROKERS, CONTROLLERS, ENGINE_WORKERS, LOGIN, SERVICE_USER
 from lab.compose.deployment import Deployment, dag_id
 from lab.compose.identity import MACHINE, USER, USERS_PROJECT
-from lab.dag_run import TOLD, DagRun, failed_logs, finished
 from lab.http import local_session
 from lab.processes import wait_until
+from lab.scenarios.under_traffic import control_run, under_traffic
 from lab.traffic import Account, table, verdict
 from lab.traffic.shapes import DECK
-from lab.under_traffic import control_run, under_traffic
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(3600)]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lab.airflow import airflow_client
-from lab.airflow_api import AirflowApi
-from lab.cloud_lab import Lab
+from lab.airflow.client import AirflowApi
+from lab.airflow.server import airflow_client
+from lab.cloud.model import Lab
 
 # One after the other they tell the life of one cloud; each works alone as well.
 ORDER = {

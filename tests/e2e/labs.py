@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 import pytest
 
-from lab.airflow import start_airflow
-from lab.airflow_api import AirflowApi
-from lab.bring_up import bring_up, take_down
-from lab.cloud_lab import RELEASES, Lab, LabHost
-from lab.dag_run import DagRun, failed_logs
-from lab.mariadb import query
-from lab.rabbitmq import management_get
+from lab.airflow.client import AirflowApi
+from lab.airflow.dag_run import DagRun, failed_logs
+from lab.airflow.server import start_airflow
+from lab.cloud.bring_up import bring_up, take_down
+from lab.cloud.mariadb import query
+from lab.cloud.model import RELEASES, Lab, LabHost
+from lab.cloud.rabbitmq import management_get
 
 OLD, NEW, NEXT = RELEASES
 OLD_VHOST, NEW_VHOST, NEXT_VHOST = RELEASES.values()

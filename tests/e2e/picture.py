@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.cloud_lab import Lab
-from lab.mariadb import query
-from lab.rabbitmq import management_get
+from lab.cloud.mariadb import query
+from lab.cloud.model import Lab
+from lab.cloud.rabbitmq import management_get
 from tests.e2e.labs import files_below
 
 # Where the services that an upgrade has set up keep their logs: a balancer's checks show there.

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import pytest
 
 from heat_upgrade.preflight.database import STRANDED_AFTER
-from lab.airflow_api import AirflowApi
-from lab.cloud_lab import Lab
-from lab.dag_run import DagRun, dag_id, finished
-from lab.mariadb import query
+from lab.airflow.client import AirflowApi
+from lab.airflow.dag_run import DagRun, dag_id, finished
+from lab.cloud.mariadb import query
+from lab.cloud.model import Lab
+from lab.cloud.status import answering_releases
 from lab.processes import wait_until
-from lab.status import answering_releases
 from lab.traffic import hold_old_side
 from tests.e2e.labs import (
     NEW,

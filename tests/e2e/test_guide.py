@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lab.cloud_lab import Lab
-from lab.compare import by_the_guide
-from lab.status import answering_releases
+from lab.cloud.model import Lab
+from lab.cloud.status import answering_releases
+from lab.scenarios.compare import by_the_guide
 from lab.traffic import Account, table
 from tests.e2e.labs import NEW, OLD, programs, shared_lab
 

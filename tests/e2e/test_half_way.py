@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from lab.airflow_api import AirflowApi
-from lab.cloud_lab import Lab
-from lab.dag_run import dag_id, finished, run_upgrade
-from lab.mariadb import query
+from lab.airflow.client import AirflowApi
+from lab.airflow.dag_run import dag_id, finished, run_upgrade
+from lab.cloud.mariadb import query
+from lab.cloud.model import Lab
+from lab.cloud.status import answering_releases
 from lab.processes import wait_until
-from lab.status import answering_releases
 from lab.traffic import hold_old_side
 from tests.e2e.labs import NEW, NEW_VHOST, OLD, OLD_VHOST, consumed_queues, explain, messages, programs, shared_lab
 

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 
 import pytest
 
-from lab.airflow import airflow_client, airflow_url, start_airflow
-from lab.airflow_api import AirflowApi, AirflowApiError
-from lab.bring_up import cfn_answers
-from lab.cloud_lab import Lab
-from lab.dag_run import DagRun, run_upgrade
+from lab.airflow.browser import AirflowUi
+from lab.airflow.client import AirflowApi, AirflowApiError
+from lab.airflow.dag_run import DagRun, run_upgrade
+from lab.airflow.server import airflow_client, airflow_url, start_airflow
+from lab.cloud.bring_up import cfn_answers
+from lab.cloud.model import Lab
+from lab.cloud.rabbitmq import management_get
+from lab.cloud.status import answering_releases
 from lab.http import local_session
 from lab.processes import wait_until
-from lab.rabbitmq import management_get
-from lab.screenshot import AirflowUi
-from lab.status import answering_releases
+from lab.scenarios.under_traffic import control_run, under_traffic
 from lab.traffic import Account, table, verdict
-from lab.under_traffic import control_run, under_traffic
 from tests.e2e.labs import (
     NEW,
     NEW_VHOST,

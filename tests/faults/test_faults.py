@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.airflow import start_airflow
-from lab.bring_up import bring_up, take_down
-from lab.cloud_lab import Lab
+from lab.airflow.server import start_airflow
+from lab.cloud.bring_up import bring_up, take_down
+from lab.cloud.model import Lab
+from lab.cloud.status import answering_releases
 from lab.faults.pages import save, write_page
 from lab.faults.plans import FULL, SHORT, Plan
 from lab.faults.suite import against, carry_out
-from lab.status import answering_releases
 
 pytestmark = pytest.mark.timeout(2400)
 

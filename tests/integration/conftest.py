@@ -20,12 +20,12 @@ import MySQLdb
 import pytest
 import requests
 
-from lab.bring_up import take_down
-from lab.cloud_lab import AMQP_PORT, PROJECT_ROOT, Lab
-from lab.mariadb import start_mariadb
+from lab.cloud.bring_up import take_down
+from lab.cloud.mariadb import start_mariadb
+from lab.cloud.model import AMQP_PORT, PROJECT_ROOT, Lab
+from lab.cloud.rabbitmq import start_rabbitmq
 from lab.passwords import write_private
 from lab.processes import LabError, run, wait_until
-from lab.rabbitmq import start_rabbitmq
 
 RELEASE = "26.0.2"
 HEAD = "97b2a986f922"

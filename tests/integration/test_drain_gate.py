@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import requests
 
-from heat_upgrade.drain import Broker, Database, Reading
+from heat_upgrade.drain.rule import Broker, Database, Reading
 from heat_upgrade.triggers.drain import OldEnginesDrainedTrigger
-from lab.cloud_lab import Lab
+from lab.cloud.model import Lab
 from lab.processes import wait_until
 from tests.integration.conftest import (
     SCRIPTS,

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from lab.bring_up import take_down
-from lab.cloud_lab import FIRST_RELEASE, PROJECT_ROOT, Lab
+from lab.cloud.bring_up import take_down
+from lab.cloud.model import FIRST_RELEASE, PROJECT_ROOT, Lab
+from lab.cloud.status import answering_releases
 from lab.processes import wait_until
-from lab.status import answering_releases
 
 NAME = "aborted"
 

@@ -7,11 +7,11 @@ from unittest import mock
 import pytest
 
 from heat_upgrade import hosts
-from heat_upgrade.cloud import Cloud
+from heat_upgrade.cloud.model import Cloud
 from heat_upgrade.exceptions import HostUnreachable
 from heat_upgrade.hooks.host import HeatHostHook
 from heat_upgrade.hosts import HostState
-from tests.unit.clouds.broken import COMMANDS, HAPROXY, edited
+from tests.unit._helpers.clouds.broken import COMMANDS, HAPROXY, edited
 
 OLD, NEW = "25.0.2", "26.0.2"
 CLOUD = Cloud.model_validate({**edited({}), "name": "lab"})

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from airflow.sdk import BaseHook
 
-from heat_upgrade import hands_off
+from heat_upgrade import read_only as hands_off
 from heat_upgrade.exceptions import MayPass, UpgradeError
 
 if TYPE_CHECKING:

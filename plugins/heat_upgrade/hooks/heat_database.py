@@ -12,9 +12,9 @@ import MySQLdb  # type: ignore[import-untyped]
 from airflow.providers.mysql.hooks.mysql import MySqlHook
 from airflow.sdk.exceptions import AirflowFailException
 
-from heat_upgrade.drain import HeldRow, StackRow
+from heat_upgrade.drain.rule import HeldRow, StackRow
 from heat_upgrade.exceptions import MayPass
-from heat_upgrade.stranded import Hold, UnfinishedStack
+from heat_upgrade.stranded.rule import Hold, UnfinishedStack
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection

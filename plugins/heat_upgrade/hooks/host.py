@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import paramiko
 from airflow.providers.ssh.hooks.ssh import SSHHook
 
-from heat_upgrade import hands_off
+from heat_upgrade import read_only as hands_off
 from heat_upgrade.exceptions import HostRefused, HostUnreachable, JobCutOff, RemoteStepError
-from heat_upgrade.hooks.running import RunningCommand, Told
-from heat_upgrade.remote import LOST, STOPPED, Outcome
-from heat_upgrade.steps import reachable
+from heat_upgrade.hooks.ssh_command import RunningCommand, Told
+from heat_upgrade.remote.step import LOST, STOPPED, Outcome
+from heat_upgrade.remote.steps import reachable
 
 if TYPE_CHECKING:
-    from heat_upgrade.remote import Job, Step
+    from heat_upgrade.remote.step import Job, Step
 
 # What paramiko reports when a connection ends before the command did.
 NO_EXIT_STATUS = -1

@@ -16,8 +16,8 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowFailException
 from requests.auth import HTTPBasicAuth
 
-from heat_upgrade import hands_off
-from heat_upgrade.drain import (
+from heat_upgrade import read_only as hands_off
+from heat_upgrade.drain.rule import (
     TOPICS,
     ClientConnection,
     ExpiringPolicy,

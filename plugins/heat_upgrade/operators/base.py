@@ -10,13 +10,13 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
 from heat_upgrade.exceptions import MayPass
-from heat_upgrade.hands_off import hands_off
-from heat_upgrade.rehearsal import INTENT, Intent
+from heat_upgrade.read_only import hands_off
+from heat_upgrade.run.dry_run import INTENT, Intent
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from heat_upgrade.cloud import Cloud, Deployment, Host
+    from heat_upgrade.cloud.model import Cloud, Deployment, Host
 
 PREFLIGHT = "preflight"
 DRAIN = "wait_until_drained"

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-from heat_upgrade.approvals import block
-from heat_upgrade.notify import notifiers
+from heat_upgrade.notifications.send import notifiers
 from heat_upgrade.operators.base import DRAIN, Plan, UpgradeTask, begin
-from heat_upgrade.rehearsal import Intent
+from heat_upgrade.run.approvals import block
+from heat_upgrade.run.dry_run import Intent
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from heat_upgrade.cloud import Cloud
+    from heat_upgrade.cloud.model import Cloud
 
 LINES = 50
 

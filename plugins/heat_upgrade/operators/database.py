@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from heat_upgrade import hosts, steps
+from heat_upgrade import hosts
 from heat_upgrade.operators.job import JobOperator
+from heat_upgrade.remote import steps
 
 if TYPE_CHECKING:
-    from heat_upgrade.cloud import Host
+    from heat_upgrade.cloud.model import Host
     from heat_upgrade.operators.base import Plan
-    from heat_upgrade.remote import Step
+    from heat_upgrade.remote.step import Step
 
 
 class BackUpDatabaseOperator(JobOperator):

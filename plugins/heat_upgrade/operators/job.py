@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from heat_upgrade import hosts
 from heat_upgrade.exceptions import HostRefused, HostUnreachable, JobOverdue
 from heat_upgrade.operators.base import CloudOperator, Plan
-from heat_upgrade.rehearsal import Command, Intent
-from heat_upgrade.remote import Outcome
+from heat_upgrade.remote.step import Outcome
+from heat_upgrade.run.dry_run import Command, Intent
 from heat_upgrade.triggers.job import HostJobTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from heat_upgrade.cloud import Host
+    from heat_upgrade.cloud.model import Host
     from heat_upgrade.hooks.host import HeatHostHook
-    from heat_upgrade.hooks.running import RunningCommand, Told
-    from heat_upgrade.remote import Job, Step
+    from heat_upgrade.hooks.ssh_command import RunningCommand, Told
+    from heat_upgrade.remote.step import Job, Step
 
 # Seconds to wait here: to defer and to resume costs as much as two of them.
 AT_ONCE = 5.0

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from heat_upgrade import hosts, steps
+from heat_upgrade import hosts
 from heat_upgrade.operators.base import HostOperator
 from heat_upgrade.operators.job import JobOperator
-from heat_upgrade.rehearsal import Command, Intent
+from heat_upgrade.remote import steps
+from heat_upgrade.run.dry_run import Command, Intent
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from heat_upgrade.cloud import Host
+    from heat_upgrade.cloud.model import Host
     from heat_upgrade.operators.base import Plan
-    from heat_upgrade.remote import Step
+    from heat_upgrade.remote.step import Step
 
 
 class PrepareHostOperator(JobOperator, HostOperator):

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import TriggerRule
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from heat_upgrade.operators.approve import ApproveWaveOperator
+from heat_upgrade.operators.approvals import ApproveWaveOperator
 from heat_upgrade.operators.base import DRAIN, PREFLIGHT, REPORT, VERIFY, WATCH, CloudOperator
 from heat_upgrade.report.notes import BEGAN, ERROR
-from heat_upgrade.triggers.keep import COURSE
+from heat_upgrade.triggers.base import COURSE
 from heat_upgrade.triggers.run import OthersDoneTrigger, unfinished
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from heat_upgrade.cloud import Cloud
+    from heat_upgrade.cloud.model import Cloud
     from heat_upgrade.report.facts import Drain, Flight, Outcome, Report, Step
 
 FAILED = frozenset({"failed", "upstream_failed"})
@@ -110,7 +110,7 @@ class Gathered:
 
     def report(self) -> Report:
         """Return the facts."""
-        from heat_upgrade.availability import Availability
+        from heat_upgrade.report.availability import Availability
         from heat_upgrade.report.facts import Check, Report
 
         plan = self.plan

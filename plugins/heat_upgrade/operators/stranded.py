@@ -11,17 +11,17 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import BaseOperator, Param
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from heat_upgrade.drain import WORK_TOPICS, carries_work
+from heat_upgrade.drain.rule import WORK_TOPICS, carries_work
 from heat_upgrade.exceptions import MayPass, UpgradeError
 from heat_upgrade.problems import show, some
-from heat_upgrade.stranded import Choice, StrandedStack, find_stranded, unchanged
-from heat_upgrade.stranded_report import STRANDED, question, stranded_rows, text_table
+from heat_upgrade.stranded.messages import STRANDED, question, stranded_rows, text_table
+from heat_upgrade.stranded.rule import Choice, StrandedStack, find_stranded, unchanged
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from heat_upgrade.cloud import Cloud
-    from heat_upgrade.drain import QueueReading
+    from heat_upgrade.cloud.model import Cloud
+    from heat_upgrade.drain.rule import QueueReading
     from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
 
 FIND, APPROVE, END = "find", "approve", "end"

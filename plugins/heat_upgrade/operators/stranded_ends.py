@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from heat_upgrade.operators.stranded import APPROVE, END, POLL, StrandedOperator, found_in
-from heat_upgrade.stranded import IN_PROGRESS, Choice, StrandedStack, unchanged, way_out
-from heat_upgrade.stranded_report import text_table
+from heat_upgrade.stranded.messages import text_table
+from heat_upgrade.stranded.rule import IN_PROGRESS, Choice, StrandedStack, unchanged, way_out
 from heat_upgrade.triggers.stacks import StacksEndedTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from heat_upgrade.cloud import Cloud
+    from heat_upgrade.cloud.model import Cloud
     from heat_upgrade.hooks.heat_api import HeatApiHook
     from heat_upgrade.hooks.heat_database import StackState
 

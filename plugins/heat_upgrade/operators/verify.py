@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from heat_upgrade import hosts
-from heat_upgrade.drain import TAKE_UP, WORK_TOPICS
+from heat_upgrade.drain.rule import TAKE_UP, WORK_TOPICS
 from heat_upgrade.exceptions import UpgradeError
-from heat_upgrade.operators.api import check_release
+from heat_upgrade.operators.apis import check_release
 from heat_upgrade.operators.base import CloudOperator
 from heat_upgrade.preflight.database import STRANDED_AFTER
-from heat_upgrade.rehearsal import Intent, measured_by
+from heat_upgrade.run.dry_run import Intent, measured_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

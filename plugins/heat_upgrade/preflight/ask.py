@@ -8,17 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from heat_upgrade import steps
-from heat_upgrade.cloud import HAProxy
-from heat_upgrade.drain import Unread
+from heat_upgrade.cloud.model import HAProxy
+from heat_upgrade.drain.rule import Unread
 from heat_upgrade.hosts import SSH_SESSIONS_AT_ONCE, HostState, hook_for, rotation_hook
 from heat_upgrade.preflight.check import read
 from heat_upgrade.preflight.facts import HostFacts
+from heat_upgrade.remote import steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from heat_upgrade.cloud import Cloud, Deployment, Release, Role
+    from heat_upgrade.cloud.model import Cloud, Deployment, Release, Role
     from heat_upgrade.hooks.host import HeatHostHook
 
 # Seconds without a word after which a host counts as away.

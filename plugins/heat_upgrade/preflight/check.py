@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from heat_upgrade.drain import Unread
+from heat_upgrade.drain.rule import Unread
 from heat_upgrade.exceptions import MayPass
 
 T = TypeVar("T")

@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from heat_upgrade.drain import StackRow, Unread
+from heat_upgrade.drain.rule import StackRow, Unread
 from heat_upgrade.preflight.check import Check, Unasked, failed, judge, passed, read, skipped, warned
 from heat_upgrade.preflight.facts import HostFacts, in_units
 from heat_upgrade.preflight.hosts import clock_check
 from heat_upgrade.problems import some
 
 if TYPE_CHECKING:
-    from heat_upgrade.cloud import Release
+    from heat_upgrade.cloud.model import Release
     from heat_upgrade.hooks.heat_database import EventRow, HeatDatabaseHook
 
 # A stack that nobody has worked on for this long, in seconds, is stranded.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from heat_upgrade.hosts import HostState
 
 if TYPE_CHECKING:
-    from heat_upgrade.cloud import Deployment, Role
-    from heat_upgrade.drain import Unread
+    from heat_upgrade.cloud.model import Deployment, Role
+    from heat_upgrade.drain.rule import Unread
     from heat_upgrade.preflight.database import LongestResource
 
 _UNITS = {"y": 31557600, "month": 2629800, "w": 604800, "d": 86400, "h": 3600, "min": 60, "s": 1, "ms": 0.001}

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from heat_upgrade.drain import Unread
+from heat_upgrade.drain.rule import Unread
 from heat_upgrade.hosts import ALIVE
 from heat_upgrade.preflight.check import Check, failed, passed, skipped, unread, warned
 from heat_upgrade.preflight.facts import Ahead, HostFacts, in_units, seconds
 from heat_upgrade.preflight.rotation import rotation
 
 if TYPE_CHECKING:
-    from heat_upgrade.cloud import Deployment
+    from heat_upgrade.cloud.model import Deployment
 
 # Seconds between a host's clock and ours. Heat compares times of its hosts; a stack counts as stranded after 60 s.
 CLOCK_WARNS, CLOCK_FAILS = 2.0, 30.0

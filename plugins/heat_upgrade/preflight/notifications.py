@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from heat_upgrade import notify
-from heat_upgrade.messages import told
+from heat_upgrade.notifications import send as notify
+from heat_upgrade.notifications.messages import told
 from heat_upgrade.preflight.check import Check, passed, warned
 
 if TYPE_CHECKING:
-    from heat_upgrade.cloud_notifications import Notification
+    from heat_upgrade.cloud.notifications import Notification
 
 
 def notifications(name: str, entries: Sequence[Notification]) -> list[Check]:

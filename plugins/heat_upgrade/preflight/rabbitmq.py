@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from heat_upgrade.drain import WORK_TOPICS, QueueReading, Unread, engine_of
+from heat_upgrade.drain.rule import WORK_TOPICS, QueueReading, Unread, engine_of
 from heat_upgrade.preflight.check import Check, Unasked, failed, judge, passed, read, skipped, warned
 from heat_upgrade.problems import some
 
 if TYPE_CHECKING:
-    from heat_upgrade.cloud import Release
-    from heat_upgrade.drain import ExpiringPolicy
+    from heat_upgrade.cloud.model import Release
+    from heat_upgrade.drain.rule import ExpiringPolicy
     from heat_upgrade.hooks.rabbitmq import Node, Permission, RabbitMQManagementHook
 
 # Topics, engines' own queues, fanouts and replies; what others read from Heat are its notifications.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from heat_upgrade.durations import short
+from heat_upgrade.formatting import short
 from heat_upgrade.preflight.check import Check, failed, passed, warned
 
 if TYPE_CHECKING:
-    from heat_upgrade.cloud import Windows
+    from heat_upgrade.cloud.model import Windows
 
 
 def window(name: str, windows: Windows | None, needed: timedelta, now: datetime, *, ignored: bool) -> Check:

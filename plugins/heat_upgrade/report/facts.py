@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from heat_upgrade.availability import Availability
+from heat_upgrade.report.availability import Availability
 
 Outcome = Literal["success", "failed", "stopped"]
 

@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
-from heat_upgrade import hosts, messages
-from heat_upgrade.drain import DrainWatch
-from heat_upgrade.drain_report import reading_table
+from heat_upgrade import hosts
+from heat_upgrade.drain.messages import reading_table
+from heat_upgrade.drain.rule import DrainWatch
 from heat_upgrade.exceptions import UpgradeError
-from heat_upgrade.notify import notifiers, packed
+from heat_upgrade.notifications import messages
+from heat_upgrade.notifications.send import notifiers, packed
 from heat_upgrade.operators.base import Plan, UpgradeTask, begin
 from heat_upgrade.operators.cut_off import ways
-from heat_upgrade.rehearsal import Intent
+from heat_upgrade.run.dry_run import Intent
 from heat_upgrade.triggers.drain import DRAINED, PATIENCE, TIMED_OUT, OldEnginesDrainedTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from heat_upgrade.cloud import Cloud
+    from heat_upgrade.cloud.model import Cloud
     from heat_upgrade.hosts import HostState
 
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.sdk.exceptions import AirflowException
 from airflow.triggers.base import TriggerEvent
 
-from heat_upgrade.drain import Broker, Database, DrainWatch, Reading, Unread
-from heat_upgrade.drain_course import DrainCourse
-from heat_upgrade.drain_report import failure_message, reading_table, timeout_message
-from heat_upgrade.notify import send_packed
+from heat_upgrade.drain.history import DrainCourse
+from heat_upgrade.drain.messages import failure_message, reading_table, timeout_message
+from heat_upgrade.drain.rule import Broker, Database, DrainWatch, Reading, Unread
+from heat_upgrade.notifications.send import send_packed
 from heat_upgrade.preflight.database import STRANDED_AFTER
 from heat_upgrade.triggers.arguments import ArgumentsTrigger
-from heat_upgrade.triggers.keep import keep, kept
+from heat_upgrade.triggers.base import keep, kept
 
 if TYPE_CHECKING:
     from heat_upgrade.hooks.heat_database import HeatDatabaseHook

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import TriggerEvent
 
 from heat_upgrade.exceptions import HostRefused, HostUnreachable, JobOverdue
-from heat_upgrade.remote import Job, Outcome
+from heat_upgrade.remote.step import Job, Outcome
 from heat_upgrade.triggers.arguments import ArgumentsTrigger
 
 if TYPE_CHECKING:
     from heat_upgrade.hooks.host import HeatHostHook
-    from heat_upgrade.hooks.running import RunningCommand
+    from heat_upgrade.hooks.ssh_command import RunningCommand
 
 # Seconds between two looks at what has come over the connection; a look costs nothing.
 LOOK = 0.3
@@ -83,7 +83,7 @@ class HostJobTrigger(ArgumentsTrigger):
             pause = min(2 * pause, AT_MOST)
 
     async def _follow(self) -> Outcome:
-        from heat_upgrade.hooks.running import Told
+        from heat_upgrade.hooks.ssh_command import Told
 
         job = Job(**self.job)
         hook = await asyncio.to_thread(self._hook)

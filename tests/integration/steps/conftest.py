@@ -15,16 +15,16 @@ import pytest
 import yaml
 
 from heat_upgrade import hosts
-from heat_upgrade.cloud import Cloud, Deployment, Role, load_cloud
+from heat_upgrade.cloud.model import Cloud, Deployment, Role, load_cloud
 from heat_upgrade.hooks.host import HeatHostHook
-from heat_upgrade.remote import Step
-from lab.bring_up import take_down
-from lab.cloud_file import write_cloud_file
-from lab.cloud_lab import API_PORT, CFN_PORT, Lab, LabHost
-from lab.haproxy import start_haproxy
-from lab.host import PYTHON, login_name, make_login_key, start_services, start_sshd
+from heat_upgrade.remote.step import Step
+from lab.cloud.bring_up import take_down
+from lab.cloud.cloud_file import write_cloud_file
+from lab.cloud.haproxy import start_haproxy
+from lab.cloud.host import PYTHON, login_name, make_login_key, start_services, start_sshd
+from lab.cloud.mariadb import start_mariadb
+from lab.cloud.model import API_PORT, CFN_PORT, Lab, LabHost
 from lab.http import local_session
-from lab.mariadb import start_mariadb
 from lab.processes import exclusive, run, wait_until
 from tests.integration.steps import wheel
 

@@ -17,10 +17,10 @@ from typing import Any
 import MySQLdb
 import pytest
 
-from heat_upgrade import steps
 from heat_upgrade.exceptions import RemoteStepError
-from heat_upgrade.remote import Step
-from lab.cloud_lab import Lab
+from heat_upgrade.remote import steps
+from heat_upgrade.remote.step import Step
+from lab.cloud.model import Lab
 from lab.processes import wait_until
 from tests.integration.steps.conftest import NEW, Machine
 

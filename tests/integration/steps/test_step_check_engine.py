@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
-from heat_upgrade import steps
 from heat_upgrade.exceptions import RemoteStepError
+from heat_upgrade.remote import steps
 from lab.processes import wait_until
 from tests.integration.steps.conftest import NEW, OLD, Machine
 

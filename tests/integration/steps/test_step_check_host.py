@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from heat_upgrade import steps
-from heat_upgrade.drain import Unread
+from heat_upgrade.drain.rule import Unread
 from heat_upgrade.preflight import ask
 from heat_upgrade.preflight.facts import HostFacts
-from lab.cloud_lab import Lab
-from lab.haproxy import server_states
+from heat_upgrade.remote import steps
+from lab.cloud.haproxy import server_states
+from lab.cloud.model import Lab
 from lab.processes import wait_until
 from tests.integration.steps.conftest import NEW, OLD, Machine, WriteCloud
 

@@ -19,16 +19,17 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
-from heat_upgrade import hosts, steps
-from heat_upgrade.cloud import Host
+from heat_upgrade import hosts
+from heat_upgrade.cloud.model import Host
 from heat_upgrade.exceptions import HostUnreachable, JobCutOff, JobOverdue, RemoteStepError
 from heat_upgrade.operators import job as operators
 from heat_upgrade.operators.base import Plan
 from heat_upgrade.operators.job import JobOperator
-from heat_upgrade.remote import Step
+from heat_upgrade.remote import steps
+from heat_upgrade.remote.step import Step
 from heat_upgrade.triggers import job as triggers
 from heat_upgrade.triggers.job import HostJobTrigger
-from lab.cloud_lab import Lab
+from lab.cloud.model import Lab
 from lab.processes import wait_until
 from tests.integration.steps.conftest import NEW, OLD, Machine, only_the_fake_heat
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from heat_upgrade import steps
 from heat_upgrade.exceptions import RemoteStepError
-from heat_upgrade.remote import Step
-from lab.cloud_lab import Lab
+from heat_upgrade.remote import steps
+from heat_upgrade.remote.step import Step
+from lab.cloud.model import Lab
 from lab.processes import wait_until
 from tests.integration.steps import wheel
 from tests.integration.steps.conftest import NEW, OLD, UV, Machine

@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 import requests
 
-from heat_upgrade import hosts, steps
-from heat_upgrade.cloud import Role
+from heat_upgrade import hosts
+from heat_upgrade.cloud.model import Role
 from heat_upgrade.exceptions import RemoteStepError
-from heat_upgrade.remote import Step
-from lab.cloud_lab import API_PORT, Lab
-from lab.haproxy import server_states
+from heat_upgrade.remote import steps
+from heat_upgrade.remote.step import Step
+from lab.cloud.haproxy import server_states
+from lab.cloud.model import API_PORT, Lab
 from lab.http import local_session
 from lab.processes import Server, wait_until
 from tests.integration.steps.conftest import OLD, Machine, WriteCloud

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from heat_upgrade import steps
 from heat_upgrade.exceptions import RemoteStepError
 from heat_upgrade.hosts import HostState
+from heat_upgrade.remote import steps
 from lab.processes import wait_until
 from tests.integration.steps.conftest import NEW, OLD, Machine
 

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from heat_upgrade import hosts, steps
+from heat_upgrade import hosts
 from heat_upgrade.exceptions import HostRefused, HostUnreachable, RemoteStepError
 from heat_upgrade.hooks.host import HeatHostHook
 from heat_upgrade.hosts import HostState
-from heat_upgrade.remote import Step
-from lab.cloud_lab import SSH_PORT, Lab
+from heat_upgrade.remote import steps
+from heat_upgrade.remote.step import Step
+from lab.cloud.model import SSH_PORT, Lab
 from lab.processes import wait_until
 from tests.integration.steps.conftest import OLD, Machine, only_the_fake_heat, ssh_connection
 

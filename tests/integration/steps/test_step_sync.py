@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from heat_upgrade import steps
 from heat_upgrade.exceptions import RemoteStepError
-from lab.cloud_lab import Lab
-from lab.mariadb import empty_database, query
+from heat_upgrade.remote import steps
+from lab.cloud.mariadb import empty_database, query
+from lab.cloud.model import Lab
 from tests.integration.steps.conftest import NEW, Machine
 
 Sync = Callable[..., dict[str, str]]

@@ -1,0 +1,64 @@
+"""`make compare`: Heat's upgrade guide by the letter and this upgrade, in the same lab under the same traffic."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+from lab.airflow.dag_run import run_upgrade
+from lab.airflow.server import start_airflow
+from lab.cloud.bring_up import bring_up, take_down
+from lab.cloud.model import Lab, Size
+from lab.scenarios.guide import Guide
+from lab.scenarios.under_traffic import under_traffic
+from lab.traffic import Account, table
+
+Result = TypeVar("Result")
+
+NAME = "compare"
+TARGET = "26.0.2"
+
+
+def main() -> int:
+    """Run both and print them side by side; return 0 if this upgrade lost nothing."""
+    guide = on_fresh_lab(NAME, "full", by_the_guide)
+    dag = on_fresh_lab(NAME, "full", by_the_dag)
+    print(f"\n{table(guide, dag)}")
+    return 1 if dag.stuck or dag.requests.failed else 0
+
+
+def on_fresh_lab(name: str, size: Size, upgrade: Callable[[Lab], Result]) -> Result:
+    """
+    Bring up a lab with the first release, upgrade it and remove it.
+
+    :param name: the lab's name.
+    :param size: how many hosts it has.
+    :param upgrade: upgrades it and says how that went.
+    """
+    take_down(Lab(name), wipe=True)
+    lab = Lab(name, size)
+    try:
+        bring_up(lab)
+        return upgrade(lab)
+    finally:
+        take_down(lab, wipe=True)
+
+
+def by_the_guide(lab: Lab) -> Account:
+    """Upgrade a lab the guide's way, under traffic."""
+    seconds, account = under_traffic(lab, "the guide", Guide(lab).run)
+    print(f"the guide's way took {seconds:.0f} s")
+    return account
+
+
+def by_the_dag(lab: Lab) -> Account:
+    """Upgrade a lab by the DAG, under traffic."""
+    start_airflow(lab)
+    run, account = under_traffic(lab, "this DAG", lambda: run_upgrade(lab, {"target_release": TARGET}))
+    print(f"the DAG run took {run.seconds:.0f} s and ended as {run.state}")
+    return account
+
+
+if __name__ == "__main__":
+    sys.exit(main())

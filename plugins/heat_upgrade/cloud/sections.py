@@ -1,0 +1,281 @@
+"""The sections of the cloud file, as its sample explains them one by one."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import cached_property
+from typing import Annotated, Literal, get_args
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from heat_upgrade.cloud import checks as cloud_checks
+from heat_upgrade.cloud.fields import (
+    Address,
+    Argument,
+    BackendName,
+    Blackout,
+    Command,
+    ConnectionId,
+    Count,
+    Cron,
+    Flag,
+    HostKey,
+    HostName,
+    HostPath,
+    ListenAddress,
+    LocalFile,
+    Minutes,
+    PlainPath,
+    Port,
+    Program,
+    ReleasePath,
+    Seconds,
+    ServerName,
+    TimeZone,
+    Unit,
+    User,
+    Version,
+    Vhost,
+    Whole,
+    raise_if_any,
+    rule,
+)
+from heat_upgrade.windows import Calendar, Window
+
+Role = Literal["engine", "api", "api-cfn"]
+ROLES: tuple[Role, ...] = get_args(Role)
+API_ROLES: tuple[Role, ...] = ("api", "api-cfn")
+
+
+class Section(BaseModel):
+    """A mapping in the cloud file: no unknown keys, and nothing changes it once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Release(Section):
+    """A release of Heat; the overrides are for one that was installed by other means."""
+
+    version: Version
+    vhost: Vhost
+    requirements: LocalFile | None = None
+    venv: ReleasePath | None = None
+    config: ReleasePath | None = None
+    unit: Unit | None = None
+
+    @model_validator(mode="after")
+    def _check_pins(self) -> Release:
+        if self.requirements:
+            raise_if_any(cloud_checks.pins(self.requirements, self.version))
+        return self
+
+
+class Healthcheck(Section):
+    """oslo.middleware's disable_by_file: while the file exists, the health check answers 503.
+
+    The file is the host's, not an API's: both APIs read the same heat.conf.
+    """
+
+    kind: Literal["healthcheck"]
+    file: HostPath
+    settle: Seconds = 6
+
+
+class Backends(Section):
+    """HAProxy's name for the backend of each API."""
+
+    api: BackendName | None = None
+    api_cfn: BackendName | None = Field(default=None, alias="api-cfn")
+
+
+class HAProxy(Section):
+    """HAProxy's admin socket, reached over SSH on the balancer's host."""
+
+    kind: Literal["haproxy"]
+    address: Address
+    port: Port = 22
+    host_key: HostKey | None = None
+    socket: PlainPath = "/run/haproxy/admin.sock"
+    backends: Backends
+    server: ServerName = "{host}"
+
+    def backend(self, role: Role) -> str | None:
+        """Return HAProxy's name for an API's backend, if the file gives one.
+
+        :param role: the API.
+        """
+        return {"api": self.backends.api, "api-cfn": self.backends.api_cfn}.get(role)
+
+
+class Commands(Section):
+    """The operator's own shell commands, run on a host of choice, else on the API's own."""
+
+    kind: Literal["commands"]
+    leave: Command
+    rejoin: Command
+    address: Address | None = None
+    port: Port = 22
+    host_key: HostKey | None = None
+
+
+Rotation = Annotated[Healthcheck | HAProxy | Commands, Field(discriminator="kind")]
+
+
+class Host(Section):
+    """A host that runs Heat."""
+
+    name: HostName
+    address: Address
+    port: Port = 22
+    host_key: HostKey | None = None
+    roles: Annotated[
+        tuple[Role, ...],
+        rule(bool, f"at least one of {', '.join(ROLES)}", "give the host a role or delete it"),
+        rule(lambda roles: len(set(roles)) == len(roles), "each role once", "delete the repeated one"),
+    ]
+    rotation: Rotation | None = None
+
+    @property
+    def task_id(self) -> str:
+        """Return the host's name as an Airflow task-group id."""
+        return self.name.replace("-", "_").replace(".", "_")
+
+    @property
+    def api_roles(self) -> tuple[Role, ...]:
+        """Return the APIs that the host runs."""
+        return tuple(role for role in self.roles if role in API_ROLES)
+
+
+class Connections(Section):
+    """Ids of the Airflow connections that hold addresses and secrets."""
+
+    ssh: ConnectionId
+    rabbitmq: ConnectionId
+    database: ConnectionId
+    api: ConnectionId
+
+
+class Systemd(Section):
+    """Services are systemd units."""
+
+    kind: Literal["systemd"]
+    unit_dir: HostPath = "/etc/systemd/system"
+
+
+class Supervisor(Section):
+    """Services are programs of a supervisord, one file each in its conf_dir."""
+
+    kind: Literal["supervisor"]
+    supervisorctl: Annotated[
+        tuple[Argument, ...], rule(bool, "a command as a list", "write for example [supervisorctl]")
+    ]
+    conf_dir: HostPath
+
+
+ServiceManager = Annotated[Systemd | Supervisor, Field(discriminator="kind")]
+
+
+class Pip(Section):
+    """Releases are installed with pip into a venv."""
+
+    kind: Literal["pip"]
+    python: Program = "python3"
+
+
+class Uv(Section):
+    """Releases are installed with uv into a venv."""
+
+    kind: Literal["uv"]
+    command: Program = "uv"
+    python: Program = "python3"
+
+
+Installer = Annotated[Pip | Uv, Field(discriminator="kind")]
+
+
+class Layout(Section):
+    """Where a release lives on a host, as templates."""
+
+    venv: ReleasePath = "/opt/heat/{release}"
+    config: ReleasePath = "/etc/heat/{release}/heat.conf"
+    unit: Unit = "heat-{role}-{release}"
+    state: HostPath = "/var/lib/heat-upgrade"
+
+
+class Listen(Section):
+    """How an API listens."""
+
+    address: ListenAddress = "0.0.0.0"  # noqa: S104 -- behind the load balancer, as Heat's own default
+    port: Port
+    processes: Count = 2
+    threads: Count = 4
+
+
+class Services(Section):
+    """How the services of a release run."""
+
+    user: User | None = None
+    stop_timeout: Annotated[
+        Whole, rule(lambda s: s > 0, "whole seconds above 0", "write a time above graceful_shutdown_timeout")
+    ] = 3600
+    api: Listen = Listen(port=8004)
+    api_cfn: Listen = Field(default=Listen(port=8000), alias="api-cfn")
+
+
+class Drain(Section):
+    """When the drain counts as over."""
+
+    interval: Seconds = 10
+    readings: Annotated[
+        Whole, rule(lambda n: 2 <= n <= 1000, "at least 2 readings", "one clean reading proves nothing: write 3")
+    ] = 3
+    timeout: Seconds = 7200
+    warn_after: Seconds = 1800
+
+
+class Approvals(Section):
+    """How long a run that asks waits for an answer; none means no."""
+
+    timeout: Seconds = 86400
+
+
+class Backup(Section):
+    """Where the database's backup is written."""
+
+    host: HostName | None = None
+    directory: PlainPath = "/var/backups/heat"
+
+
+class Opening(Section):
+    """A maintenance window: when it opens and how long it stays open."""
+
+    cron: Cron
+    minutes: Minutes
+    timezone: TimeZone
+
+    def __str__(self) -> str:
+        """Return the window as the UI tells it."""
+        return f"{self.cron} {self.timezone}, {self.minutes} min"
+
+
+class Windows(Section):
+    """When users may be touched, and what else has to wait for that."""
+
+    openings: Annotated[
+        tuple[Opening, ...], rule(bool, "at least one window", "list one or delete `windows`: then no run waits")
+    ]
+    blackouts: tuple[Blackout, ...] = ()
+    prepare_outside: Flag = True
+    seconds_per_host: Seconds = 120
+    seconds_per_outage: Seconds = 3600
+
+    @cached_property
+    def calendar(self) -> Calendar:
+        """Return the windows as they can be asked for times."""
+        return Calendar(
+            tuple(
+                Window(opening.cron, timedelta(minutes=opening.minutes), ZoneInfo(opening.timezone), self.blackouts)
+                for opening in self.openings
+            )
+        )

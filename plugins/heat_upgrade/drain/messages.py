@@ -1,0 +1,94 @@
+"""How the drain tells an operator what it waits for: short tables for the log, and messages for the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from heat_upgrade.drain.rule import Broker, DrainWatch, Reading, Snapshot, Unread, Verdict
+
+_LINES = 10
+
+
+def reading_table(reading: Reading, watch: DrainWatch) -> str:
+    """
+    Render one reading as a short table for a log.
+
+    :param reading: what was read
+    :param watch: the watch that has observed it
+    """
+    verdict = watch.verdict
+    rows = [
+        (f"reading {watch.taken}", f"{reading.began:%H:%M:%S} UTC, clean {watch.clean}/{watch.needed}"),
+        *_broker_rows(reading.broker),
+        ("held", _held_summary(reading)),
+        ("in flight", _flight_summary(watch.snapshot)),
+        *_listed("failed", verdict.errors),
+        *_listed("waits for", verdict.blockers or ((_next_step(watch),))),
+        *_listed("note", verdict.notes),
+    ]
+    return "\n".join(f"{label:<11}{text}" for label, text in rows)
+
+
+def _next_step(watch: DrainWatch) -> str:
+    return "nothing: drained" if watch.drained else f"{watch.needed - watch.clean} more clean readings in a row"
+
+
+def _broker_rows(broker: Broker | Unread) -> Iterator[tuple[str, str]]:
+    if isinstance(broker, Unread):
+        yield "old vhost", "unknown"
+        return
+    yield "old vhost", f"{broker.vhost!r}" if broker.exists else f"{broker.vhost!r} does not exist any more"
+    read = [queue for queue in broker.queues if queue.consumers]
+    ready, unacknowledged = sum(q.ready for q in broker.queues), sum(q.unacknowledged for q in broker.queues)
+    totals = f"{ready} ready, {unacknowledged} unacknowledged"
+    yield "queues", f"{totals} in {len(broker.queues)} queues, {len(read)} of them with a consumer"
+    yield "engines", f"old: {len(broker.running_engines)} listening; new: {len(broker.new_engines)} known"
+
+
+def _held_summary(reading: Reading) -> str:
+    if isinstance(reading.broker, Unread) or isinstance(reading.database, Unread):
+        return "unknown"
+    rows = reading.held_by_old
+    locks = sum(row.resource is None for row in rows)
+    return f"by old engines: resources {len(rows) - locks}, stack locks {locks}"
+
+
+def _flight_summary(snapshot: Snapshot) -> str:
+    if snapshot.time is None:
+        return f"stacks {len(snapshot.waiting)}, T0 not taken yet"
+    return f"stacks {len(snapshot.waiting)} of those at T0 ({snapshot.time:%H:%M:%S} UTC)"
+
+
+def _listed(label: str, texts: tuple[str, ...], limit: int = _LINES) -> Iterator[tuple[str, str]]:
+    for text in texts[:limit]:
+        yield label, text
+        label = ""
+    if len(texts) > limit:
+        yield "", f"... and {len(texts) - limit} more"
+
+
+def timeout_message(verdict: Verdict, timeout: float) -> str:
+    """
+    Name what is still in the way when the time is up.
+
+    :param verdict: what the last reading said
+    :param timeout: seconds that were waited
+    """
+    reasons = verdict.errors + verdict.blockers or ("too few clean readings in a row",)
+    lines = [f"  {text}" for _, text in _listed("", reasons, limit=5 * _LINES)]
+    return "\n".join(
+        [
+            f"The old engines were not drained within {timeout:.0f} s. Still in the way:",
+            *lines,
+            "No engine was stopped. Clear this task once that is mended: it waits anew.",
+        ]
+    )
+
+
+def failure_message(verdict: Verdict) -> str:
+    """
+    Say why waiting on would be pointless.
+
+    :param verdict: what the last reading said
+    """
+    return "\n".join(["The old engines can't be drained by waiting:", *(f"  {error}" for error in verdict.errors)])

@@ -1,0 +1,133 @@
+"""What is told of a run: a subject and a text for each event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowException
+
+from heat_upgrade.operators.base import DRAIN, Plan
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from heat_upgrade.cloud.model import Cloud
+    from heat_upgrade.cloud.notifications import Event
+
+# A message is read on a phone; the log has it all.
+LONGEST = 3000
+Composed = tuple[str, str]
+
+
+def started(cloud: Cloud, context: Context) -> Composed:
+    """Tell what the run is about to do."""
+    plan = Plan.of(context)
+    return (
+        f"Heat in {cloud.name}: upgrade to {plan.target} has started",
+        f"{_course(plan)} on {', '.join(plan.hosts)}. Preflight has passed. Approvals: {plan.approvals}.",
+    )
+
+
+def approval(cloud: Cloud, context: Context) -> Composed:
+    """Tell what is asked, with all that the question shows."""
+    task: Any = context["task"]
+    return f"Approval wanted. {task.subject}", task.body
+
+
+def error(cloud: Cloud, context: Context) -> Composed:
+    """Tell which task failed, why, and how the run goes on."""
+    task_id = context["ti"].task_id
+    return (
+        f"Heat in {cloud.name}: upgrade has stopped at {task_id}",
+        f"{told(context.get('exception'))}\n\nNothing runs after {task_id} until somebody has dealt with this: do what "
+        "it says and clear the task with all that follows it, and the run goes on from there.",
+    )
+
+
+def done(cloud: Cloud, context: Context) -> Composed:
+    """Tell how the run has ended: all is upgraded, or hosts are left."""
+    plan = Plan.of(context)
+    if context["ti"].task_id == DRAIN:
+        return (
+            f"Heat in {cloud.name}: this run is done, hosts are left",
+            f"{_course(plan)} on {', '.join(plan.hosts)} is done; other hosts are still on {plan.source}, so its "
+            "engines stay. Run over the rest soon: a half-switched cloud can collide with itself.",
+        )
+    return (
+        f"Heat in {cloud.name}: upgrade to {plan.target} is done",
+        f"{_course(plan)} is done: every service runs on {plan.target}, nothing is stranded, and a smoke stack was "
+        "complete.",
+    )
+
+
+def window(cloud: Cloud, wait: str) -> Composed:
+    """
+    Tell that a run waits for a maintenance window.
+
+    :param cloud: the cloud
+    :param wait: until when and why
+    """
+    return f"Heat in {cloud.name}: upgrade waits for a maintenance window", wait
+
+
+def drain(cloud: Cloud, plan: Plan, patience: float) -> Composed:
+    """
+    Tell that the drain takes long; the reading that says why comes after it.
+
+    :param cloud: the cloud
+    :param plan: the run's plan
+    :param patience: seconds for which the run waits in all
+    """
+    return (
+        f"Heat in {cloud.name}: the drain takes longer than {timedelta(seconds=cloud.drain.warn_after)}",
+        f"The engines of {plan.source} haven't finished. The run goes on waiting, for {timedelta(seconds=patience)} in "
+        "all, and nothing is lost meanwhile. The last reading:",
+    )
+
+
+COMPOSERS: dict[Event, Callable[[Cloud, Context], Composed]] = {
+    "started": started,
+    "approval": approval,
+    "error": error,
+    "done": done,
+}
+
+
+def told(error: BaseException | str | None) -> str:
+    """
+    Return an error's text, where somebody has written it to be read; others may hold secrets.
+
+    :param error: what a task has raised; None where nobody knows
+    """
+    if isinstance(error, AirflowException):
+        return without_secrets(str(error))
+    if isinstance(error, BaseException):
+        return f"{type(error).__name__}: its text is in the task's log"
+    return "The task's process has ended without telling why: see the log of its worker"
+
+
+def without_secrets(text: str) -> str:
+    """Return a text, cut to a length to read, without what Airflow knows for a secret."""
+    from airflow.sdk.log import redact  # type: ignore[attr-defined]
+
+    redacted = str(redact(text))
+    return redacted if len(redacted) <= LONGEST else f"{redacted[:LONGEST]}\n... (the task's log has the rest)"
+
+
+def one_line(text: str) -> str:
+    """Return a text as a subject: no line break gets into a header."""
+    return " ".join(text.split())[:200]
+
+
+def answer_link(context: Context) -> str:
+    """Return where in Airflow's UI a task's question is answered."""
+    task: Any = context["task"]
+    link: str = task.generate_link_to_ui_from_context(context=context)
+    return link
+
+
+def _course(plan: Plan) -> str:
+    kind = "Going back" if plan.going_back else "The cold upgrade" if plan.cold else "The upgrade"
+    return f"{kind} from {plan.source} to {plan.target}"

@@ -1,0 +1,272 @@
+"""The operator's word before a run goes on, where the run asks for it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
+
+from heat_upgrade import hosts
+from heat_upgrade.notifications.send import notifiers
+from heat_upgrade.operators.base import Plan, UpgradeTask, begin
+from heat_upgrade.problems import some
+from heat_upgrade.run.approvals import Approvals, asks_before_switch, later_waves_to_ask_before, question
+from heat_upgrade.run.dry_run import Intent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow.sdk import Context
+
+    from heat_upgrade.cloud.model import Cloud, Host
+    from heat_upgrade.hosts import HostState
+
+COST = (
+    "While the run waits between hosts, old and new APIs share the rotation, and the two sides can take each other's "
+    "engines for dead and do a stack's work twice: answer within minutes."
+)
+
+
+class ApproveOperator(UpgradeTask, ApprovalOperator):
+    """
+    Ask whether a run goes on, and stop it unless somebody approves in time; pass where the run doesn't ask here.
+
+    Whoever inherits from it says with ``asks`` which runs ask, with ``left`` whether the cloud leaves anything to ask
+    about, and with ``then`` and ``reject`` what each answer does.
+
+    :param cloud: the cloud; its ``approvals`` say how long an answer is waited for
+    """
+
+    timed = False
+
+    def __init__(self, *, cloud: Cloud, **kwargs: Any) -> None:
+        self.patience = timedelta(seconds=cloud.approvals.timeout)
+        super().__init__(
+            subject=f"Heat in {cloud.name}: go on?",
+            defaults=self.REJECT,
+            fail_on_reject=True,
+            response_timeout=self.patience,
+            notifiers=notifiers(cloud, "approval"),
+            **kwargs,
+        )
+        self.cloud = cloud
+
+    def execute(self, context: Context) -> Any:
+        """Ask where the run wants it, or in a dry run ask nobody."""
+        return self.perform(begin(context, self.cloud), context)
+
+    def act(self, plan: Plan, context: Context) -> Any:
+        """Show what was done so far and what comes next, and wait for the answer."""
+        if not self.asks(plan):
+            self.log.info("This run doesn't ask here, its approvals are: %s", plan.approvals)
+            return None
+        states = hosts.states_of(self.cloud, self.cloud.hosts)
+        if not self.left(plan, states):
+            self.log.info("The cloud is beyond this step already: there is nothing to ask")
+            return None
+        self.subject = f"Heat in {self.cloud.name}: {self.ask(plan)}?"
+        self.body = self._body(plan, states)
+        # Airflow shows the first question's text when it is asked again; this is how things are now.
+        self.log.info("%s\n%s", self.subject, self.body)
+        return super().execute(context)
+
+    def rehearse(self, plan: Plan, context: Context) -> Intent:
+        """Say whether it would ask."""
+        if not self.asks(plan):
+            return Intent("nothing: the run doesn't ask here")
+        return Intent(f"ask whether to {self.ask(plan)}, for {self.patience} at most")
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        """Go on, or stop the run."""
+        plan = Plan.of(context)
+        if event.get("chosen_options") != [self.APPROVE]:
+            raise AirflowFailException(
+                f"{self._who_rejected(event)}: the run stops here. {self.reject(plan)} To be asked again: clear this "
+                "task with all that follows it"
+            )
+        return super().execute_complete(context, event)
+
+    def _body(self, plan: Plan, states: Mapping[str, HostState]) -> str:
+        from heat_upgrade.hooks.heat_database import HeatDatabaseHook
+
+        return question(
+            plan,
+            states,
+            HeatDatabaseHook(self.cloud.connections.database).stacks_in_progress(),
+            then=self.then(plan),
+            reject=self.reject(plan),
+            now=datetime.now(UTC),
+            patience=self.patience,
+        )
+
+    def _who_rejected(self, event: dict[str, Any]) -> str:
+        if event.get("error") or event.get("timedout"):
+            return f"Nobody answered within {self.patience}, which counts as {self.REJECT}"
+        user = event.get("responded_by_user") or {}
+        return f"Rejected by {user.get('name') or 'somebody'}"
+
+    def asks(self, plan: Plan) -> bool:
+        """Say whether the run wants to be asked here."""
+        raise NotImplementedError(f"{type(self).__name__} has to say which runs ask")
+
+    def left(self, plan: Plan, states: Mapping[str, HostState]) -> bool:
+        """Say whether what is asked about is still to be done."""
+        raise NotImplementedError(f"{type(self).__name__} has to say what is asked about")
+
+    def ask(self, plan: Plan) -> str:
+        """Return the question, as a part of a sentence."""
+        raise NotImplementedError(f"{type(self).__name__} has to ask something")
+
+    def then(self, plan: Plan) -> str:
+        """Say what an approval does."""
+        raise NotImplementedError(f"{type(self).__name__} has to say what comes next")
+
+    def reject(self, plan: Plan) -> str:
+        """Say how a rejection leaves the cloud."""
+        raise NotImplementedError(f"{type(self).__name__} has to say how the cloud is left")
+
+
+class ApproveSwitchOperator(ApproveOperator):
+    """Ask before the first API moves; skip at once the questions between the hosts that the run doesn't ask."""
+
+    def act(self, plan: Plan, context: Context) -> None:
+        """Ask, or pass."""
+        super().act(plan, context)
+        self._skip_what_is_not_asked(plan)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> None:
+        """Go on, or stop the run."""
+        super().execute_complete(context, event)
+        self._skip_what_is_not_asked(Plan.of(context))
+
+    def _skip_what_is_not_asked(self, plan: Plan) -> None:
+        # In the sweep each task costs a second in which old and new APIs share the rotation, so they don't even start.
+        wanted = later_waves_to_ask_before(self.cloud, plan)
+        later = (task for task in self.get_flat_relatives(upstream=False) if isinstance(task, ApproveWaveOperator))
+        if unwanted := [task.task_id for task in later if task.wave not in wanted]:
+            raise DownstreamTasksSkipped(tasks=unwanted)  # type: ignore[no-untyped-call]
+
+    def asks(self, plan: Plan) -> bool:
+        """Ask where the run has an API to move."""
+        return asks_before_switch(self.cloud, plan)
+
+    def left(self, plan: Plan, states: Mapping[str, HostState]) -> bool:
+        """Look whether any of the run's APIs hasn't moved."""
+        return any(name in plan.hosts and not state.apis_moved(plan.target) for name, state in states.items())
+
+    def ask(self, plan: Plan) -> str:
+        """Ask for the sweep."""
+        return f"switch the APIs to {plan.target}"
+
+    def then(self, plan: Plan) -> str:
+        """Tell of the sweep, and of the questions in it."""
+        sweep = f"the APIs move to {plan.target}, host after host as the cloud file says, in a window if it has some."
+        if later_waves_to_ask_before(self.cloud, plan):
+            return f"{sweep} You are asked again before each further host. {COST}"
+        return f"{sweep} Then the run waits for the drain and stops the old engines."
+
+    def reject(self, plan: Plan) -> str:
+        """Tell that no user has noticed anything."""
+        return (
+            f"Every API still serves as before; what is prepared, and the engines of {plan.target}, stay beside the "
+            f"old ones and harm nothing."
+        )
+
+
+class ApproveWaveOperator(ApproveOperator):
+    """
+    Ask before further APIs move.
+
+    :param wave: number of the wave that comes next, from 1
+    """
+
+    def __init__(self, *, wave: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.wave = wave
+
+    def asks(self, plan: Plan) -> bool:
+        """Ask where the run does so between hosts."""
+        return self.wave in later_waves_to_ask_before(self.cloud, plan)
+
+    def left(self, plan: Plan, states: Mapping[str, HostState]) -> bool:
+        """Look whether an API of the next hosts hasn't moved."""
+        return any(not states[host.name].apis_moved(plan.target) for host in self._next(plan))
+
+    def ask(self, plan: Plan) -> str:
+        """Ask for the next hosts."""
+        return f"switch the APIs of {some([host.name for host in self._next(plan)])} to {plan.target}"
+
+    def then(self, plan: Plan) -> str:
+        """Tell of the next hosts, and what the wait costs."""
+        last = plan.approvals == Approvals.FIRST_HOST
+        others = "and those of the others after them, without another question" if last else "and no others yet"
+        return f"the APIs of {some([host.name for host in self._next(plan)])} move to {plan.target}, {others}. {COST}"
+
+    def reject(self, plan: Plan) -> str:
+        """Tell that the cloud is half-switched."""
+        return (
+            f"The cloud stays half-switched, the worst state to leave it in: go on soon, or go back with a run that "
+            f"has {plan.source} as its target."
+        )
+
+    def _next(self, plan: Plan) -> list[Host]:
+        return [host for host in self.cloud.api_waves()[self.wave - 1] if host.name in plan.hosts]
+
+
+class ApproveOutageOperator(ApproveOperator):
+    """Ask before a cold upgrade's outage."""
+
+    def asks(self, plan: Plan) -> bool:
+        """Ask where the run does so."""
+        return plan.approvals == Approvals.OUTAGE
+
+    def left(self, plan: Plan, states: Mapping[str, HostState]) -> bool:
+        """Look whether an old API still serves."""
+        return any(plan.source in state.releases(role) for state in states.values() for role in state.host.api_roles)
+
+    def ask(self, plan: Plan) -> str:
+        """Ask for the outage."""
+        return "begin the outage"
+
+    def then(self, plan: Plan) -> str:
+        """Tell of the outage."""
+        return (
+            f"the APIs stop on all hosts, in a window if the cloud file has some, and none answers until {plan.target} "
+            "has started."
+        )
+
+    def reject(self, plan: Plan) -> str:
+        """Tell that no user has noticed anything."""
+        return f"Every API still serves as before; what is prepared of {plan.target} stays and harms nothing."
+
+
+class ApproveRetireOperator(ApproveOperator):
+    """Ask before the old engines stop, once they have nothing left to do."""
+
+    def asks(self, plan: Plan) -> bool:
+        """Ask where the run does so, unless an operator has just decided what is cut off."""
+        return plan.approvals == Approvals.OLD_ENGINES and plan.cut_off is None
+
+    def left(self, plan: Plan, states: Mapping[str, HostState]) -> bool:
+        """Look whether an old engine runs."""
+        return any(plan.source in state.releases("engine") for state in states.values())
+
+    def ask(self, plan: Plan) -> str:
+        """Ask for the old engines' end."""
+        return f"stop the engines of {plan.source}"
+
+    def then(self, plan: Plan) -> str:
+        """Tell of the old engines' end."""
+        old = f"The drain is over: the engines of {plan.source} have nothing left to do. They stop"
+        if plan.cold:
+            return f"{old}, the database is migrated and {plan.target} starts. Until then no API answers."
+        return f"{old}, host after host; after that, going back means starting them again."
+
+    def reject(self, plan: Plan) -> str:
+        """Tell what goes on running."""
+        engines = f"The engines of {plan.source} go on running, with nothing to do"
+        if plan.cold:
+            return f"{engines}, and the APIs stay stopped: a run with {plan.source} as its target starts them again."
+        return f"{engines}; a run with {plan.source} as its target moves the APIs back to them."

@@ -1,0 +1,122 @@
+"""The end of a dry run: what all its tasks have told, as one plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from airflow.sdk.exceptions import AirflowSkipException
+
+from heat_upgrade.formatting import short
+from heat_upgrade.operators.apis import MARGIN, LeaveRotationOperator, RejoinRotationOperator, time_of_sweep
+from heat_upgrade.operators.base import VERIFY, CloudOperator, Plan, begin
+from heat_upgrade.remote import steps
+from heat_upgrade.run.dry_run import INTENT, Intent, PlannedTask, Rehearsal, longest_path, markdown, measured_by
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator, Context
+
+    from heat_upgrade.cloud.model import Host
+
+
+class ShowPlanOperator(CloudOperator):
+    """Show the plan of a dry run, and keep it as its XCom; skipped in a run that has done what others plan."""
+
+    def execute(self, context: Context) -> str:
+        """Gather what the tasks before this one have told."""
+        plan = begin(context, self.cloud)
+        if not plan.dry_run:
+            raise AirflowSkipException("this was no dry run: it has done what a dry run shows")
+        page = markdown(self.rehearsal(plan, context))
+        self.log.info("The plan\n%s", page)
+        return page
+
+    def rehearsal(self, plan: Plan, context: Context) -> Rehearsal:
+        """Return what this run has rehearsed, with the time that a real one would take."""
+        run, seconds = self._measured(plan, context)
+        order = {task.task_id: task for task in self.dag.topological_sort()}  # type: ignore[no-untyped-call]
+        told = context["ti"].xcom_pull(task_ids=list(order), key=INTENT, map_indexes=-1)
+        tasks = [
+            PlannedTask(name, _host_of(order[name]), Intent.of_xcom(saved), seconds.get(name))
+            for name, saved in zip(order, told, strict=True)
+            if saved
+        ]
+        some_host = self.cloud.deployment(self.cloud.hosts[0], self.cloud.release(plan.source))
+        upstream = {name: task.upstream_task_ids for name, task in order.items()}
+        # What wouldn't be done takes no time, whatever it took when it was.
+        takes = {task.task: task.seconds for task in tasks if task.seconds and not task.intent.idle}
+        return Rehearsal(
+            title=self._title(plan),
+            tasks=tasks,
+            estimate=[
+                self._whole(run, longest_path(upstream, takes)),
+                self._touched(plan, _leaving(tasks, order), longest_path(upstream, _outage(takes, order)), context),
+            ],
+            unpacking=steps.stop_api(some_host).unpacking,
+        )
+
+    def _title(self, plan: Plan) -> str:
+        kind = "going back" if plan.going_back else "cold upgrade" if plan.cold else "upgrade"
+        return f"{kind} of {self.cloud.name} from {plan.source} to {plan.target} on {', '.join(plan.hosts)}"
+
+    def _measured(self, plan: Plan, context: Context) -> tuple[str, dict[str, float]]:
+        """Return the last run of this kind that got through, and how long each of its tasks took."""
+        instance = context["ti"]
+        run = instance.xcom_pull(task_ids=VERIFY, key=measured_by(plan), map_indexes=-1, include_prior_dates=True)
+        if not run:
+            return "", {}
+        timed = {task.task_id for task in self.dag.tasks if getattr(task, "timed", True)}
+        crumbs = instance.get_task_breadcrumbs(instance.dag_id, run)  # type: ignore[attr-defined]
+        done = (crumb for crumb in crumbs if crumb["state"] == "success" and crumb["task_id"] in timed)
+        seconds = {crumb["task_id"]: crumb["duration"] for crumb in done if crumb["duration"]}
+        # Airflow may have forgotten them.
+        return (run, seconds) if seconds else ("", {})
+
+    def _whole(self, run: str, seconds: float) -> str:
+        if run:
+            return (
+                f"The whole run: about {short(seconds)} as its tasks took in {run}, and a second or two of Airflow's "
+                "between them; waiting for windows and answers isn't in it."
+            )
+        drain = self.cloud.drain
+        return (
+            "The whole run: not known, as no such run has got through yet. By the cloud file the drain takes "
+            f"{short(drain.readings * drain.interval)} to {short(drain.timeout)}; how long installation, backup and "
+            "migration take, the first run will show."
+        )
+
+    def _touched(self, plan: Plan, leaving: set[str], outage: float, context: Context) -> str:
+        if not leaving:
+            return "Users: nothing is left to do that they could notice."
+        windows = self.cloud.windows
+        if not plan.cold:
+            sweep, reason = time_of_sweep(self.cloud, leaving, windows, context)
+            return f"The sweep of the APIs: about {short(sweep / MARGIN)}. {reason}."
+        if outage:
+            return f"The outage: about {short(outage)}, as its tasks took in that run."
+        granted = f"; the cloud file grants {short(windows.seconds_per_outage)}" if windows else ""
+        return f"The outage: not known, as no such run has got through yet{granted}."
+
+
+def _host_of(task: BaseOperator) -> str:
+    host: Host | None = getattr(task, "host", None)
+    return host.name if host else ""
+
+
+def _leaving(tasks: Iterable[PlannedTask], order: Mapping[str, BaseOperator]) -> set[str]:
+    """Return the hosts whose APIs users would see leave."""
+    return {task.host for task in tasks if isinstance(order[task.task], LeaveRotationOperator) and task.intent.commands}
+
+
+def _outage(takes: Mapping[str, float], order: Mapping[str, BaseOperator]) -> dict[str, float]:
+    """Return the times of the tasks between the first API that leaves and the last that rejoins."""
+    first, last = (
+        {name for name, task in order.items() if isinstance(task, kind)}
+        for kind in (LeaveRotationOperator, RejoinRotationOperator)
+    )
+    return {
+        name: seconds
+        for name, seconds in takes.items()
+        if first & {name, *order[name].get_flat_relative_ids(upstream=True)}
+        and last & {name, *order[name].get_flat_relative_ids(upstream=False)}
+    }

@@ -1,0 +1,189 @@
+"""Maintenance windows in a run: whether a scheduled run has anything to do, and gates that wait for a window."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+from airflow.sdk.exceptions import DownstreamTasksSkipped
+
+from heat_upgrade import hosts
+from heat_upgrade.exceptions import UpgradeError
+from heat_upgrade.formatting import short
+from heat_upgrade.notifications import messages
+from heat_upgrade.notifications.send import tell
+from heat_upgrade.operators.base import CloudOperator, Plan, begin
+from heat_upgrade.run.dry_run import Intent
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from heat_upgrade.cloud.model import Windows
+    from heat_upgrade.hosts import HostState
+    from heat_upgrade.windows import Period
+
+# How long a window has to stay open, None for not at all; and the reason, if there is more to say.
+Need = tuple[timedelta | None, str]
+
+# From a window's opening to the look at the clock that follows it, on a busy machine.
+DELAY = timedelta(minutes=1)
+
+
+class MayStartOperator(CloudOperator):
+    """Let a scheduled run go on only if an upgrade is pending; skip all of it otherwise. Only looks at hosts."""
+
+    def execute(self, context: Context) -> None:
+        """Let every run pass that somebody has triggered."""
+        if context["dag_run"].run_type != "scheduled":
+            self.log.info("No window has started this run: it goes on, whether a release is pending or not")
+            return
+        if reason := self.nothing_to_do():
+            self.log.info("This scheduled run ends here, skipped: %s", reason)
+            downstream = sorted(self.get_flat_relative_ids(upstream=False))
+            raise DownstreamTasksSkipped(tasks=downstream)  # type: ignore[no-untyped-call]
+        self.log.info("%s is pending: the run goes on", self.cloud.pending_release)
+
+    def nothing_to_do(self) -> str | None:
+        """Return why a scheduled run has nothing to do; None if it has."""
+        pending = self.cloud.pending_release
+        if not pending:
+            return f"the cloud file of {self.cloud.name} has no pending_release"
+        states = hosts.look_at(self.cloud, self.cloud.hosts)
+        if any(isinstance(state, Exception) for state in states.values()):
+            # Preflight tells it, with whatever else is wrong.
+            return None
+        running = set[str]().union(*(state.running for state in states.values() if not isinstance(state, Exception)))
+        versions = [release.version for release in self.cloud.releases]
+        if later := sorted(running & set(versions[versions.index(pending) + 1 :])):
+            return (
+                f"{', '.join(later)} runs, and a scheduled run never goes back to {pending}: delete pending_release, "
+                "or set it to a later release"
+            )
+        return f"the cloud is on {pending} already" if running == {pending} else None
+
+
+class WindowGateOperator(CloudOperator):
+    """
+    Wait, in the triggerer, for a maintenance window with room for what comes after; open at once without windows.
+
+    Whoever inherits from it says with ``needed`` how long that takes, and with ``upgrade`` what else has to be right.
+    """
+
+    timed = False
+
+    def execute_complete(self, context: Context, event: Any) -> None:
+        """Check the cloud and the clock once more after a wait: they may have changed meanwhile."""
+        self.act(begin(context, self.cloud), context)
+
+    def act(self, plan: Plan, context: Context) -> None:
+        """Check the cloud and the clock, and wait if it isn't time yet."""
+        self.upgrade(plan)
+        period, told = self._judge(plan, context)
+        self.log.info(told)
+        if period:
+            tell(self.cloud, "window", context, *messages.window(self.cloud, told))
+            self.defer(trigger=DateTimeTrigger(moment=period.start), method_name="execute_complete")
+
+    def upgrade(self, plan: Plan) -> None:
+        """Check nothing but the clock."""
+
+    def rehearse(self, plan: Plan, context: Context) -> Intent:
+        """Say whether it would wait at this moment, and why."""
+        try:
+            period, told = self._judge(plan, context)
+        except UpgradeError as error:
+            return Intent(f"fail, as it is now: {error}")
+        return Intent(told[:1].lower() + told[1:] if period else f"go on at once. {told}")
+
+    def needed(self, context: Context, plan: Plan, windows: Windows) -> Need:
+        """Return how long a window has to stay open."""
+        raise NotImplementedError(f"{type(self).__name__} has to say how long a window it needs")
+
+    def _judge(self, plan: Plan, context: Context) -> tuple[Period | None, str]:
+        """Return the window to wait for, None to go on, and why."""
+        windows = self.cloud.windows
+        if windows is None:
+            return None, "The cloud file has no windows: nothing to wait for"
+        if plan.ignore_windows:
+            return None, "Maintenance windows are ignored, as this run's ignore_windows asks for it"
+        needed, reason = self.needed(context, plan, windows)
+        if needed is None:
+            return None, reason
+        period, told = self._window(windows, needed)
+        return period, "; ".join(filter(None, [told, reason]))
+
+    def _window(self, windows: Windows, needed: timedelta) -> tuple[Period | None, str]:
+        calendar, now = windows.calendar, _now()
+        room = calendar.room(now)
+        if room >= needed:
+            return None, f"A window is open for another {short(room)}, and {short(needed)} are needed: going on"
+        period = calendar.next_with_room(now, needed + DELAY)
+        if period is None:
+            raise UpgradeError(
+                f"{self.task_id} needs {short(needed)} in a window, the longest one to come is open for "
+                f"{short(calendar.longest(now))}: lengthen a window in the cloud file, move more hosts at once "
+                "(`waves`), or trigger a run with ignore_windows"
+            )
+        closing = f"the open window closes in {short(room)}" if room else "no window is open"
+        return period, (
+            f"Waiting until {period.start:%Y-%m-%d %H:%M UTC} ({_in_zones(period.start, windows)}), when a window "
+            f"opens for {short(period.length)}: {short(needed)} are needed and {closing}. The run goes on by itself "
+            "then. After a change of the windows clear this task; a run with ignore_windows doesn't wait"
+        )
+
+
+class SweepGateOperator(WindowGateOperator):
+    """A gate on the way to what users notice; a sweep or an outage that has begun, or is over, waits for nothing."""
+
+    def needed(self, context: Context, plan: Plan, windows: Windows) -> Need:
+        """Look which APIs are left, and judge by that."""
+        states = hosts.states_of(self.cloud, [host for host in self.cloud.hosts if host.api_roles])
+        left = {name for name, state in states.items() if name in plan.hosts and not state.apis_moved(plan.target)}
+        if not left:
+            return None, f"Every API of this run is on {plan.target} already: no window is needed"
+        if begun := [name for name, state in states.items() if _has_begun(state, plan)]:
+            what = "APIs have been stopped there" if plan.cold else f"APIs of {plan.target} serve there already"
+            return None, (
+                f"{', '.join(begun)}: {what}. A cloud left half-way is the worst state, so the run goes on whether a "
+                "window is open or not"
+            )
+        return self.room_for(left, context, windows)
+
+    def room_for(self, left: set[str], context: Context, windows: Windows) -> Need:
+        """Return how long a window has to stay open for what comes after the gate; ``left`` are the hosts to move."""
+        raise NotImplementedError(f"{type(self).__name__} has to say how long a window it needs")
+
+
+class MayPrepareOperator(SweepGateOperator):
+    """The gate before the preparation, for clouds that want even what no user notices in a window."""
+
+    def room_for(self, left: set[str], context: Context, windows: Windows) -> Need:
+        """Ask for an open window, as nothing that has been prepared hurts when it closes."""
+        return DELAY, ""
+
+
+class MayStopOperator(SweepGateOperator):
+    """The gate before an outage: a window with room for all of it."""
+
+    def room_for(self, left: set[str], context: Context, windows: Windows) -> Need:
+        """Ask for as long as the cloud file grants an outage."""
+        return timedelta(seconds=windows.seconds_per_outage), ""
+
+
+def _has_begun(state: HostState, plan: Plan) -> bool:
+    apis = [state.releases(role) for role in state.host.api_roles]
+    if plan.cold:
+        # A rolling upgrade that was left half-way is no outage yet: every API still serves.
+        return bool(state.stopped) or not all(apis)
+    return any(plan.target in releases for releases in apis)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _in_zones(moment: datetime, windows: Windows) -> str:
+    zones = dict.fromkeys(opening.timezone for opening in windows.openings)
+    return ", ".join(f"{moment.astimezone(ZoneInfo(zone)):%a %H:%M} {zone}" for zone in zones)

@@ -1,0 +1,261 @@
+"""The upgrade's remote steps for a given host and release: which script, with which settings. Nothing here connects."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from heat_upgrade.cloud.model import Commands, HAProxy, Healthcheck, Supervisor, Uv
+from heat_upgrade.remote.step import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from heat_upgrade.cloud.model import Cloud, Deployment, Host, Role
+
+# Seconds that a step may take on the host. An installation may wait for a slow index; a large database takes hours.
+INSTALLATION = 2 * 3600
+LARGE_DATABASE = 12 * 3600
+# Seconds to wait for another step on the host, and for what ends an engine that outstays its time.
+MARGIN = 900
+# Seconds for which a backup counts as taken before this upgrade, so that a second run doesn't take another.
+BACKUP_IS_FRESH = 12 * 3600
+
+
+def look(cloud: Cloud, host: Host) -> Step:
+    """Build the step that tells what a host runs, of every release in the cloud file."""
+    return _step("look", cloud.deployment(host, cloud.releases[0]), _to_look_at(cloud, host), looks=True)
+
+
+def check_host(target: Deployment) -> Step:
+    """Build the step that tells what a host runs, and what else preflight asks before the target comes there."""
+    cloud, host, installer = target.cloud, target.host, target.cloud.installer
+    settings = {
+        **_to_look_at(cloud, host),
+        "VENV": target.venv,
+        "CONFIG": target.config,
+        "INSTALLER": installer.kind,
+        "PYTHON": installer.python,
+        "UV": installer.command if isinstance(installer, Uv) else "",
+        "BACKUP_DIR": cloud.backup.directory if host == cloud.backup_host else "",
+        "CLOUD": cloud.name,
+    }
+    followers = [role for role in host.api_roles if isinstance(target.rotation(role), Healthcheck)]
+    if followers:
+        settings["HEALTHCHECK_FILE"] = _healthcheck_file(target)
+        settings["URLS"] = " ".join(f"{role}={_url(target, role)}/healthcheck" for role in followers)
+    return _step("check_host", target, settings, looks=True)
+
+
+def check_rotation(apis: Sequence[tuple[Deployment, Role]]) -> Step:
+    """
+    Build the step that tells what HAProxy thinks of some APIs.
+
+    :param apis: APIs behind the same balancer, at least one
+    """
+    settings = [_rotation(target, role) for target, role in apis]
+    servers = " ".join(each["SERVERS"] for each in settings)
+    return _step("check_rotation", apis[0][0], {**settings[0], "SERVERS": servers}, looks=True)
+
+
+def prepare(source: Deployment, target: Deployment, *, keep_config: bool = False) -> Step:
+    """
+    Build the step that installs and configures the target release beside the source.
+
+    :param source: the release that runs, whose configuration is carried over
+    :param target: the release to put beside it
+    :param keep_config: leave a configuration of the target's alone, with which it has served before
+    """
+    requirements = target.release.requirements
+    files = {"requirements.txt": requirements.read_bytes()} if requirements else {}
+    installer = target.cloud.installer
+    settings = {
+        "RELEASE": target.release.version,
+        "VENV": target.venv,
+        "CONFIG": target.config,
+        "VHOST": target.vhost,
+        "SOURCE_VENV": source.venv,
+        "SOURCE_CONFIG": source.config,
+        "REQUIREMENTS": "requirements.txt" if files else "",
+        "KEEP_CONFIG": "yes" if keep_config else "",
+        "INSTALLER": installer.kind,
+        "PYTHON": installer.python,
+        "UV": installer.command if isinstance(installer, Uv) else "",
+        "UNITS": " ".join(f"{role}={target.unit(role)}" for role in target.host.roles),
+        "HEALTHCHECK_FILE": _healthcheck_file(target),
+        "STOP_TIMEOUT": str(target.cloud.services.stop_timeout),
+        **_listen("API", target, "api"),
+        **_listen("API_CFN", target, "api-cfn"),
+    }
+    return _step("prepare", target, settings, files, patience=INSTALLATION)
+
+
+def preview_prepare(preparation: Step) -> Step:
+    """Build the step that tells what a step of ``prepare`` would do, and how the new heat.conf would differ."""
+    return replace(preparation, name="preview_prepare", patience=0, looks=True)
+
+
+def back_up_database(source: Deployment, target_release: str, directory: str) -> Step:
+    """Build the step that dumps Heat's database before its schema is migrated for a release."""
+    settings = {
+        "CLOUD": source.cloud.name,
+        "CONFIG": source.config,
+        "BACKUP_DIR": directory,
+        "RELEASE": target_release,
+        "FRESH": str(BACKUP_IS_FRESH),
+    }
+    return _step("back_up_database", source, settings, patience=LARGE_DATABASE)
+
+
+def sync_database(target: Deployment, revision: str) -> Step:
+    """Build the step that migrates the database with the target's code."""
+    settings = {"VENV": target.venv, "CONFIG": target.config, "REVISION": revision}
+    return _step("sync_database", target, settings, patience=LARGE_DATABASE)
+
+
+def start_engine(target: Deployment) -> Step:
+    """Build the step that starts the target's engine."""
+    return _step("start_engine", target, {"UNIT": target.unit("engine"), "CONFIG": target.config})
+
+
+def check_engine(target: Deployment, pid: str) -> Step:
+    """Build the step that sees that the target's engine still is the process that it was after its start."""
+    return _step("check_engine", target, {"UNIT": target.unit("engine"), "PID": pid})
+
+
+def stop_engine(source: Deployment, *, outage: bool = False) -> Step:
+    """
+    Build the step that stops the source's engine.
+
+    :param source: the release that runs
+    :param outage: whether nothing runs in its place yet, so that the host has to remember what did
+    """
+    timeout = source.cloud.services.stop_timeout
+    settings = {"UNIT": source.unit("engine"), "STOP_TIMEOUT": str(timeout), "LOCK_TIMEOUT": str(timeout)}
+    # A stop that somebody else has begun is waited for first.
+    return _step("stop_engine", source, settings | (_stopped(source) if outage else {}), patience=2 * timeout + MARGIN)
+
+
+def stop_api(source: Deployment) -> Step:
+    """Build the step that stops the source's APIs on a host, with nothing in their place yet."""
+    return _step("stop_api", source, _old_apis(source) | _stopped(source))
+
+
+def start_api(target: Deployment) -> Step:
+    """Build the step that starts the target's APIs on a host."""
+    return _step("start_api", target, _new_apis(target))
+
+
+def switch_api(source: Deployment, target: Deployment) -> Step:
+    """Build the step that stops the source's APIs on a host and starts the target's in their place."""
+    return _step("switch_api", target, _old_apis(source) | _new_apis(target))
+
+
+def _old_apis(source: Deployment) -> dict[str, str]:
+    return {"OLD_UNITS": " ".join(source.unit(role) for role in source.host.api_roles)}
+
+
+def _new_apis(target: Deployment) -> dict[str, str]:
+    return {"APIS": " ".join(f"{target.unit(role)},{_url(target, role)}/" for role in target.host.api_roles)}
+
+
+def _stopped(source: Deployment) -> dict[str, str]:
+    return {"STOPPED": source.release.version}
+
+
+def leave_rotation(target: Deployment, role: Role) -> Step:
+    """Build the step that takes an API out of the load balancer's rotation; ``rotation_host`` says where it runs."""
+    rotation = target.rotation(role)
+    settings = _rotation(target, role)
+    if isinstance(rotation, Healthcheck):
+        settings["SETTLE"] = str(math.ceil(rotation.settle))
+    if isinstance(rotation, Commands):
+        settings["LEAVE"] = rotation.leave
+    return _step("leave_rotation", target, settings)
+
+
+def rejoin_rotation(target: Deployment, role: Role) -> Step:
+    """Build the step that puts an API back into the rotation; ``rotation_host`` says where it runs."""
+    rotation = target.rotation(role)
+    settings = _rotation(target, role)
+    if isinstance(rotation, Commands):
+        settings["REJOIN"] = rotation.rejoin
+    return _step("rejoin_rotation", target, settings)
+
+
+def _rotation(target: Deployment, role: Role) -> dict[str, str]:
+    rotation = target.rotation(role)
+    settings: dict[str, str] = {"ROTATION": rotation.kind, "LOCK": f"rotation-{target.host.name}-{role}"}
+    if isinstance(rotation, HAProxy):
+        settings |= {"SOCKET": rotation.socket, "SERVERS": f"{rotation.backend(role)}/{rotation.server}"}
+    if isinstance(rotation, Healthcheck):
+        settings |= {"HEALTHCHECK_FILE": rotation.file, "URLS": f"{_url(target, role)}/healthcheck"}
+    return settings
+
+
+def _to_look_at(cloud: Cloud, host: Host) -> dict[str, str]:
+    deployments = [cloud.deployment(host, release) for release in cloud.releases]
+    return {
+        "UNITS": " ".join(f"{role}/{d.release.version}/{d.unit(role)}" for d in deployments for role in host.roles),
+        "VENVS": " ".join(f"{d.release.version}={d.venv}" for d in deployments),
+        "CONFIGS": " ".join(f"{d.release.version}={d.config}" for d in deployments),
+    }
+
+
+def _healthcheck_file(target: Deployment) -> str:
+    rotation = target.rotation("api")
+    return rotation.file if isinstance(rotation, Healthcheck) else f"{target.config.rpartition('/')[0]}/out-of-rotation"
+
+
+def _url(deployment: Deployment, role: Role) -> str:
+    listen = deployment.listen(role)
+    return f"http://{bracketed(reachable(listen.address))}:{listen.port}"
+
+
+def reachable(address: str) -> str:
+    """
+    Return where a service of a host is reached from that host.
+
+    :param address: where it listens; 0.0.0.0 and :: stand for all addresses
+    """
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104
+
+
+def bracketed(address: str) -> str:
+    """
+    Return an address as it stands before a port.
+
+    :param address: an IP address or a name
+    """
+    return f"[{address}]" if ":" in address else address
+
+
+def _listen(prefix: str, deployment: Deployment, role: Role) -> dict[str, str]:
+    listen = deployment.listen(role)
+    return {
+        f"{prefix}_ADDRESS": bracketed(listen.address),
+        f"{prefix}_PORT": str(listen.port),
+        f"{prefix}_PROCESSES": str(listen.processes),
+        f"{prefix}_THREADS": str(listen.threads),
+    }
+
+
+def _step(
+    name: str,
+    where: Deployment,
+    settings: dict[str, str],
+    files: dict[str, bytes] | None = None,
+    *,
+    patience: float = 0,
+    looks: bool = False,
+) -> Step:
+    manager = where.service_manager
+    common: dict[str, str] = {"STATE": where.state, "BECOME": where.cloud.become, "SERVICE_MANAGER": manager.kind}
+    if isinstance(manager, Supervisor):
+        common |= {"SUPERVISORCTL": " ".join(manager.supervisorctl), "UNIT_DIR": manager.conf_dir}
+    else:
+        common["UNIT_DIR"] = manager.unit_dir
+    if where.cloud.services.user:
+        common["SERVICE_USER"] = where.cloud.services.user
+    return Step(name, {**common, **settings}, where.state, files or {}, patience, looks)

@@ -1,0 +1,140 @@
+"""Where a run asks an operator before it goes on, and what it shows: told by its plan and by what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from heat_upgrade.cloud.model import Cloud
+    from heat_upgrade.drain.rule import StackRow
+    from heat_upgrade.hosts import HostState
+    from heat_upgrade.operators.base import Plan
+
+# More make no readable question.
+HOSTS, STACKS = 50, 20
+
+
+class Approvals(StrEnum):
+    """Where a run asks; the run's parameter."""
+
+    NONE = "none"
+    SWITCH = "before the switch"
+    FIRST_HOST = "after the first host"
+    EVERY_HOST = "every host"
+    OUTAGE = "before the outage"
+    OLD_ENGINES = "before the old engines stop"
+
+
+OF_ROLLING = (
+    Approvals.NONE,
+    Approvals.SWITCH,
+    Approvals.FIRST_HOST,
+    Approvals.EVERY_HOST,
+    Approvals.OLD_ENGINES,
+)
+OF_COLD = (Approvals.NONE, Approvals.OUTAGE, Approvals.OLD_ENGINES)
+
+
+def waves_to_move(cloud: Cloud, plan: Plan) -> list[int]:
+    """
+    Return the numbers of the waves, from 1, in which a run has an API to move.
+
+    :param cloud: the cloud
+    :param plan: the run's plan
+    """
+    to_move = set(plan.hosts) - set(plan.moved)
+    return [number for number, wave in enumerate(cloud.api_waves(), 1) if any(host.name in to_move for host in wave)]
+
+
+def asks_before_switch(cloud: Cloud, plan: Plan) -> bool:
+    """Say whether a run asks before the first of its APIs moves."""
+    return plan.approvals in (Approvals.SWITCH, Approvals.EVERY_HOST) and bool(waves_to_move(cloud, plan))
+
+
+def later_waves_to_ask_before(cloud: Cloud, plan: Plan) -> list[int]:
+    """Return the numbers of the waves before which a run asks once more, after the first of its APIs has moved."""
+    later = waves_to_move(cloud, plan)[1:]
+    return {Approvals.FIRST_HOST: later[:1], Approvals.EVERY_HOST: later}.get(Approvals(plan.approvals), [])
+
+
+def question(
+    plan: Plan,
+    states: Mapping[str, HostState],
+    stacks: Sequence[StackRow],
+    *,
+    then: str,
+    reject: str,
+    now: datetime,
+    patience: timedelta,
+) -> str:
+    """
+    Return what is shown to who decides, as Markdown.
+
+    :param plan: the run's plan
+    :param states: what each host of the cloud runs, by name
+    :param stacks: those in progress
+    :param then: what comes after an approval, and what waiting costs
+    :param reject: how the cloud is left by a rejection
+    :param now: when all this was found
+    :param patience: how long an answer is waited for
+    """
+    course = "back from" if plan.going_back else "from"
+    return "\n\n".join(
+        [
+            f"**So far** ({now:%Y-%m-%d %H:%M} UTC): {course} {plan.source} to {plan.target}.",
+            "\n".join(_table(plan, states)),
+            _in_flight(stacks),
+            f"**Approve**: {then}",
+            f"**Reject**: the run stops here. {reject} No answer within {patience} counts as *Reject*.",
+        ]
+    )
+
+
+def block(lines: Iterable[str], most: int) -> str:
+    """
+    Return lines as a block of Markdown, in which what users wrote does nothing.
+
+    :param lines: the lines
+    :param most: how many to show
+    """
+    texts = [" ".join(str(line).split()).replace("`", "'") for line in lines]
+    more = [f"... and {len(texts) - most} more"] if len(texts) > most else []
+    return "\n".join(["```", *texts[:most], *more, "```"])
+
+
+def _table(plan: Plan, states: Mapping[str, HostState]) -> Iterator[str]:
+    yield f"| host | {plan.target} prepared | engine runs | APIs run | this run |"
+    yield "|---|---|---|---|---|"
+    for state in list(states.values())[:HOSTS]:
+        apis = set[str]().union(*(state.releases(role) for role in state.host.api_roles))
+        cells = (
+            state.host.name,
+            "yes" if state.installed.get(plan.target) else "no",
+            _releases(state.releases("engine")) if "engine" in state.host.roles else "",
+            _releases(apis) if state.host.api_roles else "",
+            _progress(plan, state),
+        )
+        yield f"| {' | '.join(cells)} |"
+    if len(states) > HOSTS:
+        yield f"\n... and {len(states) - HOSTS} more hosts."
+
+
+def _releases(releases: Iterable[str]) -> str:
+    return ", ".join(sorted(releases)) or "none"
+
+
+def _progress(plan: Plan, state: HostState) -> str:
+    if state.host.name not in plan.hosts:
+        return "left out"
+    if not state.host.api_roles:
+        return ""
+    return "moved" if state.apis_moved(plan.target) else "to move"
+
+
+def _in_flight(stacks: Sequence[StackRow]) -> str:
+    if not stacks:
+        return "No stack is in progress."
+    return f"Stacks in progress: {len(stacks)}\n\n{block(map(str, stacks), STACKS)}"

@@ -1,0 +1,188 @@
+"""A dry run as data: what each of its tasks would do, and the plan that they make together, as Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from heat_upgrade.formatting import short
+
+if TYPE_CHECKING:
+    from heat_upgrade.operators.base import Plan
+    from heat_upgrade.remote.step import Step
+
+# Under this key, and never as its result, a task of a dry run leaves what it would do: no later run reads it.
+INTENT = "intent"
+
+
+def measured_by(plan: Plan) -> str:
+    """Return under which key a run that got through leaves its id: going back takes another time than going on."""
+    return "measured_way_back" if plan.going_back else "measured_run"
+
+
+class Command(NamedTuple):
+    """One command, and the host or server that a real run sends it to."""
+
+    where: str
+    line: str
+
+    @classmethod
+    def of(cls, where: str, step: Step) -> Command:
+        """
+        Return the command of a step.
+
+        :param where: the host
+        :param step: what a real run has done there
+        """
+        return cls(where, step.last_line)
+
+
+@dataclass(frozen=True)
+class Intent:
+    """
+    What a task would do.
+
+    :param says: in a sentence, beginning with a verb; ``nothing: ...`` with the reason where it would do nothing
+    :param commands: what a real run sends, to the letter
+    :param diff: how a file would change, secrets masked
+    :param shows: what was read for it, as a table
+    :param ends_run: whether a real run would end well here, and skip all that follows
+    """
+
+    says: str
+    commands: tuple[Command, ...] = ()
+    diff: tuple[str, ...] = ()
+    shows: str = ""
+    ends_run: bool = False
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether nothing would be done."""
+        return self.says.startswith("nothing: ")
+
+    def as_xcom(self) -> dict[str, Any]:
+        """Return it as an XCom holds it."""
+        return asdict(self) | {"commands": [list(each) for each in self.commands], "diff": list(self.diff)}
+
+    @classmethod
+    def of_xcom(cls, saved: Mapping[str, Any]) -> Intent:
+        """Return what an XCom held."""
+        commands = tuple(Command(*each) for each in saved["commands"])
+        return cls(**{**saved, "commands": commands, "diff": tuple(saved["diff"])})
+
+
+@dataclass(frozen=True)
+class PlannedTask:
+    """
+    One task of the plan.
+
+    :param task: its id
+    :param host: the host that it is for; empty for the whole cloud
+    :param intent: what it would do
+    :param seconds: how long it took in an earlier run; None where none has measured it
+    """
+
+    task: str
+    host: str
+    intent: Intent
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """
+    A dry run that is over.
+
+    :param title: what was rehearsed
+    :param tasks: in the order of the run; those that it skips are left out
+    :param estimate: how long a real run would take, and what says so
+    :param unpacking: what a real run's commands on a host begin with
+    """
+
+    title: str
+    tasks: Sequence[PlannedTask]
+    estimate: Sequence[str]
+    unpacking: str = ""
+
+
+def longest_path(upstream: Mapping[str, Iterable[str]], seconds: Mapping[str, float]) -> float:
+    """
+    Return how long tasks take when each begins at the end of those before it.
+
+    :param upstream: for each task those before it; each comes after all of them
+    :param seconds: how long tasks take; those that aren't in it take no time
+    """
+    ends: dict[str, float] = {}
+    for task, before in upstream.items():
+        ends[task] = max((ends[each] for each in before), default=0.0) + seconds.get(task, 0.0)
+    return max(ends.values(), default=0.0)
+
+
+def markdown(rehearsal: Rehearsal) -> str:
+    """Render a dry run's plan."""
+    hosts = dict.fromkeys(task.host for task in rehearsal.tasks if task.host)
+    lines = [
+        f"# Dry run: {rehearsal.title}",
+        "",
+        "Nothing was changed. This is what a real run would do, as the cloud is now.",
+        "",
+        *_order(rehearsal.tasks),
+        "## Time",
+        "",
+        *(f"- {line}" for line in rehearsal.estimate),
+        "",
+    ]
+    for host, heading in (("", "The whole cloud"), *((host, host) for host in hosts)):
+        lines += _section(heading, [task for task in rehearsal.tasks if task.host == host])
+    if rehearsal.unpacking:
+        lines += [
+            "## What every command on a host begins with",
+            "",
+            "Over SSH, with the scripts on standard input:",
+            "",
+            *_block(rehearsal.unpacking, "sh"),
+        ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _order(tasks: Iterable[PlannedTask]) -> Iterator[str]:
+    yield from ("## In order", "", "| task | what a real run would do | took last time |", "|---|---|---|")
+    for task in tasks:
+        took = "" if task.seconds is None else short(task.seconds)
+        yield f"| `{task.task}` | {_cell(task.intent.says)} | {took} |"
+    yield ""
+
+
+def _section(heading: str, tasks: Iterable[PlannedTask]) -> Iterator[str]:
+    told = [task for task in tasks if task.intent.commands or task.intent.diff or task.intent.shows]
+    if not told:
+        return
+    yield from (f"## {heading}", "")
+    for task in told:
+        yield from (f"### {task.task}", "", _cell(task.intent.says), "")
+        yield from _block(task.intent.shows, "text")
+        for where, lines in _by_place(task.intent.commands).items():
+            yield from (f"To {where}:", "", *_block("\n".join(lines), "sh"))
+        yield from _block("\n".join(task.intent.diff), "diff")
+
+
+def _by_place(commands: Iterable[Command]) -> dict[str, list[str]]:
+    places: dict[str, list[str]] = {}
+    for command in commands:
+        places.setdefault(command.where, []).append(command.line)
+    return places
+
+
+def _block(text: str, kind: str) -> list[str]:
+    if not text.strip():
+        return []
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return [f"{fence}{kind}", text.rstrip("\n"), fence, ""]
+
+
+def _cell(text: str) -> str:
+    """Return text from outside so that it stands in one cell, or one paragraph, and is nothing but text."""
+    return re.sub(r"([\\`*|<>\[\]])", r"\\\1", " ".join(text.split()))

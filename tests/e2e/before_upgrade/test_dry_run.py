@@ -1,0 +1,103 @@
+"""A dry run reads everything, changes nothing, and ends with the plan of the run that it isn't."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import pytest
+
+from heat_upgrade.cloud.model import load_cloud
+from heat_upgrade.remote.steps import leave_rotation, prepare, start_engine, stop_engine, switch_api
+from lab.airflow.client import AirflowApi
+from lab.airflow.dag_run import DagRun, run_upgrade
+from lab.cloud.model import Lab
+from tests.e2e.labs import NEW, NEW_VHOST, OLD, explain
+from tests.e2e.picture import Picture, changes, picture
+
+pytestmark = pytest.mark.timeout(900)
+
+FIRST, SECOND = "controller-1", "controller-2"
+
+
+@dataclass(frozen=True)
+class Story:
+    """The cloud before and after a dry run, and what it told."""
+
+    before: Picture
+    after: Picture
+    run: DagRun
+    states: dict[str, str]
+    plan: str
+
+
+@pytest.fixture(scope="module")
+def story(lab: Lab, api: AirflowApi) -> Story:
+    before = picture(lab)
+    run = run_upgrade(lab, {"target_release": NEW, "delete_old_vhost": True, "dry_run": True}, timeout=300)
+    after = picture(lab)
+    assert run.state == "success", explain(api, run)
+    plan = api.xcoms(run.dag_id, run.run_id, "show_plan")["return_value"]
+    print(plan)
+    return Story(before, after, run, api.task_states(run.dag_id, run.run_id), plan)
+
+
+def test_nothing_has_changed(story: Story) -> None:
+    assert all(vars(story.before).values()), "there is something to compare"
+    assert changes(story.before, story.after) == {}
+
+
+def test_every_task_has_run(story: Story) -> None:
+    assert {task for task, state in story.states.items() if state != "success"} == {"watch_api"}, "none to watch"
+
+
+def test_the_plan_has_the_commands_of_a_real_run(lab: Lab, story: Story) -> None:
+    cloud = load_cloud(lab.clouds_directory / f"{lab.name}.yaml")
+    source, target = (cloud.deployment(cloud.host(SECOND), cloud.release(release)) for release in (OLD, NEW))
+    for step in (
+        prepare(source, target),
+        start_engine(target),
+        leave_rotation(target, "api"),
+        switch_api(source, target),
+        stop_engine(source),
+    ):
+        assert f"\n{step.last_line}\n" in story.plan, step.name
+        command = step.start_command if step.patience else step.command
+        assert command == f"{step.unpacking}{step.last_line}\n"
+    assert "\nDELETE /api/vhosts/heat_25\n" in story.plan
+    assert f"\nPUT /api/vhosts/{NEW_VHOST}\n" in story.plan
+
+
+def test_the_plan_shows_how_heat_conf_would_change_without_its_secrets(lab: Lab, story: Story) -> None:
+    first = lab.host(FIRST)
+    for line in (
+        f"--- {first.config(OLD)}",
+        f"+++ {first.config(NEW)}",
+        f"-heat_revision = {OLD}",
+        f"+heat_revision = {NEW}",
+    ):
+        assert f"\n{line}\n" in story.plan
+    assert f"\n+transport_url = rabbit://***@{lab.server_address}:26672/{NEW_VHOST}\n" in story.plan
+
+
+def test_no_secret_is_in_any_log_or_xcom(lab: Lab, api: AirflowApi, story: Story) -> None:
+    told = story.plan + "\n".join(api.logs(story.run.dag_id, story.run.run_id).values())
+    for task in story.states:
+        told += str(api.xcoms(story.run.dag_id, story.run.run_id, task))
+    for name, secret in lab.secrets.items():
+        assert secret not in told, name
+        assert quote(secret, safe="") not in told, name
+
+
+def test_the_plan_tells_the_drain_as_it_is_now(story: Story) -> None:
+    assert "reading 1 " in story.plan
+    assert "is connected to the old vhost 'heat_25', where only engines should be" in story.plan
+    assert "heat-api" in story.plan
+
+
+def test_nothing_of_it_counts_for_a_later_run(api: AirflowApi, story: Story) -> None:
+    results = {task: api.xcoms(story.run.dag_id, story.run.run_id, task) for task in story.states}
+    returned = {task for task, xcoms in results.items() if "return_value" in xcoms}
+    assert returned == {"preflight", "show_plan"}
+    assert "measured_run" not in results["verify_cloud"]
+    assert "no such run has got through yet" in story.plan

@@ -1,0 +1,129 @@
+"""From the new release back to the old one, with the APIs of all hosts in one wave."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pytest
+import yaml
+
+from lab.airflow.client import AirflowApi
+from lab.airflow.dag_run import DagRun, dag_id, run_upgrade
+from lab.cloud.model import Lab
+from lab.cloud.status import answering_releases
+from tests.e2e.labs import (
+    NEW,
+    NEW_VHOST,
+    OLD,
+    OLD_VHOST,
+    Footprint,
+    consumed_queues,
+    explain,
+    footprint,
+    messages,
+    programs,
+)
+from tests.e2e.picture import Picture, changes, picture
+
+Times = tuple[datetime, datetime]
+
+
+@dataclass(frozen=True)
+class Story:
+    """The way back, and what the cloud was like before it."""
+
+    before: Footprint
+    run: DagRun
+    times: dict[str, Times]
+    rehearsal: DagRun
+    rehearsed: tuple[Picture, Picture]
+
+
+@pytest.fixture(scope="module")
+def story(lab: Lab, api: AirflowApi) -> Story:
+    api.wait_for_dag(dag_id(lab))
+    if set(answering_releases(lab).values()) != {NEW}:
+        assert run_upgrade(lab, {"target_release": NEW}).state == "success"
+    _put_into_one_wave(lab)
+    api.reparse(dag_id(lab))
+    untouched = picture(lab)
+    rehearsal = run_upgrade(lab, {"target_release": OLD, "dry_run": True}, timeout=300)
+    rehearsed = untouched, picture(lab)
+    before = footprint(lab)
+    run = run_upgrade(lab, {"target_release": OLD})
+    times = {task["task_id"]: _times(task) for task in api.task_instances(run.dag_id, run.run_id) if task["end_date"]}
+    return Story(before, run, times, rehearsal, rehearsed)
+
+
+def _put_into_one_wave(lab: Lab) -> None:
+    file = lab.clouds_directory / f"{lab.name}.yaml"
+    cloud = yaml.safe_load(file.read_text(encoding="utf-8"))
+    file.write_text(yaml.safe_dump({**cloud, "waves": [len(lab.hosts)]}, sort_keys=False), encoding="utf-8")
+
+
+def _times(task: dict[str, Any]) -> Times:
+    return datetime.fromisoformat(task["start_date"]), datetime.fromisoformat(task["end_date"])
+
+
+def test_the_run_ends_well(api: AirflowApi, story: Story) -> None:
+    assert story.run.state == "success", explain(api, story.run)
+    assert "GOING BACK" in api.log(story.run.dag_id, story.run.run_id, "preflight")
+
+
+def test_a_dry_run_of_it_has_changed_nothing(api: AirflowApi, story: Story) -> None:
+    assert story.rehearsal.state == "success", explain(api, story.rehearsal)
+    assert changes(*story.rehearsed) == {}
+    plan = api.xcoms(story.rehearsal.dag_id, story.rehearsal.run_id, "show_plan")["return_value"]
+    assert plan.startswith("# Dry run: going back of ")
+    assert " KEEP_CONFIG=yes " in plan
+
+
+def test_every_api_and_engine_answers_with_the_old_release(lab: Lab, story: Story) -> None:
+    assert answering_releases(lab) == {host.name: OLD for host in lab.hosts}
+    assert consumed_queues(lab, OLD_VHOST) >= {f"engine.{host.name}" for host in lab.hosts}
+    assert programs(lab, OLD)
+
+
+def test_nothing_of_the_new_release_runs_any_more(lab: Lab, story: Story) -> None:
+    assert programs(lab, NEW) == []
+    assert consumed_queues(lab, NEW_VHOST) == set()
+    assert sum(messages(lab, NEW_VHOST).values()) == 0
+
+
+def test_each_service_of_the_old_release_was_started_once_more(lab: Lab, story: Story) -> None:
+    for host in lab.hosts:
+        before, after = story.before.starts[host.name], lab.service_starts()[host.name]
+        assert {name: count - before[name] for name, count in after.items() if count != before[name]} == {
+            f"heat-{role}-{OLD}": 1 for role in host.roles
+        }
+
+
+def test_schema_configuration_and_backups_stay_as_they_are(lab: Lab, story: Story) -> None:
+    now = footprint(lab)
+    assert now.revision == story.before.revision
+    assert now.vhosts == story.before.vhosts
+    changed = {file for file, version in now.files.items() if story.before.files.get(file) != version}
+    # What comes back after a reboot has changed, and nothing else.
+    assert {file.split("/")[-2] for file in changed} == {"supervisor.d"}
+
+
+def test_a_dry_run_afterwards_knows_how_long_it_took_before(api: AirflowApi, lab: Lab, story: Story) -> None:
+    run = run_upgrade(lab, {"target_release": NEW, "dry_run": True}, timeout=300)
+    assert run.state == "success", explain(api, run)
+    plan = api.xcoms(run.dag_id, run.run_id, "show_plan")["return_value"]
+    runs = [each["dag_run_id"] for each in api.runs(run.dag_id)]
+    upgrade = [each for each in runs if "measured_run" in api.xcoms(run.dag_id, each, "verify_cloud")][-1]
+    assert upgrade not in (run.run_id, story.run.run_id, story.rehearsal.run_id)
+    assert f"as its tasks took in {upgrade}, and" in plan
+    assert "when it moved last, the slowest)" in plan
+    # The upgrade may have been the second part of one, without the first host.
+    assert not re.search(r"^\| `controller_2\.switch_api` .*\|  \|$", plan, re.MULTILINE), "it has a time"
+
+
+def test_the_hosts_of_a_wave_move_side_by_side(story: Story) -> None:
+    (begun_1, ended_1), (begun_2, ended_2) = (story.times[f"controller_{number}.switch_api"] for number in (1, 2))
+    assert begun_1 < ended_2
+    assert begun_2 < ended_1

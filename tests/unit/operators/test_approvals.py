@@ -1,0 +1,339 @@
+"""Where a run asks before it goes on, what it shows, and what each answer does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from unittest import mock
+
+import pytest
+from airflow.providers.standard.operators import hitl
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped, TaskAwaitingInput
+
+from heat_upgrade import hosts
+from heat_upgrade.cloud.model import Cloud
+from heat_upgrade.drain.rule import StackRow
+from heat_upgrade.hooks import heat_database
+from heat_upgrade.hosts import HostState
+from heat_upgrade.operators.approvals import (
+    ApproveOperator,
+    ApproveOutageOperator,
+    ApproveRetireOperator,
+    ApproveSwitchOperator,
+    ApproveWaveOperator,
+)
+from heat_upgrade.operators.base import Plan
+from heat_upgrade.run.approvals import (
+    HOSTS,
+    STACKS,
+    Approvals,
+    asks_before_switch,
+    later_waves_to_ask_before,
+    question,
+    waves_to_move,
+)
+from tests.unit._helpers.clouds.broken import DELETE, edited
+
+OLD, NEW = "25.0.2", "26.0.2"
+FIRST, SECOND, THIRD = NAMES = ("controller-1", "controller-2", "edge.example")
+EDITS = {"windows": DELETE, "pending_release": DELETE, "waves": [1], "approvals": {"timeout": 600}}
+CLOUD = Cloud.model_validate({**edited(EDITS), "name": "lab"})
+IN_PAIRS = Cloud.model_validate({**edited({**EDITS, "waves": [1, 2]}), "name": "lab"})
+NOW = datetime(2026, 11, 21, 23, 5, tzinfo=UTC)
+APPROVE, REJECT = "Approve", "Reject"
+
+
+def plan(approvals: Approvals = Approvals.NONE, **more: Any) -> Plan:
+    return Plan(OLD, NEW, **{"hosts": NAMES, "approvals": str(approvals), **more})
+
+
+def state(name: str, *engines: str, api: str = OLD) -> HostState:
+    host = CLOUD.host(name)
+    alive = {(role, release): "active" for role in host.roles for release in (engines if role == "engine" else (api,))}
+    return HostState(host, name, alive, installed={NEW: NEW})
+
+
+def states(*moved: str) -> dict[str, HostState]:
+    return {name: state(name, OLD, NEW, api=NEW if name in moved else OLD) for name in NAMES}
+
+
+def stack(name: str) -> StackRow:
+    return StackRow("s1", name, "p", "CREATE", "IN_PROGRESS", True, None, 5, None)
+
+
+class TestWhere:
+    """The parameter and the plan alone say where a run asks."""
+
+    @pytest.mark.parametrize(
+        ("more", "waves"),
+        [
+            ({}, [1, 2, 3]),
+            ({"hosts": (SECOND, THIRD)}, [2, 3]),
+            ({"moved": (SECOND,)}, [1, 3]),
+            ({"hosts": (FIRST,), "moved": (FIRST,)}, []),
+        ],
+    )
+    def test_a_host_that_is_left_out_or_has_moved_counts_for_nothing(
+        self, more: dict[str, Any], waves: list[int]
+    ) -> None:
+        assert waves_to_move(CLOUD, plan(**more)) == waves
+        assert later_waves_to_ask_before(CLOUD, plan(Approvals.EVERY_HOST, **more)) == waves[1:]
+        assert later_waves_to_ask_before(CLOUD, plan(Approvals.FIRST_HOST, **more)) == waves[1:2]
+        assert asks_before_switch(CLOUD, plan(Approvals.EVERY_HOST, **more)) is bool(waves)
+        assert asks_before_switch(CLOUD, plan(Approvals.SWITCH, **more)) is bool(waves)
+
+    def test_hosts_that_move_side_by_side_share_a_question(self) -> None:
+        assert later_waves_to_ask_before(IN_PAIRS, plan(Approvals.EVERY_HOST)) == [2]
+
+    @pytest.mark.parametrize("approvals", [Approvals.NONE, Approvals.OLD_ENGINES, Approvals.OUTAGE])
+    def test_other_runs_ask_neither_before_nor_in_the_sweep(self, approvals: Approvals) -> None:
+        assert not asks_before_switch(CLOUD, plan(approvals))
+        assert later_waves_to_ask_before(CLOUD, plan(approvals)) == []
+
+    def test_before_the_switch_means_once(self) -> None:
+        assert later_waves_to_ask_before(CLOUD, plan(Approvals.SWITCH)) == []
+
+
+class TestQuestion:
+    """What is shown to who decides."""
+
+    def ask(self, found: Mapping[str, HostState], stacks: list[StackRow], **more: Any) -> str:
+        return question(
+            plan(**more), found, stacks, then="THEN", reject="LEFT.", now=NOW, patience=timedelta(minutes=10)
+        )
+
+    def test_it_tells_what_was_done_and_what_comes_next(self) -> None:
+        text = self.ask(states(FIRST), [stack("web")], hosts=(FIRST, SECOND))
+        assert text.splitlines() == [
+            "**So far** (2026-11-21 23:05 UTC): from 25.0.2 to 26.0.2.",
+            "",
+            "| host | 26.0.2 prepared | engine runs | APIs run | this run |",
+            "|---|---|---|---|---|",
+            "| controller-1 | yes | 25.0.2, 26.0.2 | 26.0.2 | moved |",
+            "| controller-2 | yes | 25.0.2, 26.0.2 | 25.0.2 | to move |",
+            "| edge.example | yes |  | 25.0.2 | left out |",
+            "",
+            "Stacks in progress: 1",
+            "",
+            "```",
+            "stack 'web' (s1, project p, CREATE, age 0:00:05)",
+            "```",
+            "",
+            "**Approve**: THEN",
+            "",
+            "**Reject**: the run stops here. LEFT. No answer within 0:10:00 counts as *Reject*.",
+        ]
+
+    def test_a_large_cloud_stays_readable_and_what_users_wrote_does_nothing(self) -> None:
+        many = {str(number): states()[FIRST] for number in range(HOSTS + 3)}
+        text = self.ask(many, [stack("a\n```\n# b")] * (STACKS + 2))
+        assert text.count("| controller-1 |") == HOSTS
+        assert "... and 3 more hosts." in text
+        assert "... and 2 more" in text
+        assert not [line for line in text.splitlines() if line.startswith("#")]
+        assert text.count("```") == 2
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> mock.Mock:
+    upsert = mock.Mock()
+    database = mock.create_autospec(heat_database.HeatDatabaseHook, instance=True)
+    database.stacks_in_progress.return_value = []
+    monkeypatch.setattr(hitl, "upsert_hitl_detail", upsert)
+    monkeypatch.setattr(heat_database, "HeatDatabaseHook", lambda _: database)
+    return upsert
+
+
+def context(made: Plan, cut_off: dict[str, str] | None = None) -> Any:
+    instance = mock.Mock(dag_id="heat_rolling_upgrade__lab")
+    pulled = {"preflight": json.loads(json.dumps(made.as_xcom())), "confirm_cut_off": cut_off}
+    instance.xcom_pull.side_effect = lambda task_ids: pulled[task_ids]
+    return {"ti": instance, "task_instance": instance, "dag_run": mock.Mock(clear_number=0)}
+
+
+def answer(option: str, **more: Any) -> dict[str, Any]:
+    user = {"id": "7", "name": "kim"}
+    response = {"chosen_options": [option], "params_input": {}, "responded_at": NOW, "responded_by_user": user}
+    return {**response, "timedout": False, **more}
+
+
+def look(monkeypatch: pytest.MonkeyPatch, found: Mapping[str, HostState]) -> mock.Mock:
+    looked = mock.Mock(return_value=found)
+    monkeypatch.setattr(hosts, "states_of", looked)
+    return looked
+
+
+def wave(number: int) -> ApproveWaveOperator:
+    return ApproveWaveOperator(task_id=f"approve-wave-{number}", cloud=CLOUD, wave=number)
+
+
+def switch() -> ApproveSwitchOperator:
+    with DAG("upgrade", schedule=None):
+        first = ApproveSwitchOperator(task_id="approve_switch", cloud=CLOUD)
+        first >> EmptyOperator(task_id="may_switch") >> [wave(2), wave(3)]
+    return first
+
+
+def retire() -> ApproveRetireOperator:
+    return ApproveRetireOperator(task_id="approve_retire", cloud=CLOUD)
+
+
+def outage() -> ApproveOutageOperator:
+    return ApproveOutageOperator(task_id="approve_outage", cloud=CLOUD)
+
+
+def skipped_by(execute: Any) -> set[str]:
+    try:
+        execute()
+    except DownstreamTasksSkipped as skipped:
+        return set(skipped.tasks)
+    return set()
+
+
+class TestOperators:
+    """When a task asks, and what each answer does."""
+
+    @pytest.mark.parametrize(
+        ("operator", "made", "words"),
+        [
+            (switch(), plan(Approvals.SWITCH), "stops the old engines"),
+            (
+                switch(),
+                plan(Approvals.EVERY_HOST),
+                "asked again before each further host. While the run waits between hosts",
+            ),
+            (wave(2), plan(Approvals.FIRST_HOST), "of controller-2 move to 26.0.2, and those of the others after them"),
+            (
+                wave(2),
+                plan(Approvals.EVERY_HOST),
+                "and no others yet. While the run waits between hosts, old and new APIs share the rotation",
+            ),
+            (retire(), plan(Approvals.OLD_ENGINES), "The drain is over: the engines of 25.0.2"),
+            (retire(), plan(Approvals.OLD_ENGINES, cold=True), "Until then no API answers"),
+            (outage(), plan(Approvals.OUTAGE, cold=True), "the APIs stop on all hosts"),
+        ],
+    )
+    def test_a_run_that_wants_to_be_asked_is(
+        self,
+        operator: ApproveOperator,
+        made: Plan,
+        words: str,
+        asked: mock.Mock,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: Any,
+    ) -> None:
+        look(monkeypatch, states())
+        with pytest.raises(TaskAwaitingInput) as caught:
+            operator.execute(context(made))
+        assert caught.value.timeout == timedelta(minutes=10)
+        shown = asked.call_args.kwargs
+        assert shown["options"] == [APPROVE, REJECT]
+        assert shown["defaults"] == [REJECT]
+        assert words in shown["body"]
+        assert shown["subject"].startswith("Heat in lab: ")
+        assert words in capsys.readouterr().out, "Airflow shows only the first text where a question is asked again"
+
+    @pytest.mark.parametrize("operator", [switch(), wave(2), wave(3), retire(), outage()])
+    def test_one_that_does_not_passes_at_once(
+        self, operator: ApproveOperator, asked: mock.Mock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        looked = look(monkeypatch, states())
+        skipped_by(lambda: operator.execute(context(plan())))
+        asked.assert_not_called()
+        looked.assert_not_called()
+
+    @pytest.mark.parametrize(
+        ("operator", "made"),
+        [
+            (switch(), plan(Approvals.SWITCH)),
+            (wave(2), plan(Approvals.EVERY_HOST)),
+            (retire(), plan(Approvals.OLD_ENGINES)),
+            (outage(), plan(Approvals.OUTAGE)),
+        ],
+    )
+    def test_what_is_done_already_raises_no_question(
+        self, operator: ApproveOperator, made: Plan, asked: mock.Mock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Somebody has done it since preflight, or this is a task that was cleared after it."""
+        look(monkeypatch, {name: state(name, NEW, api=NEW) for name in NAMES})
+        skipped_by(lambda: operator.execute(context(made)))
+        asked.assert_not_called()
+
+    @pytest.mark.parametrize(
+        ("approvals", "says"),
+        [
+            (Approvals.NONE, "nothing: the run doesn't ask here"),
+            (Approvals.SWITCH, "ask whether to switch the APIs to"),
+        ],
+    )
+    def test_a_dry_run_asks_nobody_and_skips_nothing(
+        self, approvals: Approvals, says: str, asked: mock.Mock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        looked = look(monkeypatch, states())
+        dry = context(plan(approvals, dry_run=True))
+        assert skipped_by(lambda: switch().execute(dry)) == set()
+        asked.assert_not_called()
+        looked.assert_not_called()
+        assert dry["ti"].xcom_push.call_args.kwargs["value"]["says"].startswith(says)
+
+    def test_what_an_operator_has_just_decided_is_not_asked_again(
+        self, asked: mock.Mock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        look(monkeypatch, states())
+        made = plan(Approvals.OLD_ENGINES, cold=True, bounded_wait=60.0)
+        retire().execute(context(made, cut_off={"s1": "stack 'web'"}))
+        asked.assert_not_called()
+        with pytest.raises(TaskAwaitingInput):
+            retire().execute(context(made))
+
+    @pytest.mark.parametrize(
+        ("approvals", "skipped"),
+        [
+            (Approvals.NONE, {"approve-wave-2", "approve-wave-3"}),
+            (Approvals.SWITCH, {"approve-wave-2", "approve-wave-3"}),
+            (Approvals.FIRST_HOST, {"approve-wave-3"}),
+            (Approvals.EVERY_HOST, set()),
+        ],
+    )
+    def test_questions_that_the_run_does_not_ask_cost_the_sweep_nothing(
+        self, approvals: Approvals, skipped: set[str]
+    ) -> None:
+        assert skipped_by(lambda: switch().execute_complete(context(plan(approvals)), answer(APPROVE))) == skipped
+
+    @pytest.mark.parametrize(
+        ("event", "who"),
+        [
+            (answer(REJECT), "Rejected by kim: the run stops here. "),
+            (
+                answer(REJECT, timedout=True, responded_by_user=None),
+                "Nobody answered within 0:10:00, which counts as Reject: ",
+            ),
+            ({"error": "late", "error_type": "timeout"}, "Nobody answered within 0:10:00, which counts as Reject: "),
+        ],
+        ids=["rejected", "no answer", "an error"],
+    )
+    @pytest.mark.parametrize(
+        ("operator", "left"),
+        [
+            (switch(), "Every API still serves as before"),
+            (wave(2), "The cloud stays half-switched"),
+            (retire(), "The engines of 25.0.2 go on running"),
+            (outage(), "Every API still serves as before"),
+        ],
+    )
+    def test_all_but_an_approval_stops_the_run_for_good(
+        self, operator: ApproveOperator, left: str, event: dict[str, Any], who: str
+    ) -> None:
+        with pytest.raises(AirflowFailException) as caught:
+            operator.execute_complete(context(plan(Approvals.EVERY_HOST)), event)
+        message = str(caught.value)
+        assert message.startswith(who)
+        assert left in message
+        assert message.endswith("To be asked again: clear this task with all that follows it")
+
+    def test_an_approval_goes_on(self) -> None:
+        wave(2).execute_complete(context(plan(Approvals.EVERY_HOST)), answer(APPROVE))

@@ -1,0 +1,323 @@
+"""What preflight checks in RabbitMQ and in Heat's database, with facts that are as they should be, and with others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from datetime import timedelta
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from heat_upgrade.drain.rule import ExpiringPolicy, QueueReading, StackRow, Unread
+from heat_upgrade.hooks.heat_database import EventRow, HeatDatabaseHook
+from heat_upgrade.hooks.rabbitmq import Node, Permission, RabbitMQManagementHook
+from heat_upgrade.preflight.check import Check, Outcome
+from heat_upgrade.preflight.database import (
+    DatabaseFacts,
+    LongestResource,
+    Migration,
+    check_database,
+    longest_resource,
+)
+from heat_upgrade.preflight.facts import HostFacts
+from heat_upgrade.preflight.rabbitmq import BrokerFacts, check_rabbitmq
+from tests.unit._helpers.healthy import (
+    BEFORE,
+    BETWEEN,
+    BROKER,
+    CLOUD,
+    DATABASE,
+    GIB,
+    HEAD,
+    NEW,
+    NOW,
+    OLD,
+    consumers,
+    healthy,
+)
+
+PASSED, SKIPPED, WARNED, FAILED = Outcome
+OLD_RELEASE, NEW_RELEASE = CLOUD.release(OLD), CLOUD.release(NEW)
+HOST = CLOUD.host("controller-2")
+MIGRATION = Migration(OLD_RELEASE, NEW_RELEASE, going_back=False, cloud="lab", starts_engine=True)
+
+
+def outcomes(found: Iterable[Check]) -> dict[str, Outcome]:
+    return {check.name: check.outcome for check in found}
+
+
+def stack(name: str, *, convergence: bool = True) -> StackRow:
+    return StackRow("b1f3", name, "p", "CREATE", "IN_PROGRESS", convergence, None, 42, "t")
+
+
+def rabbitmq(facts: BrokerFacts, *, login: str = "heat") -> list[Check]:
+    return check_rabbitmq(facts, OLD_RELEASE, NEW_RELEASE, {"controller-1": login, "controller-2": login})
+
+
+def test_nothing_is_wrong_with_a_healthy_rabbitmq() -> None:
+    found = rabbitmq(BROKER)
+    assert set(outcomes(found).values()) == {PASSED}
+    assert found[-1].finding == "'heat_26' gets what 'heat' has: created, permissions of user 'heat'"
+
+
+BROKEN_BROKERS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
+    # what is told instead, the check that fails; value, expectation, next step
+    "a user without rights": (
+        {"tags": {"monitoring"}},
+        "management user",
+        ("['monitoring']", "expected administrator", "set_user_tags"),
+    ),
+    "a node that is down": (
+        {"nodes": [Node("rabbit@a", True, (), ()), Node("rabbit@b", False, (), ())]},
+        "nodes",
+        ("rabbit@b doesn't run", "expected a whole cluster", "cluster_status"),
+    ),
+    "a partition": (
+        {"nodes": [Node("rabbit@a", True, (), ("rabbit@b",)), Node("rabbit@b", True, (), ())]},
+        "nodes",
+        ("rabbit@a sees a partition", "expected a whole cluster"),
+    ),
+    "an alarm": (
+        {"nodes": [Node("rabbit@a", True, ("memory alarm",), ())]},
+        "alarms",
+        ("memory alarm on rabbit@a", "expected none", "takes no message now", "rabbitmq-diagnostics alarms"),
+    ),
+    "no engine": (
+        {"consumers": {"heat": {"reply_1": 1}}},
+        "engines",
+        ("no engine listens on 'heat'", "expected some", "start Heat's engines"),
+    ),
+    "a vhost that Heat shares": (
+        {"consumers": {"heat": {**consumers("controller-1"), "nova_conductor": 4}}},
+        "vhost",
+        ("'heat' is used by others than Heat (queues nova_conductor)", "vhost of Heat's own", "transport_url"),
+    ),
+    "work that nobody reads": (
+        {"queues": [QueueReading("engine_worker", 3, 0, 0), QueueReading("engine", 0, 0, 2)]},
+        "queues",
+        ("queue 'engine_worker' (3 ready, 0 unacknowledged)", "expected an engine", "start one"),
+    ),
+    "a policy that expires": (
+        {"expiring": [ExpiringPolicy("policy 'ttl'", "message-ttl 70000")]},
+        "expiry",
+        ("policy 'ttl' (message-ttl 70000)", "expected no expiry", "delete it"),
+    ),
+    "no permission": (
+        {"permissions": [Permission("operator", True)]},
+        "permissions",
+        ("user 'heat', as which Heat logs in", "vhost 'heat'", "expected configure, write and read", "set_permissions"),
+    ),
+    "half a permission": ({"permissions": [Permission("heat", False)]}, "permissions", ("lacks permissions",)),
+    "queues that are not told": ({"queues": Unread("3 queues are gone, look")}, "queues", ("3 queues are gone, look",)),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_BROKERS)
+def test_what_is_wrong_in_rabbitmq_is_told_and_stops_no_other_check(case: str) -> None:
+    told, name, words = BROKEN_BROKERS[case]
+    found = rabbitmq(replace(BROKER, **told))
+    assert [check.name for check in found if check.outcome is not PASSED] == [name]
+    (check,) = [check for check in found if check.name == name]
+    assert check.outcome is FAILED
+    for word in words:
+        assert word in check.finding
+
+
+def test_a_user_that_no_configuration_names_is_no_reason_to_stop() -> None:
+    assert outcomes(rabbitmq(BROKER, login=""))["permissions"] is WARNED
+
+
+class TestBrokerFacts:
+    """What is asked of RabbitMQ, and what isn't asked in vain."""
+
+    @pytest.fixture
+    def hook(self) -> mock.Mock:
+        hook: mock.Mock = mock.create_autospec(RabbitMQManagementHook, instance=True)
+        hook.tags.return_value = {"administrator"}
+        hook.vhost_exists.side_effect = lambda vhost: vhost == "heat"
+        hook.consumers.return_value = {"engine": 1, "heat-engine-listener.e1": 1}
+        return hook
+
+    def test_a_management_api_that_is_away_is_asked_once(self, hook: mock.Mock) -> None:
+        hook.tags.side_effect = OSError("connection refused, start it")
+        found = rabbitmq(BrokerFacts.read(hook, OLD_RELEASE, NEW_RELEASE))
+        assert found[0] == Check("management user", FAILED, "connection refused, start it")
+        assert {check.outcome for check in found[1:]} == {SKIPPED}
+        assert len(hook.method_calls) == 1
+
+    def test_one_answer_that_is_missing_leaves_the_others(self, hook: mock.Mock) -> None:
+        hook.queues.side_effect = OSError("a queue is down, mend it")
+        found = BrokerFacts.read(hook, OLD_RELEASE, NEW_RELEASE)
+        assert found.queues == Unread("a queue is down, mend it")
+        assert found.live_engines == {"e1"}
+        assert [field.name for field in fields(found) if isinstance(getattr(found, field.name), Unread)] == ["queues"]
+
+    def test_queues_that_come_and_go_are_read_once_more(self, hook: mock.Mock) -> None:
+        hook.queues.side_effect = [OSError("a queue was deleted just now"), []]
+        assert BrokerFacts.read(hook, OLD_RELEASE, NEW_RELEASE).queues == []
+
+    def test_an_upgrade_that_is_over_may_have_deleted_the_vhost(self, hook: mock.Mock) -> None:
+        hook.vhost_exists.side_effect = lambda vhost: vhost == "heat_26"
+        found = outcomes(rabbitmq(BrokerFacts.read(hook, OLD_RELEASE, NEW_RELEASE)))
+        assert FAILED not in found.values()
+        assert found["engines"] is PASSED
+        assert found["new vhost"] is SKIPPED
+
+    def test_without_a_source_only_the_cluster_is_checked(self, hook: mock.Mock) -> None:
+        hook.nodes.return_value = [Node("rabbit@a", True, (), ())]
+        found = check_rabbitmq(BrokerFacts.read(hook, None, NEW_RELEASE), None, NEW_RELEASE, {})
+        assert [check.name for check in found if check.outcome is PASSED] == ["management user", "nodes", "alarms"]
+        assert {check.outcome for check in found[3:]} == {SKIPPED}
+
+
+def database(facts: DatabaseFacts, migration: Migration = MIGRATION, **reported: str) -> dict[str, Check]:
+    host = healthy(HOST, OLD, **reported)
+    return {check.name: check for check in check_database(facts, migration, [host], host)}
+
+
+def schema(revision: str | None, *hosts: HostFacts, going_back: bool = False) -> Check:
+    migration = replace(MIGRATION, going_back=going_back)
+    if going_back:
+        migration = replace(migration, source=NEW_RELEASE, target=OLD_RELEASE)
+    return check_database(replace(DATABASE, revision=revision), migration, hosts, None)[0]
+
+
+def test_nothing_is_wrong_with_a_healthy_database() -> None:
+    found = database(DATABASE, backup_newest="1795353400.5")
+    assert set(outcomes(found.values()).values()) == {PASSED}
+    assert (
+        found["schema"].finding
+        == f"at {BEFORE}; {NEW} isn't installed anywhere yet, sync_database tells its migrations"
+    )
+    assert found["last backup"].finding == "1:00:00 ago; a run takes one before it migrates"
+    assert found["longest resource"].finding.startswith("0:00:42 (CREATE of web, OS::Nova::Server) in the last 20000")
+
+
+BOTH = healthy(HOST, OLD, NEW)
+
+
+@pytest.mark.parametrize(
+    ("check", "outcome", "words"),
+    [
+        (schema(BEFORE, BOTH), PASSED, f"at {BEFORE}; 2 to migrate for {NEW}, to {HEAD}"),
+        (schema(HEAD, BOTH), PASSED, f"at {HEAD}; nothing to migrate"),
+        (schema(HEAD, healthy(HOST, NEW)), PASSED, "nothing to migrate"),
+        (schema(HEAD, BOTH, going_back=True), PASSED, f"the newer schema serves {OLD} too"),
+        (
+            schema(HEAD, healthy(HOST, OLD)),
+            WARNED,
+            f"at {HEAD}, which {OLD} doesn't know, expected {BEFORE}: right after",
+        ),
+        (schema(BEFORE), WARNED, f"which one {OLD} wants can't be read from its venv, expected the same: compare"),
+        (schema(None, BOTH), FAILED, "no schema of Heat's, expected one: correct `schema`"),
+        (
+            schema(BETWEEN, healthy(HOST, NEW), going_back=True),
+            FAILED,
+            f"at {BETWEEN}, expected {HEAD}, as {NEW} wants it: run heat-manage db_sync",
+        ),
+    ],
+)
+def test_the_schema_is_where_the_running_release_wants_it(check: Check, outcome: Outcome, words: str) -> None:
+    assert check.outcome is outcome
+    assert words in check.finding
+
+
+BROKEN_DATABASES: dict[str, tuple[dict[str, Any], dict[str, str], str, Outcome, tuple[str, ...]]] = {
+    # what is told instead, what the backup host tells; the check, its outcome, its words
+    "a clock that is off": ({"ahead": 9.0}, {}, "clock", WARNED, ("9.0 s ahead of", "expected at most 2 s")),
+    "no room for a dump": (
+        {},
+        {"backup_free": str(GIB // 2)},
+        "backup space",
+        FAILED,
+        ("holds 1.0 GiB", "0.5 GiB free", "on controller-2", "expected at least as much", "backup.directory"),
+    ),
+    "space that nobody tells": ({}, {"backup_free": ""}, "backup space", WARNED, ("can't be told", "`df`")),
+    "no mysqldump": ({}, {"mysqldump": "no"}, "backup", FAILED, ("mysqldump isn't on controller-2", "expected it")),
+    "a folder that is closed": ({}, {"backup_writable": "no"}, "backup", FAILED, ("can't be written", "correct it")),
+    "a stack without convergence": (
+        {"in_progress": [stack("new"), stack("old", convergence=False)]},
+        {},
+        "legacy stacks",
+        FAILED,
+        ("without convergence: stack 'old' (b1f3, project p, CREATE", "expected none", "wait for their end"),
+    ),
+    "a stranded stack": (
+        {"stranded": [stack("lost")]},
+        {},
+        "stranded stacks",
+        WARNED,
+        ("stack 'lost' (b1f3", "expected none", "heat_stranded_stacks__lab"),
+    ),
+    "a table that can't be read": (
+        {"longest": Unread("SELECT denied, grant it")},
+        {},
+        "longest resource",
+        FAILED,
+        ("SELECT denied, grant it",),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_DATABASES)
+def test_what_is_wrong_in_the_database_is_told_and_stops_no_other_check(case: str) -> None:
+    told, reported, name, outcome, words = BROKEN_DATABASES[case]
+    found = database(replace(DATABASE, **told), **reported)
+    assert [check.name for check in found.values() if check.outcome is not PASSED] == [name]
+    assert found[name].outcome is outcome
+    for word in words:
+        assert word in found[name].finding
+
+
+def test_a_legacy_stack_is_in_no_danger_once_every_engine_has_started() -> None:
+    told = replace(DATABASE, in_progress=[stack("old", convergence=False)])
+    assert database(told, replace(MIGRATION, starts_engine=False))["legacy stacks"].outcome is WARNED
+
+
+def test_a_backup_host_that_was_not_reached_leaves_the_other_checks() -> None:
+    found = outcomes(check_database(DATABASE, MIGRATION, [], None))
+    assert (found["backup space"], found["backup"]) == (SKIPPED, SKIPPED)
+    assert FAILED not in found.values()
+
+
+def test_a_database_that_is_away_is_asked_once() -> None:
+    hook = mock.create_autospec(HeatDatabaseHook, instance=True)
+    hook.revision.side_effect = OSError("can't connect, start it")
+    found = check_database(DatabaseFacts.read(hook, set()), MIGRATION, [], None)
+    assert found[0] == Check("schema", FAILED, "can't connect, start it")
+    assert FAILED not in outcomes(found[1:]).values()
+    assert len(hook.method_calls) == 1
+
+
+def test_stranded_stacks_are_not_guessed_without_rabbitmq() -> None:
+    hook = mock.create_autospec(HeatDatabaseHook, instance=True)
+    hook.recent_events.return_value = []
+    hook.server_time.return_value = NOW
+    facts = DatabaseFacts.read(hook, Unread("RabbitMQ is away"))
+    assert isinstance(facts.stranded, Unread)
+    hook.stranded_stacks.assert_not_called()
+    assert facts.longest is None
+
+
+def event(second: int, resource: str, status: str, action: str = "CREATE", stack_id: str = "s1") -> EventRow:
+    return EventRow(stack_id, resource, "OS::Heat::TestResource", action, status, NOW + timedelta(seconds=second))
+
+
+def test_the_longest_resource_is_the_one_with_most_time_from_its_beginning_to_its_end() -> None:
+    events = [
+        event(0, "cut off before", "COMPLETE"),
+        event(0, "a", "IN_PROGRESS"),
+        event(1, "b", "IN_PROGRESS"),
+        event(2, "a", "IN_PROGRESS", stack_id="s2"),
+        event(3, "endless", "IN_PROGRESS"),
+        event(5, "a", "COMPLETE"),
+        event(30, "a", "COMPLETE", stack_id="s2"),
+        event(40, "b", "FAILED"),
+        event(50, "a", "IN_PROGRESS", "UPDATE"),
+        event(80, "a", "COMPLETE", "DELETE"),
+    ]
+    assert longest_resource(events) == LongestResource(39, "b", "OS::Heat::TestResource", "CREATE")
+    assert str(longest_resource(events)) == "0:00:39 (CREATE of b, OS::Heat::TestResource)"
+    assert longest_resource([]) is None

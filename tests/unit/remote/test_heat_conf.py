@@ -1,0 +1,237 @@
+"""The script that rewrites heat.conf on a host, run as hosts run it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from heat_upgrade.remote.step import STEPS_DIRECTORY
+from lab.compose.identity import URL, heat_configuration
+
+ODD_PASSWORD = "p%40%2F%25%3F%23%27%22%20x$y:z"
+
+
+def run(arguments: list[str], config: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(STEPS_DIRECTORY / "heat_conf.py"), *arguments]
+    return subprocess.run(command, input=config, text=True, capture_output=True, check=False)
+
+
+def rewritten(config: str, *arguments: str) -> str:
+    done = run(["rewrite", *arguments], config)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("rabbit://u:p@h/old", "rabbit://u:p@h/new"),
+        ("rabbit://u:p@h:5672/", "rabbit://u:p@h:5672/new"),
+        ("rabbit://u:p@h", "rabbit://u:p@h/new"),
+        (f"rabbit://u:{ODD_PASSWORD}@h/old", f"rabbit://u:{ODD_PASSWORD}@h/new"),
+        ("rabbit://u:p@h1:1,u:q@h2:2,u:r@[::1]:3/old", "rabbit://u:p@h1:1,u:q@h2:2,u:r@[::1]:3/new"),
+        ("rabbit://u:p@h/old?ssl=1&ssl_ca_file=/etc/ca.pem", "rabbit://u:p@h/new?ssl=1&ssl_ca_file=/etc/ca.pem"),
+        ("rabbit://u:p@h?ssl=1", "rabbit://u:p@h/new?ssl=1"),
+        ('"rabbit://u:p@h/old"', "rabbit://u:p@h/new"),
+        ("rabbit+tls://u:p@h/%2Fodd%20vhost", "rabbit+tls://u:p@h/new"),
+    ],
+)
+def test_only_the_vhost_of_transport_url_changes(url: str, expected: str) -> None:
+    text = rewritten(f"[DEFAULT]\ntransport_url = {url}\n", "--vhost", "new")
+    assert text == f"[DEFAULT]\ntransport_url = {expected}\n"
+
+
+def test_a_vhost_is_percent_encoded_and_read_back() -> None:
+    text = rewritten("[DEFAULT]\ntransport_url=rabbit://u:p@h/old\n", "--vhost", "/a b%")
+    assert "transport_url = rabbit://u:p@h/%2Fa%20b%25\n" in text
+    assert run(["vhost"], text).stdout == "/a b%\n"
+
+
+def test_comments_order_and_other_sections_survive() -> None:
+    config = (
+        "# Heat\n[DEFAULT]\n; transport_url = rabbit://commented/out\ntransport_url = rabbit://h/old\n\n"
+        "[oslo_messaging_notifications]\ntransport_url = rabbit://h/notifications\n"
+        "[database]\nconnection = mysql+pymysql://heat:%40@h/heat\n"
+    )
+    assert rewritten(config, "--vhost", "new") == config.replace("rabbit://h/old", "rabbit://h/new")
+
+
+def test_options_are_set_where_they_stand_or_added() -> None:
+    config = "[DEFAULT]\ntransport_url = rabbit://h/old\n[revision]\nheat_revision = 1\n"
+    text = rewritten(config, "--vhost", "v", "--set", "revision", "heat_revision", "2", "--set", "new", "key", "x")
+    assert text.endswith("[revision]\nheat_revision = 2\n[new]\nkey = x\n")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "backends = disable_by_file"),
+        ("backends = other", "backends = other,disable_by_file"),
+        ("backends = other, disable_by_file", "backends = other, disable_by_file"),
+    ],
+)
+def test_a_list_keeps_what_it_has(before: str, after: str) -> None:
+    config = f"[DEFAULT]\ntransport_url = rabbit://h/v\n[healthcheck]\n{before}\n"
+    assert (
+        after in rewritten(config, "--vhost", "v", "--add", "healthcheck", "backends", "disable_by_file").splitlines()
+    )
+
+
+def test_paths_move_whole_names_only() -> None:
+    config = (
+        "[DEFAULT]\ntransport_url = rabbit://h/v\nenvironment_dir = /opt/heat/25/etc/environment.d\n"
+        "plugin_dirs = /opt/heat/25,/opt/heat/250/plugins\n[paste_deploy]\napi_paste_config = /etc/heat/api-paste.ini\n"
+    )
+    text = rewritten(
+        config,
+        *("--vhost", "v"),
+        *("--move", "/opt/heat/25=/opt/heat/26"),
+        *("--move", "/etc/heat/api-paste.ini=/etc/heat/26/api-paste.ini"),
+    )
+    assert "environment_dir = /opt/heat/26/etc/environment.d\n" in text
+    assert "plugin_dirs = /opt/heat/26,/opt/heat/250/plugins\n" in text
+    assert "api_paste_config = /etc/heat/26/api-paste.ini\n" in text
+
+
+@pytest.mark.parametrize("config", ["[DEFAULT]\nhost = a\n", "[DEFAULT]\ntransport_url = no url, secret\n"])
+def test_a_missing_or_broken_transport_url_is_refused_without_showing_it(config: str) -> None:
+    done = run(["rewrite", "--vhost", "v"], config)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "transport_url" in done.stderr
+    assert "then retry" in done.stderr
+    assert "secret" not in done.stdout + done.stderr
+
+
+RAW_PASSWORD = "p@ / % ? # ' \" x$y:z"
+
+
+def diff(old: str, new: str) -> str:
+    done = run(["diff", "/etc/heat/25/heat.conf", "/etc/heat/26/heat.conf"], f"{old}\0{new}")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_difference_is_told_line_by_line_with_its_section() -> None:
+    old = "[DEFAULT]\nhost = a\n# kept\n[revision]\nheat_revision = 1\n"
+    new = "[DEFAULT]\nhost = a\n# kept\n[revision]\nheat_revision = 2\n[healthcheck]\nbackends = disable_by_file\n"
+    assert diff(old, new).splitlines() == [
+        "--- /etc/heat/25/heat.conf",
+        "+++ /etc/heat/26/heat.conf",
+        "@@ -5,1 +5,3 @@ [revision]",
+        "-heat_revision = 1",
+        "+heat_revision = 2",
+        "+[healthcheck]",
+        "+backends = disable_by_file",
+    ]
+    assert diff(old, old) == "\n"
+
+
+# The braces stand for a secret.
+@pytest.mark.parametrize(
+    "line",
+    [
+        "transport_url = rabbit://heat:{}@h/v",
+        "transport_url = rabbit://heat:{}@h1:1,heat:{}@h2:2/v?ssl=1",
+        "transport_url: '{}'",
+        "transport_url = rabbit://heat:{}\n    @h/v",
+        "transport_url = rabbit://h1/v\n    heat:{}@h2/v",
+        "connection = mysql+pymysql://heat:{}@db/heat?charset=utf8",
+        "connection = mysql+pymysql://db/heat?charset=utf8&ssl_key_password={}",
+        "slave_connection = heat:{}@db",
+        "connection = {}",
+        "password = {}",
+        "PASSWORD={}",
+        "auth_encryption_key = {}",
+        "stack_user_domain_admin_password: {}",
+        "memcache_secret_key = {}",
+        "admin_token = {}",
+        "password = x\n    {}",
+        "trustee_credential = {}",
+        "backend_argument = redis://u:{}@h:6379",
+        "backend_argument = password:{}",
+        "anything = http://proxy:{}@h:3128/ and more",
+        "anything = user:{}@h",
+        "# password = {}",
+        ";transport_url = rabbit://heat:{}@h/v",
+        "# the old password was {}",
+        "# see rabbit://heat:{}@h/v",
+        "{}",
+        "    {}",
+    ],
+)
+@pytest.mark.parametrize("password", [ODD_PASSWORD, RAW_PASSWORD], ids=["percent-encoded", "raw"])
+def test_no_secret_is_in_a_difference(line: str, password: str) -> None:
+    odd = [f"S3CRET{number}{password}S3CRET{number}" for number in range(line.count("{}"))]
+    planted = line.format(*odd)
+    told = diff("[a]\nkey = 1\n", f"[DEFAULT]\n{planted}\nhost = seen\n")
+    assert "S3CRET" not in told
+    assert "+host = seen" in told
+    assert "***" in told
+    assert "S3CRET" not in diff(f"[DEFAULT]\n{planted}\n", "[a]\n")
+
+
+def test_what_is_no_secret_is_shown() -> None:
+    lines = [
+        "transport_url = rabbit://h:5672/v",
+        "auth_uri = http://keystone:5000/v3",
+        "host = a",
+        "# Heat's own",
+        "plugin_dirs = /a,",
+        "    /b",
+    ]
+    told = diff("[a]\n", "\n".join(["[DEFAULT]", *lines]) + "\n").splitlines()
+    assert [line for line in lines if f"+{line}" not in told] == []
+
+
+def test_of_what_heat_tells_keystone_all_is_shown_but_passwords() -> None:
+    text = heat_configuration({"service": f"S3CRET{RAW_PASSWORD}S3CRET", "domain_admin": "S3CRET"})
+    told = diff("", text)
+    assert "S3CRET" not in told
+    hidden = [line.rpartition(" = ")[0] for line in text.splitlines() if line and f"+{line}" not in told.splitlines()]
+    assert hidden == ["stack_domain_admin_password", "password", "password"]
+    assert f"+www_authenticate_uri = {URL}" in told.splitlines()
+
+
+def test_of_a_url_all_is_shown_but_its_login() -> None:
+    told = diff("", f"[DEFAULT]\ntransport_url = rabbit://heat:{RAW_PASSWORD}@h:5672/v?ssl=1\n")
+    assert "+transport_url = rabbit://***@h:5672/v?ssl=1" in told.splitlines()
+
+
+def test_a_secret_that_changes_is_seen_to_change() -> None:
+    told = diff("[DEFAULT]\nadmin_password = old\n", "[DEFAULT]\nadmin_password = new\n").splitlines()
+    assert told[-2:] == ["-admin_password = ***", "+admin_password = ***"]
+
+
+def test_the_database_url_becomes_an_option_file() -> None:
+    config = f"[database]\nconnection = mysql+pymysql://he%40t:{ODD_PASSWORD}@db:3307/heat%2Ddb?ssl_ca=/etc/ca.pem\n"
+    assert run(["mysql-options"], config).stdout == (
+        "# database: heat-db\n[client]\n"
+        'host="db"\nport="3307"\nuser="he@t"\npassword="p@/%?#\'\\" x$y:z"\nssl-ca="/etc/ca.pem"\n'
+    )
+
+
+def test_the_last_of_two_values_counts() -> None:
+    assert run(["get", "DEFAULT", "host", "other"], "[DEFAULT]\nhost = a\nhost = 'b'\n").stdout == "b\n"
+    assert run(["get", "DEFAULT", "host", "other"], "[other]\nhost = a\n").stdout == "other\n"
+
+
+@pytest.mark.parametrize(
+    ("url", "login"),
+    [
+        (f"rabbit://heat:{ODD_PASSWORD}@h/v", "heat"),
+        ("rabbit://h%40t:p@h1:1,other:q@h2:2/v", "h@t"),
+        ("rabbit://heat@h/v", "heat"),
+        ("rabbit://h:5672/v", ""),
+    ],
+)
+def test_preflight_is_told_of_the_user_and_never_of_the_password(url: str, login: str) -> None:
+    done = run(["facts"], f"[DEFAULT]\ntransport_url = {url}\n[healthcheck]\nbackends = disable_by_file\n")
+    assert done.stdout.splitlines() == [
+        f"login={login}",
+        "graceful_shutdown_timeout=60",
+        "health_backends=disable_by_file",
+        "health_file=",
+    ]

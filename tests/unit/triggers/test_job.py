@@ -1,0 +1,113 @@
+"""The trigger that follows a job: connections that break and come back, on a clock of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from heat_upgrade.exceptions import HostRefused, HostUnreachable
+from heat_upgrade.hooks.host import HeatHostHook
+from heat_upgrade.hooks.ssh_command import RunningCommand, Told
+from heat_upgrade.remote.step import Job, Outcome
+from heat_upgrade.triggers import job as module
+from heat_upgrade.triggers.job import HostJobTrigger
+
+HOST = {"ssh_conn_id": "ssh", "address": "10.0.0.11", "port": 22, "host_key": "ssh-ed25519 AAAA", "name": "c1"}
+JOB = {"step": "prepare", "id": "prepare-1", "state": "/state", "bundle": "b", "become": "none"}
+ENDED = Outcome(0, {"a": "b"})
+
+
+def trigger(**changed: Any) -> HostJobTrigger:
+    arguments: dict[str, Any] = {"host": HOST, "job": JOB, "told": [2, 0], "patience": 60, "deadline": time.time() + 60}
+    return HostJobTrigger(**{**arguments, **changed})
+
+
+@pytest.fixture
+def hook(monkeypatch: pytest.MonkeyPatch) -> mock.Mock:
+    """A host that answers, and whose job is over at once."""
+    monkeypatch.setattr(module, "SOON", 0.01)
+    monkeypatch.setattr(module, "AT_MOST", 0.02)
+    monkeypatch.setattr(module, "LOOK", 0.01)
+    hook = mock.create_autospec(HeatHostHook, instance=True)
+    hook.outcome.return_value = ENDED
+
+    @contextmanager
+    def followed(job: Job, told: Told) -> Iterator[RunningCommand]:
+        assert job == Job(**JOB)
+        running = mock.create_autospec(RunningCommand, instance=True, told=told)
+        running.read.return_value = True
+        yield running
+
+    hook.followed.side_effect = followed
+    monkeypatch.setattr(HostJobTrigger, "_hook", lambda _: hook)
+    return hook
+
+
+def event(waiting: HostJobTrigger) -> dict[str, Any]:
+    async def events() -> list[Any]:
+        return [event.payload async for event in waiting.run()]
+
+    (fired,) = asyncio.run(events())
+    return json.loads(json.dumps(fired))  # type: ignore[no-any-return]
+
+
+def test_it_is_made_anew_from_what_it_serializes() -> None:
+    path, arguments = trigger(deadline=12.5).serialize()
+    assert path == "heat_upgrade.triggers.job.HostJobTrigger"
+    again = HostJobTrigger(**json.loads(json.dumps(arguments)))
+    assert again.serialize() == (path, arguments)
+
+
+def test_it_tells_how_the_job_ended(hook: mock.Mock) -> None:
+    told = event(trigger())
+    assert (told["host"], told["raised"], told["message"]) == ("c1", "", "")
+    assert Outcome(**told["outcome"]) == ENDED
+
+
+def test_it_connects_again_until_the_host_is_there(hook: mock.Mock) -> None:
+    hook.outcome.side_effect = [HostUnreachable("away")] * 5 + [ENDED]
+    assert event(trigger())["outcome"]["status"] == 0
+
+
+def test_it_gives_up_on_a_host_that_stays_away(hook: mock.Mock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ABSENCE", 0.1)
+    hook.outcome.side_effect = HostUnreachable("away")
+    assert event(trigger()) == {"host": "c1", "outcome": None, "raised": "HostUnreachable", "message": "away"}
+
+
+def test_it_does_not_try_again_where_it_is_refused(hook: mock.Mock) -> None:
+    hook.outcome.side_effect = HostRefused("another key")
+    assert event(trigger())["raised"] == "HostRefused"
+    hook.outcome.assert_called_once()
+
+
+def test_a_restart_does_not_prolong_the_wait(hook: mock.Mock) -> None:
+    running = mock.create_autospec(RunningCommand, instance=True, told=Told())
+    running.read.return_value = False
+    hook.followed.side_effect = lambda *_: nullcontext(running)
+    told = event(trigger(deadline=time.time() - 1))
+    assert told["raised"] == "JobOverdue"
+    assert "c1: step prepare has not ended within 60 s" in told["message"]
+    assert "/state/jobs/prepare-1" in told["message"]
+
+
+def test_only_a_user_ends_the_job(hook: mock.Mock) -> None:
+    async def cut_off() -> None:
+        hook.outcome.side_effect = HostUnreachable("away")
+        running = asyncio.create_task(anext(trigger().run()))  # type: ignore[arg-type]
+        await asyncio.sleep(0.05)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    asyncio.run(cut_off())
+    hook.stop_job.assert_not_called()
+    asyncio.run(trigger().on_kill())
+    hook.stop_job.assert_called_once_with(Job(**JOB))
