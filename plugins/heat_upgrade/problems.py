@@ -13,12 +13,13 @@ _SECRET_KEY = re.compile(r"passw|secret|token|private|credential|login|transport
 
 
 class Problem(NamedTuple):
-    """One wrong value.
+    """
+    One wrong value.
 
-    :param where: the place, as in ``hosts[1].roles``.
-    :param value: what was found, as ``show`` puts it.
-    :param expected: what would have been right.
-    :param todo: what the operator does next.
+    :param where: the place, as in ``hosts[1].roles``
+    :param value: what was found, as ``show`` puts it
+    :param expected: what would have been right
+    :param todo: what the operator does next
     """
 
     where: str
@@ -32,10 +33,11 @@ class Problem(NamedTuple):
 
 
 class ProblemsError(ValueError):
-    """Input that is refused, with everything that is wrong with it.
+    """
+    Input that is refused, with everything that is wrong with it.
 
-    :param source: what was read: a file, or the parameters of a run.
-    :param problems: every problem found, at least one.
+    :param source: what was read: a file, or the parameters of a run
+    :param problems: every problem found, at least one
     """
 
     def __init__(self, source: str, problems: Sequence[Problem]) -> None:
@@ -50,9 +52,10 @@ class ProblemsError(ValueError):
 
 
 def show(value: Any) -> str:
-    """Return a value for a message: short, on one line, never a secret and never the inside of a structure.
+    """
+    Return a value for a message: short, on one line, never a secret and never the inside of a structure.
 
-    :param value: anything that YAML or JSON can hold.
+    :param value: anything that YAML or JSON can hold
     """
     if value is None:
         return "nothing"
@@ -69,35 +72,39 @@ def show(value: Any) -> str:
 
 
 def show_key(key: str) -> str:
-    """Return a key for a message, unless it looks like a value that slipped into a key's place.
+    """
+    Return a key for a message, unless it looks like a value that slipped into a key's place.
 
-    :param key: a key of a mapping.
+    :param key: a key of a mapping
     """
     return repr(key) if re.fullmatch(r"[\w.-]{1,40}", key) else "(not shown, it has odd characters)"
 
 
 def is_secret(key: str) -> bool:
-    """Return whether a key's name says that its value is a secret.
+    """
+    Return whether a key's name says that its value is a secret.
 
-    :param key: a key of a mapping.
+    :param key: a key of a mapping
     """
     return bool(_SECRET_KEY.search(key))
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
-    """Return a suggestion for a misspelt word.
+    """
+    Return a suggestion for a misspelt word.
 
-    :param word: what was written.
-    :param known: the words that would be right.
-    :param otherwise: what to say if none of them is near.
+    :param word: what was written
+    :param known: the words that would be right
+    :param otherwise: what to say if none of them is near
     """
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"did you mean {near[0]!r}?" if near else otherwise
 
 
 def some(names: Sequence[str]) -> str:
-    """Return the first names of a list that may be long.
+    """
+    Return the first names of a list that may be long.
 
-    :param names: the names.
+    :param names: the names
     """
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -43,10 +43,11 @@ _PIN = re.compile(r"([A-Za-z0-9][\w.-]*)(?:\[[\w,. -]*\])?\s*==\s*([\w.!+-]+)\s*
 
 
 def pins(requirements: Path, version: str) -> list[Problem]:
-    """Return what is wrong with a release's requirements file.
+    """
+    Return what is wrong with a release's requirements file.
 
-    :param requirements: the file.
-    :param version: the release of openstack-heat that it has to pin.
+    :param requirements: the file
+    :param version: the release of openstack-heat that it has to pin
     """
     freeze = f"write it with `pip freeze` from a venv with openstack-heat {version}"
     try:
@@ -71,9 +72,10 @@ def pins(requirements: Path, version: str) -> list[Problem]:
 
 
 def releases(releases: tuple[Release, ...]) -> tuple[Release, ...]:
-    """Check the releases against each other.
+    """
+    Check the releases against each other.
 
-    :param releases: in the order of the file.
+    :param releases: in the order of the file
     """
     problems = []
     if len(releases) < 2:
@@ -100,9 +102,10 @@ def _follows(where: str, before: Release, release: Release) -> Iterator[Problem]
 
 
 def hosts(hosts: tuple[Host, ...]) -> tuple[Host, ...]:
-    """Check the hosts against each other.
+    """
+    Check the hosts against each other.
 
-    :param hosts: in the order of the file.
+    :param hosts: in the order of the file
     """
     if not hosts:
         raise wrong("at least one host", "list the hosts that run Heat")
@@ -150,9 +153,10 @@ def _repeated(
 
 
 def whole(cloud: Cloud) -> list[Problem]:
-    """Return what is wrong between the parts of a cloud file, each of them being right.
+    """
+    Return what is wrong between the parts of a cloud file, each of them being right.
 
-    :param cloud: the cloud.
+    :param cloud: the cloud
     """
     return [
         *_places(cloud),

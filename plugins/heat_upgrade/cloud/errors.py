@@ -30,10 +30,11 @@ _TYPES = {
 
 
 def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
-    """Return pydantic's errors as problems, in the order of the model's fields.
+    """
+    Return pydantic's errors as problems, in the order of the model's fields.
 
-    :param error: what validation raised. It holds the input, so never show or chain it.
-    :param model: the validated model.
+    :param error: what validation raised. It holds the input, so never show or chain it
+    :param model: the validated model
     """
     return [problem for details in error.errors(include_url=False) for problem in _translate(details, model)]
 

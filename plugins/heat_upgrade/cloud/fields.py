@@ -23,29 +23,32 @@ T = TypeVar("T")
 
 
 def wrong(expected: str, todo: str) -> PydanticCustomError:
-    """Return the error of a single wrong value, for a validator to raise.
+    """
+    Return the error of a single wrong value, for a validator to raise.
 
-    :param expected: what would have been right.
-    :param todo: what the operator does next.
+    :param expected: what would have been right
+    :param todo: what the operator does next
     """
     return PydanticCustomError("wrong", "expected {expected}: {todo}", {"expected": expected, "todo": todo})
 
 
 def raise_if_any(problems: Sequence[Problem]) -> None:
-    """Raise all problems at once, for a validator that looks at several values.
+    """
+    Raise all problems at once, for a validator that looks at several values.
 
-    :param problems: with places relative to the validated object; may be empty.
+    :param problems: with places relative to the validated object; may be empty
     """
     if problems:
         raise PydanticCustomError("several", "several problems", {"problems": tuple(problems)})
 
 
 def rule(test: Callable[[Any], bool], expected: str, todo: str) -> AfterValidator:
-    """Return a validator that lets a value pass if a test holds.
+    """
+    Return a validator that lets a value pass if a test holds.
 
-    :param test: the test.
-    :param expected: what would have been right.
-    :param todo: what the operator does next.
+    :param test: the test
+    :param expected: what would have been right
+    :param todo: what the operator does next
     """
 
     def check(value: T) -> T:
@@ -57,12 +60,13 @@ def rule(test: Callable[[Any], bool], expected: str, todo: str) -> AfterValidato
 
 
 def text(pattern: str, expected: str, todo: str, fields: Sequence[str] = ()) -> AfterValidator:
-    """Return a validator for a text, or for a template of one.
+    """
+    Return a validator for a text, or for a template of one.
 
-    :param pattern: what the whole text matches once the template is filled in.
-    :param expected: what would have been right.
-    :param todo: what the operator does next.
-    :param fields: the template fields that may be used.
+    :param pattern: what the whole text matches once the template is filled in
+    :param expected: what would have been right
+    :param todo: what the operator does next
+    :param fields: the template fields that may be used
     """
     compiled = re.compile(pattern, re.ASCII | re.DOTALL)
 

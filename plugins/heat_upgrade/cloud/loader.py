@@ -16,9 +16,10 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any] | None, list[Problem]]:
-    """Return the mapping in a YAML file, None if there is none, and what is wrong with it as YAML.
+    """
+    Return the mapping in a YAML file, None if there is none, and what is wrong with it as YAML.
 
-    :param path: the file.
+    :param path: the file
     """
     try:
         content = path.read_bytes()

@@ -109,10 +109,11 @@ class Cloud(Section):
         return self
 
     def release(self, version: str) -> Release:
-        """Return a release.
+        """
+        Return a release.
 
-        :param version: its x.y.z.
-        :raises LookupError: if the cloud file has no such release.
+        :param version: its x.y.z
+        :raises LookupError: if the cloud file has no such release
         """
         for release in self.releases:
             if release.version == version:
@@ -120,10 +121,11 @@ class Cloud(Section):
         raise LookupError(f"{version!r} is no release of {self.name}: {[r.version for r in self.releases]}")
 
     def host(self, name: str) -> Host:
-        """Return a host.
+        """
+        Return a host.
 
-        :param name: its name.
-        :raises LookupError: if the cloud file has no such host.
+        :param name: its name
+        :raises LookupError: if the cloud file has no such host
         """
         for host in self.hosts:
             if host.name == name:
@@ -131,9 +133,10 @@ class Cloud(Section):
         raise LookupError(f"{name!r} is no host of {self.name}: {[h.name for h in self.hosts]}")
 
     def hosts_with(self, role: Role) -> list[Host]:
-        """Return the hosts with a role, in the order of the file.
+        """
+        Return the hosts with a role, in the order of the file.
 
-        :param role: the role.
+        :param role: the role
         """
         return [host for host in self.hosts if role in host.roles]
 
@@ -148,10 +151,11 @@ class Cloud(Section):
         return list(_cut(hosts, [_size(wave, len(hosts)) for wave in self.waves]))
 
     def deployment(self, host: Host, release: Release) -> Deployment:
-        """Return all names and paths of a release on a host.
+        """
+        Return all names and paths of a release on a host.
 
-        :param host: one of the cloud's hosts.
-        :param release: one of the cloud's releases.
+        :param host: one of the cloud's hosts
+        :param release: one of the cloud's releases
         """
         return Deployment(self, host, release)
 
@@ -170,11 +174,12 @@ def _cut(hosts: list[Host], sizes: list[int]) -> Iterator[list[Host]]:
 
 @dataclass(frozen=True)
 class Deployment:
-    """One release on one host.
+    """
+    One release on one host.
 
-    :param cloud: the cloud.
-    :param host: the host.
-    :param release: the release.
+    :param cloud: the cloud
+    :param host: the host
+    :param release: the release
     """
 
     cloud: Cloud = field(repr=False)
@@ -211,24 +216,27 @@ class Deployment:
         return manager.model_copy(update={"supervisorctl": argv, "conf_dir": self._fill(manager.conf_dir)})
 
     def unit(self, role: Role) -> str:
-        """Return the name of a service, without the service manager's suffix.
+        """
+        Return the name of a service, without the service manager's suffix.
 
-        :param role: the service.
+        :param role: the service
         """
         return self._fill(self.release.unit or self.cloud.layout.unit, role)
 
     def listen(self, role: Role) -> Listen:
-        """Return how an API listens.
+        """
+        Return how an API listens.
 
-        :param role: the API.
+        :param role: the API
         """
         listen = self.cloud.services.api if role == "api" else self.cloud.services.api_cfn
         return listen.model_copy(update={"address": self._fill(listen.address)})
 
     def rotation(self, role: Role) -> Healthcheck | HAProxy | Commands:
-        """Return how an API leaves and rejoins the load balancer.
+        """
+        Return how an API leaves and rejoins the load balancer.
 
-        :param role: the API.
+        :param role: the API
         """
         rotation = self.host.rotation or self.cloud.rotation
         templates = {"file", "server", "leave", "rejoin"} & set(type(rotation).model_fields)
@@ -244,10 +252,11 @@ def clouds_directory() -> Path:
 
 
 def load_cloud(path: Path | str) -> Cloud:
-    """Read a cloud file.
+    """
+    Read a cloud file.
 
-    :param path: the file; its name without the suffix is the cloud's name.
-    :raises CloudFileError: with every problem found.
+    :param path: the file; its name without the suffix is the cloud's name
+    :raises CloudFileError: with every problem found
     """
     path = Path(path)
     data, problems = read_yaml(path)
@@ -267,10 +276,11 @@ def load_cloud(path: Path | str) -> Cloud:
 
 
 def load_clouds(directory: Path | str) -> dict[str, Cloud | CloudFileError]:
-    """Read all cloud files of a directory: for each name its cloud, or what is wrong with its file.
+    """
+    Read all cloud files of a directory: for each name its cloud, or what is wrong with its file.
 
-    :param directory: the directory of the ``*.yaml`` files.
-    :raises CloudsDirectoryError: if there is no such directory.
+    :param directory: the directory of the ``*.yaml`` files
+    :raises CloudsDirectoryError: if there is no such directory
     """
     directory = Path(directory)
     if not directory.is_dir():

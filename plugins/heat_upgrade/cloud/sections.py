@@ -72,7 +72,8 @@ class Release(Section):
 
 
 class Healthcheck(Section):
-    """oslo.middleware's disable_by_file: while the file exists, the health check answers 503.
+    """
+    oslo.middleware's disable_by_file: while the file exists, the health check answers 503.
 
     The file is the host's, not an API's: both APIs read the same heat.conf.
     """
@@ -101,9 +102,10 @@ class HAProxy(Section):
     server: ServerName = "{host}"
 
     def backend(self, role: Role) -> str | None:
-        """Return HAProxy's name for an API's backend, if the file gives one.
+        """
+        Return HAProxy's name for an API's backend, if the file gives one.
 
-        :param role: the API.
+        :param role: the API
         """
         return {"api": self.backends.api, "api-cfn": self.backends.api_cfn}.get(role)
 
