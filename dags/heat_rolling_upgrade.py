@@ -13,7 +13,8 @@ from pathlib import Path
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, TaskGroup, TriggerRule, chain
 
-from heat_upgrade.cloud.model import Cloud, Host
+from heat_upgrade.cloud.model import Cloud
+from heat_upgrade.cloud.sections import Host
 from heat_upgrade.dag_factory import (
     approvals,
     dags_of_clouds,

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import requests
 
-from heat_upgrade.cloud.model import Host
+from heat_upgrade.cloud.sections import Host
 from heat_upgrade.remote import steps
 from lab.cloud.model import Lab
 from lab.processes import LabError, wait_until

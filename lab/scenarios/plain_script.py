@@ -10,7 +10,9 @@ from pathlib import Path
 
 import requests
 
-from heat_upgrade.cloud.model import Cloud, Commands, HAProxy, Host, load_cloud
+from heat_upgrade.cloud.loader import load_cloud
+from heat_upgrade.cloud.model import Cloud
+from heat_upgrade.cloud.sections import Commands, HAProxy, Host
 from heat_upgrade.remote import steps
 from heat_upgrade.remote.step import Step
 from lab.cloud.model import Lab

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, BaseOperator, Param, TaskGroup, TriggerRule, chain
 
-from heat_upgrade.cloud.model import Cloud, CloudFileError, Host, clouds_directory, load_clouds
+from heat_upgrade.cloud.loader import CloudFileError, clouds_directory, load_clouds
+from heat_upgrade.cloud.model import Cloud
+from heat_upgrade.cloud.sections import Host
 from heat_upgrade.notifications.send import notifiers
 from heat_upgrade.operators.api_watch import WatchApiOperator
 from heat_upgrade.operators.base import REPORT, WATCH, HostOperator

@@ -6,13 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from heat_upgrade.cloud.model import Commands, HAProxy
+from heat_upgrade.cloud.sections import Commands, HAProxy
 from heat_upgrade.remote import steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from heat_upgrade.cloud.model import Cloud, Deployment, Host, Role
+    from heat_upgrade.cloud.model import Cloud, Deployment
+    from heat_upgrade.cloud.sections import Host, Role
     from heat_upgrade.hooks.host import HeatHostHook
 
 # A service in one of these states still works, or will.

@@ -1,4 +1,4 @@
-"""What is wrong with a value from outside, told so that an operator can mend it: value, expectation, next step."""
+"""What is wrong with a value from outside, so that an operator can fix it: value, expectation, next step."""
 
 from __future__ import annotations
 

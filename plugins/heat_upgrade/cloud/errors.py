@@ -1,4 +1,4 @@
-"""From pydantic's errors to problems that an operator can mend."""
+"""From pydantic's errors to problems that an operator can fix."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from heat_upgrade.cloud.loader import SAMPLE
 from heat_upgrade.problems import HIDDEN, Problem, did_you_mean, is_secret, show, show_key
+
+SAMPLE = "include/clouds/example.yaml.sample"
 
 Place = Sequence[int | str]
 
@@ -57,7 +58,7 @@ def _translate(details: ErrorDetails, model: type[BaseModel]) -> list[Problem]:
 
 def _expectation(details: ErrorDetails) -> tuple[str, str]:
     kind, value, ctx = details["type"], details["input"], details.get("ctx", {})
-    if kind == "wrong":
+    if kind == "invalid":
         return ctx["expected"], ctx["todo"]
     if kind == "string_type":
         return "a text", _how_to_quote(value)

@@ -22,14 +22,14 @@ PROJECT_ROOT = Path(__file__).resolve().parents[3]
 T = TypeVar("T")
 
 
-def wrong(expected: str, todo: str) -> PydanticCustomError:
+def invalid(expected: str, todo: str) -> PydanticCustomError:
     """
     Return the error of a single wrong value, for a validator to raise.
 
     :param expected: what would have been right
     :param todo: what the operator does next
     """
-    return PydanticCustomError("wrong", "expected {expected}: {todo}", {"expected": expected, "todo": todo})
+    return PydanticCustomError("invalid", "expected {expected}: {todo}", {"expected": expected, "todo": todo})
 
 
 def raise_if_any(problems: Sequence[Problem]) -> None:
@@ -53,7 +53,7 @@ def rule(test: Callable[[Any], bool], expected: str, todo: str) -> AfterValidato
 
     def check(value: T) -> T:
         if not test(value):
-            raise wrong(expected, todo)
+            raise invalid(expected, todo)
         return value
 
     return AfterValidator(check)
@@ -73,7 +73,7 @@ def text(pattern: str, expected: str, todo: str, fields: Sequence[str] = ()) -> 
     def check(value: str) -> str:
         sample = _fill_with_a_letter(value, fields) if fields else value
         if not compiled.fullmatch(sample):
-            raise wrong(expected, todo)
+            raise invalid(expected, todo)
         return value
 
     return AfterValidator(check)
@@ -84,11 +84,11 @@ def _fill_with_a_letter(template: str, fields: Sequence[str]) -> str:
     try:
         parts = list(string.Formatter().parse(template))
     except ValueError:
-        raise wrong("each { to have its }", f"close it; the template fields are {known}") from None
+        raise invalid("each { to have its }", f"close it; the template fields are {known}") from None
     for _, field, spec, conversion in parts:
         # Only plain names: {host.name}, {host!r} and {host:>9} would reach into Python.
         if field is not None and (field not in fields or spec or conversion):
-            raise wrong(f"only the template fields {known}", "use one of them ({{ and }} are plain braces)")
+            raise invalid(f"only the template fields {known}", "use one of them ({{ and }} are plain braces)")
     return template.format(**dict.fromkeys(fields, "x"))
 
 
@@ -228,7 +228,7 @@ def _public_key(value: str) -> str:
     kind, _, rest = value.strip().partition(" ")
     blob = rest.partition(" ")[0]
     if "\n" in value.strip() or kind not in _KEY_TYPES or not _holds_a_key(kind, blob):
-        raise wrong(
+        raise invalid(
             "a public host key: its type and its base64 text",
             "copy the two last words of `ssh-keyscan -t ed25519 ADDRESS`, and compare them with the host's own",
         )
@@ -256,7 +256,7 @@ HostKey = Annotated[Text, AfterValidator(_public_key)]
 
 def _local_file(value: Any) -> Path:
     if not isinstance(value, str) or not value or "\n" in value or "\0" in value or ".." in Path(value).parts:
-        raise wrong("the path of a pip requirements file", "write it absolute or from the project's root")
+        raise invalid("the path of a pip requirements file", "write it absolute or from the project's root")
     return PROJECT_ROOT / value
 
 
@@ -269,7 +269,7 @@ def _wave(value: Any) -> int | str:
         return str(value)
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
-    raise wrong("a number of hosts above 0 or a share from 1% to 100%", "write for example [1, 2, 50%]")
+    raise invalid("a number of hosts above 0 or a share from 1% to 100%", "write for example [1, 2, 50%]")
 
 
 Wave = Annotated[int | str, BeforeValidator(_wave)]
@@ -284,10 +284,14 @@ def _cron(value: str) -> str:
     expected = "a cron expression: minute (one number), hour, day of month, month, day of week"
     fields = value.split(" ")
     if not _CRON.fullmatch(value) or not ever_comes(value):
-        raise wrong(expected, 'write for example "0 22 * * sat", or "0 22 * * sat#1" for the first Saturday of a month')
+        raise invalid(
+            expected, 'write for example "0 22 * * sat", or "0 22 * * sat#1" for the first Saturday of a month'
+        )
     if "*" not in (fields[2], fields[4]):
         expected = "a day of the month or a day of the week, not both"
-        raise wrong(expected, 'cron takes either for enough: for the first Saturday of a month write "0 22 * * sat#1"')
+        raise invalid(
+            expected, 'cron takes either for enough: for the first Saturday of a month write "0 22 * * sat#1"'
+        )
     return value
 
 
@@ -296,7 +300,7 @@ def _time_zone(value: str) -> str:
         ZoneInfo(value)
     except (ValueError, OSError, ZoneInfoNotFoundError):
         todo = did_you_mean(value, available_timezones(), "write for example Europe/Berlin")
-        raise wrong("a time zone of the IANA database", todo) from None
+        raise invalid("a time zone of the IANA database", todo) from None
     return value
 
 
@@ -308,7 +312,7 @@ def _days(value: Any) -> Days:
         days = None
     if days is None or days.last < days.first:
         expected = "a day or the first and the last of several, as in 2026-12-24 to 2027-01-02"
-        raise wrong(expected, "write each as year-month-day, the earlier one first")
+        raise invalid(expected, "write each as year-month-day, the earlier one first")
     return days
 
 

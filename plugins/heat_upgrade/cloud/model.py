@@ -1,29 +1,20 @@
 """The cloud file: which releases, which hosts, and how Heat runs on them. It holds no secrets.
 
-``load_cloud`` reads one, ``Cloud`` is what it says, and a ``Deployment`` is one release on one host with every
-name and path filled in.
+``Cloud`` is what it says, and a ``Deployment`` is one release on one host with every name and path filled in.
 """
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, repeat
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ValidationError, model_validator
+from pydantic import AfterValidator, model_validator
 
-from heat_upgrade.cloud import checks as cloud_checks
-from heat_upgrade.cloud.errors import problems_of
-from heat_upgrade.cloud.fields import PROJECT_ROOT, CloudName, Version, Waves, raise_if_any
-from heat_upgrade.cloud.loader import SAMPLE, read_yaml
+from heat_upgrade.cloud.fields import CloudName, Version, Waves, raise_if_any
 from heat_upgrade.cloud.notifications import Notification
 from heat_upgrade.cloud.sections import (
-    API_ROLES,
-    ROLES,
     Approvals,
     Backup,
     Commands,
@@ -44,50 +35,19 @@ from heat_upgrade.cloud.sections import (
     Services,
     Supervisor,
     Systemd,
-    Uv,
     Windows,
+    check_hosts,
+    check_releases,
 )
-from heat_upgrade.problems import Problem, ProblemsError, show
-
-__all__ = [
-    "API_ROLES",
-    "ROLES",
-    "Cloud",
-    "CloudFileError",
-    "CloudsDirectoryError",
-    "Commands",
-    "Deployment",
-    "HAProxy",
-    "Healthcheck",
-    "Host",
-    "Listen",
-    "Pip",
-    "Release",
-    "Role",
-    "Supervisor",
-    "Systemd",
-    "Uv",
-    "Windows",
-    "clouds_directory",
-    "load_cloud",
-    "load_clouds",
-]
-
-
-class CloudFileError(ProblemsError):
-    """A cloud file that can't be used; the message lists every problem."""
-
-
-class CloudsDirectoryError(CloudFileError):
-    """A directory of cloud files that isn't there."""
+from heat_upgrade.problems import Problem, did_you_mean, show, some
 
 
 class Cloud(Section):
     """A cloud file; ``name`` is the file's name without its suffix."""
 
     name: CloudName
-    releases: Annotated[tuple[Release, ...], AfterValidator(cloud_checks.releases)]
-    hosts: Annotated[tuple[Host, ...], AfterValidator(cloud_checks.hosts)]
+    releases: Annotated[tuple[Release, ...], AfterValidator(check_releases)]
+    hosts: Annotated[tuple[Host, ...], AfterValidator(check_hosts)]
     connections: Connections
     service_manager: ServiceManager = Systemd(kind="systemd")
     become: Literal["sudo", "none"] = "sudo"
@@ -105,7 +65,7 @@ class Cloud(Section):
 
     @model_validator(mode="after")
     def _check_the_whole(self) -> Cloud:
-        raise_if_any(cloud_checks.whole(self))
+        raise_if_any(check_cloud(self))
         return self
 
     def release(self, version: str) -> Release:
@@ -246,61 +206,110 @@ class Deployment:
         return template.format(host=self.host.name, address=self.host.address, release=self.release.version, role=role)
 
 
-def clouds_directory() -> Path:
-    """Return the directory of the cloud files: HEAT_UPGRADE_CLOUDS if set, else the project's own."""
-    return Path(os.environ.get("HEAT_UPGRADE_CLOUDS") or PROJECT_ROOT / "include" / "clouds")
-
-
-def load_cloud(path: Path | str) -> Cloud:
+def check_cloud(cloud: Cloud) -> list[Problem]:
     """
-    Read a cloud file.
+    Return what is wrong between the parts of a cloud file, each of them being right.
 
-    :param path: the file; its name without the suffix is the cloud's name
-    :raises CloudFileError: with every problem found
+    :param cloud: the cloud
     """
-    path = Path(path)
-    data, problems = read_yaml(path)
-    cloud = None
-    if data is not None:
-        if "name" in data:
-            todo = "delete the key, the file's own name is the cloud's"
-            problems.append(Problem("name", show(data["name"]), "no such key", todo))
-        try:
-            cloud = Cloud.model_validate({**data, "name": path.stem})
-        except ValidationError as error:
-            problems += problems_of(error, Cloud)
-    if problems or cloud is None:
-        # Outside of the except clause: pydantic's error holds the file's values and must not be chained.
-        raise CloudFileError(str(path), problems)
-    return cloud
+    return [
+        *_places(cloud),
+        *_ports(cloud),
+        *_backends(cloud),
+        *_servers(cloud),
+        *_backup(cloud),
+        *_drain(cloud),
+        *_pending(cloud),
+    ]
 
 
-def load_clouds(directory: Path | str) -> dict[str, Cloud | CloudFileError]:
-    """
-    Read all cloud files of a directory: for each name its cloud, or what is wrong with its file.
-
-    :param directory: the directory of the ``*.yaml`` files
-    :raises CloudsDirectoryError: if there is no such directory
-    """
-    directory = Path(directory)
-    if not directory.is_dir():
-        todo = f"create it with a copy of {SAMPLE} in it, or set HEAT_UPGRADE_CLOUDS"
-        missing = Problem("directory", "no directory", "a directory of cloud files (*.yaml)", todo)
-        raise CloudsDirectoryError(str(directory), [missing])
-    files = sorted(path for path in directory.glob("*.y*ml") if not path.name.startswith("."))
-    return {_usable(path.stem): _load_or_error(path) for path in files}
-
-
-def _usable(stem: str) -> str:
-    """Return a name that can stand in a DAG's id, also for a file that is refused for its name."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", stem)[:200]
+def _places(cloud: Cloud) -> Iterator[Problem]:
+    """Yield templates by which two releases or two services of a host would overwrite each other."""
+    reported = set()
+    for host in cloud.hosts:
+        deployments = [cloud.deployment(host, release) for release in cloud.releases]
+        places = {
+            "venv": [d.venv for d in deployments],
+            "config": [d.config for d in deployments],
+            "unit": [d.unit(role) for d in deployments for role in host.roles],
+        }
+        for key, values in places.items():
+            index = _first_repeated(values)
+            if index is not None and key not in reported:
+                reported.add(key)
+                yield _shared_place(key, values[index], host)
 
 
-def _load_or_error(path: Path) -> Cloud | CloudFileError:
-    if path.suffix == ".yml":
-        rename = Problem("file name", repr(path.name), "a name that ends with .yaml", "rename the file")
-        return CloudFileError(str(path), [rename])
-    try:
-        return load_cloud(path)
-    except CloudFileError as error:
-        return error.with_traceback(None)  # its frames hold the file's values
+def _shared_place(key: str, value: str, host: Host) -> Problem:
+    and_role, in_role = (" and role", " and {role}") if key == "unit" else ("", "")
+    expected = f"a {key} of its own for each release{and_role} on {host.name}"
+    return Problem(f"layout.{key}", f"{value!r} twice", expected, f"use {{release}}{in_role} in the template")
+
+
+def _first_repeated(values: Iterable[Hashable]) -> int | None:
+    seen: set[Hashable] = set()
+    for index, value in enumerate(values):
+        if value in seen:
+            return index
+        seen.add(value)
+    return None
+
+
+def _ports(cloud: Cloud) -> Iterator[Problem]:
+    both = next((host for host in cloud.hosts if len(host.api_roles) > 1), None)
+    if both and cloud.services.api.port == cloud.services.api_cfn.port:
+        value, expected = str(cloud.services.api.port), f"a port other than api's: {both.name} runs both"
+        yield Problem("services.api-cfn.port", value, expected, "write for example 8000")
+
+
+def _balanced(cloud: Cloud) -> Iterator[tuple[str, Host, Role, HAProxy]]:
+    """Yield each API that HAProxy's socket takes out of rotation, with the place of its setting in the file."""
+    for index, host in enumerate(cloud.hosts):
+        where = f"hosts[{index}].rotation" if host.rotation else "rotation"
+        for role in host.api_roles:
+            rotation = cloud.deployment(host, cloud.releases[0]).rotation(role)
+            if rotation.kind == "haproxy":
+                yield where, host, role, rotation
+
+
+def _backends(cloud: Cloud) -> Iterator[Problem]:
+    reported = set()
+    for where, host, role, rotation in _balanced(cloud):
+        place = f"{where}.backends.{role}"
+        if rotation.backend(role) is None and place not in reported:
+            reported.add(place)
+            expected = f"HAProxy's backend of {role}, a role of {host.name}"
+            yield Problem(place, "nothing", expected, "copy its name from haproxy.cfg")
+
+
+def _servers(cloud: Cloud) -> Iterator[Problem]:
+    balanced = [(where, rotation, rotation.backend(role)) for where, _, role, rotation in _balanced(cloud)]
+    index = _first_repeated((rotation.address, backend, rotation.server) for _, rotation, backend in balanced)
+    if index is not None:
+        where, rotation, _ = balanced[index]
+        expected = "a server of its own for each host in HAProxy's backend"
+        yield Problem(f"{where}.server", f"{rotation.server!r} twice", expected, "use {host} in the name")
+
+
+def _backup(cloud: Cloud) -> Iterator[Problem]:
+    name, known = cloud.backup.host, [host.name for host in cloud.hosts]
+    if name and name not in known:
+        todo = did_you_mean(name, known, "write a host's name or delete the key")
+        yield Problem("backup.host", show(name), f"one of the hosts ({some(known)})", todo)
+
+
+def _drain(cloud: Cloud) -> Iterator[Problem]:
+    drain = cloud.drain
+    if drain.timeout <= drain.interval * drain.readings:
+        expected = f"more than interval x readings = {drain.interval * drain.readings:g} s"
+        yield Problem("drain.timeout", f"{drain.timeout:g}", expected, "the gate could never open: write more")
+
+
+def _pending(cloud: Cloud) -> Iterator[Problem]:
+    pending, later = cloud.pending_release, [release.version for release in cloud.releases[1:]]
+    if pending and pending not in later:
+        todo = "write one of them, or delete the key until an upgrade is due"
+        yield Problem("pending_release", show(pending), f"a release to upgrade to: {', '.join(later)}", todo)
+    if pending and not cloud.windows:
+        todo = "add `windows`, or delete the key and trigger the run yourself"
+        yield Problem("pending_release", show(pending), "`windows`, whose opening starts the run", todo)

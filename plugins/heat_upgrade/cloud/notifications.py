@@ -1,4 +1,4 @@
-"""Who is told what of a run: the cloud file's section ``notifications``."""
+"""Who is notified of what during a run: the cloud file's section ``notifications``."""
 
 from __future__ import annotations
 

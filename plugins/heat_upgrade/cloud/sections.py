@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable, Iterator
 from datetime import timedelta
 from functools import cached_property
+from ipaddress import ip_address
+from itertools import pairwise
 from typing import Annotated, Literal, get_args
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from heat_upgrade.cloud import checks as cloud_checks
 from heat_upgrade.cloud.fields import (
     Address,
     Argument,
@@ -38,9 +40,13 @@ from heat_upgrade.cloud.fields import (
     Version,
     Vhost,
     Whole,
+    invalid,
     raise_if_any,
     rule,
 )
+from heat_upgrade.cloud.pins import check_pins
+from heat_upgrade.names import TASKS_OF_THE_DAG
+from heat_upgrade.problems import Problem, show
 from heat_upgrade.windows import Calendar, Window
 
 Role = Literal["engine", "api", "api-cfn"]
@@ -67,7 +73,7 @@ class Release(Section):
     @model_validator(mode="after")
     def _check_pins(self) -> Release:
         if self.requirements:
-            raise_if_any(cloud_checks.pins(self.requirements, self.version))
+            raise_if_any(check_pins(self.requirements, self.version))
         return self
 
 
@@ -281,3 +287,84 @@ class Windows(Section):
                 for opening in self.openings
             )
         )
+
+
+def check_releases(releases: tuple[Release, ...]) -> tuple[Release, ...]:
+    """
+    Check the releases against each other.
+
+    :param releases: in the order of the file
+    """
+    problems = []
+    if len(releases) < 2:
+        todo = "list the release that runs and the one to go to"
+        problems.append(Problem("", f"{len(releases)} of them", "at least two releases", todo))
+    for index, (before, release) in enumerate(pairwise(releases), start=1):
+        problems += _follows(f"[{index}]", before, release)
+    problems += _repeated("releases", "vhost", [(release.vhost, release.vhost) for release in releases])
+    raise_if_any(problems)
+    return releases
+
+
+def _follows(where: str, before: Release, release: Release) -> Iterator[Problem]:
+    old, new = (tuple(map(int, r.version.split("."))) for r in (before, release))
+    value = f"{release.version} after {before.version}"
+    if new <= old:
+        yield Problem(f"{where}.version", value, "each release once, oldest first", "reorder the releases")
+    elif new[0] > old[0] + 1:
+        todo = f"list a release {old[0] + 1}.y.z between them, Heat tests upgrades only between sequential releases"
+        yield Problem(f"{where}.version", value, "the next major release", todo)
+    if not release.requirements:
+        todo = f"add `requirements: include/releases/openstack-heat-{release.version}.txt`"
+        yield Problem(f"{where}.requirements", "nothing", "a file with pins (optional for the first only)", todo)
+
+
+def check_hosts(hosts: tuple[Host, ...]) -> tuple[Host, ...]:
+    """
+    Check the hosts against each other.
+
+    :param hosts: in the order of the file
+    """
+    if not hosts:
+        raise invalid("at least one host", "list the hosts that run Heat")
+    names = [(host.name, host.name.lower()) for host in hosts]
+    ids = [(host.name, host.task_id.lower()) for host in hosts]  # a-b and a.b are two names, but one task-group id
+    ends = [(f"{host.address} port {host.port}", (_same(host.address), host.port)) for host in hosts]
+    problems = _repeated("hosts", "name", names) or _repeated("hosts", "name", ids, "a name (- and . are the same)")
+    problems += _repeated("hosts", "address", ends, "an address and port")
+    raise_if_any([*problems, *_reserved(hosts), *_missing_roles(hosts)])
+    return hosts
+
+
+def _reserved(hosts: tuple[Host, ...]) -> Iterator[Problem]:
+    for index, host in enumerate(hosts):
+        if host.task_id in TASKS_OF_THE_DAG:
+            expected = "a name other than the DAG's own tasks"
+            yield Problem(f"[{index}].name", show(host.name), expected, "rename the host")
+
+
+def _missing_roles(hosts: tuple[Host, ...]) -> Iterator[Problem]:
+    roles = {role for host in hosts for role in host.roles}
+    for role, why in (("engine", "an empty engine list can't work"), ("api", "users need an API")):
+        if role not in roles:
+            yield Problem("", f"no host with the role {role}", f"at least one ({why})", f"add {role} to a host's roles")
+
+
+def _same(address: str) -> Hashable:
+    try:
+        return ip_address(address)
+    except ValueError:
+        return address.lower()
+
+
+def _repeated(
+    section: str, key: str, entries: Iterable[tuple[str, Hashable]], what: str | None = None
+) -> list[Problem]:
+    """Return a problem for each entry, a value and what identifies it, that an earlier one has already."""
+    first: dict[Hashable, int] = {}
+    problems = []
+    for index, (value, identity) in enumerate(entries):
+        if first.setdefault(identity, index) != index:
+            expected = f"{what or f'a {key}'} of its own, {section}[{first[identity]}] has this one"
+            problems.append(Problem(f"[{index}].{key}", show(value), expected, "change one of the two"))
+    return problems

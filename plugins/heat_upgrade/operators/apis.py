@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from heat_upgrade.cloud.model import Cloud, Deployment, Host, Role, Windows
+    from heat_upgrade.cloud.model import Cloud, Deployment
+    from heat_upgrade.cloud.sections import Host, Role, Windows
     from heat_upgrade.hosts import HostState
     from heat_upgrade.remote.step import Step
 

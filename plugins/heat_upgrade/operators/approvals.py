@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from heat_upgrade.cloud.model import Cloud, Host
+    from heat_upgrade.cloud.model import Cloud
+    from heat_upgrade.cloud.sections import Host
     from heat_upgrade.hosts import HostState
 
 COST = (

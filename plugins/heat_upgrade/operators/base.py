@@ -16,7 +16,8 @@ from heat_upgrade.run.dry_run import INTENT, Intent
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from heat_upgrade.cloud.model import Cloud, Deployment, Host
+    from heat_upgrade.cloud.model import Cloud, Deployment
+    from heat_upgrade.cloud.sections import Host
 
 PREFLIGHT = "preflight"
 DRAIN = "wait_until_drained"

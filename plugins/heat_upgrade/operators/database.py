@@ -9,7 +9,7 @@ from heat_upgrade.operators.job import JobOperator
 from heat_upgrade.remote import steps
 
 if TYPE_CHECKING:
-    from heat_upgrade.cloud.model import Host
+    from heat_upgrade.cloud.sections import Host
     from heat_upgrade.operators.base import Plan
     from heat_upgrade.remote.step import Step
 

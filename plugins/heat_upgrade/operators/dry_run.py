@@ -16,7 +16,7 @@ from heat_upgrade.run.dry_run import INTENT, Intent, PlannedTask, Rehearsal, lon
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
 
-    from heat_upgrade.cloud.model import Host
+    from heat_upgrade.cloud.sections import Host
 
 
 class ShowPlanOperator(CloudOperator):

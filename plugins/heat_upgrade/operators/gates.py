@@ -20,7 +20,7 @@ from heat_upgrade.run.dry_run import Intent
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from heat_upgrade.cloud.model import Windows
+    from heat_upgrade.cloud.sections import Windows
     from heat_upgrade.hosts import HostState
     from heat_upgrade.windows import Period
 

@@ -17,7 +17,7 @@ from heat_upgrade.triggers.job import HostJobTrigger
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from heat_upgrade.cloud.model import Host
+    from heat_upgrade.cloud.sections import Host
     from heat_upgrade.hooks.host import HeatHostHook
     from heat_upgrade.hooks.ssh_command import RunningCommand, Told
     from heat_upgrade.remote.step import Job, Step

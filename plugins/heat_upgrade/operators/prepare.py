@@ -13,7 +13,7 @@ from heat_upgrade.run.dry_run import Command, Intent
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from heat_upgrade.cloud.model import Host
+    from heat_upgrade.cloud.sections import Host
     from heat_upgrade.operators.base import Plan
     from heat_upgrade.remote.step import Step
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from heat_upgrade.cloud.model import HAProxy
+from heat_upgrade.cloud.sections import HAProxy
 from heat_upgrade.drain.rule import Unread
 from heat_upgrade.hosts import SSH_SESSIONS_AT_ONCE, HostState, hook_for, rotation_hook
 from heat_upgrade.preflight.check import read
@@ -18,7 +18,8 @@ from heat_upgrade.remote import steps
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from heat_upgrade.cloud.model import Cloud, Deployment, Release, Role
+    from heat_upgrade.cloud.model import Cloud, Deployment
+    from heat_upgrade.cloud.sections import Release, Role
     from heat_upgrade.hooks.host import HeatHostHook
 
 # Seconds without a word after which a host counts as away.

@@ -15,7 +15,7 @@ from heat_upgrade.preflight.hosts import clock_check
 from heat_upgrade.problems import some
 
 if TYPE_CHECKING:
-    from heat_upgrade.cloud.model import Release
+    from heat_upgrade.cloud.sections import Release
     from heat_upgrade.hooks.heat_database import EventRow, HeatDatabaseHook
 
 # A stack that nobody has worked on for this long, in seconds, is stranded.

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from heat_upgrade.hosts import HostState
 
 if TYPE_CHECKING:
-    from heat_upgrade.cloud.model import Deployment, Role
+    from heat_upgrade.cloud.model import Deployment
+    from heat_upgrade.cloud.sections import Role
     from heat_upgrade.drain.rule import Unread
     from heat_upgrade.preflight.database import LongestResource
 

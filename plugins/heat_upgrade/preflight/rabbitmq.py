@@ -13,7 +13,7 @@ from heat_upgrade.preflight.check import Check, Unasked, failed, judge, passed, 
 from heat_upgrade.problems import some
 
 if TYPE_CHECKING:
-    from heat_upgrade.cloud.model import Release
+    from heat_upgrade.cloud.sections import Release
     from heat_upgrade.drain.rule import ExpiringPolicy
     from heat_upgrade.hooks.rabbitmq import Node, Permission, RabbitMQManagementHook
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from heat_upgrade.cloud.model import HAProxy, Healthcheck
+from heat_upgrade.cloud.sections import HAProxy, Healthcheck
 from heat_upgrade.drain.rule import Unread
 from heat_upgrade.preflight.check import Check, failed, passed, skipped, unread, warned
 
 if TYPE_CHECKING:
-    from heat_upgrade.cloud.model import Role
+    from heat_upgrade.cloud.sections import Role
     from heat_upgrade.preflight.facts import Ahead, HostFacts
 
 

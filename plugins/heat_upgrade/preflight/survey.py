@@ -25,7 +25,8 @@ from heat_upgrade.problems import ProblemsError
 from heat_upgrade.run.move import next_release, plan_move
 
 if TYPE_CHECKING:
-    from heat_upgrade.cloud.model import Cloud, Release
+    from heat_upgrade.cloud.model import Cloud
+    from heat_upgrade.cloud.sections import Release
     from heat_upgrade.run.move import Move
     from heat_upgrade.run.parameters import RunParameters
 

@@ -9,7 +9,7 @@ from heat_upgrade.formatting import short
 from heat_upgrade.preflight.check import Check, failed, passed, warned
 
 if TYPE_CHECKING:
-    from heat_upgrade.cloud.model import Windows
+    from heat_upgrade.cloud.sections import Windows
 
 
 def window(name: str, windows: Windows | None, needed: timedelta, now: datetime, *, ignored: bool) -> Check:

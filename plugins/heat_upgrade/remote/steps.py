@@ -6,13 +6,14 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from heat_upgrade.cloud.model import Commands, HAProxy, Healthcheck, Supervisor, Uv
+from heat_upgrade.cloud.sections import Commands, HAProxy, Healthcheck, Supervisor, Uv
 from heat_upgrade.remote.step import Step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from heat_upgrade.cloud.model import Cloud, Deployment, Host, Role
+    from heat_upgrade.cloud.model import Cloud, Deployment
+    from heat_upgrade.cloud.sections import Host, Role
 
 # Seconds that a step may take on the host. An installation may wait for a slow index; a large database takes hours.
 INSTALLATION = 2 * 3600

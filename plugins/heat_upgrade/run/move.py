@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
-from heat_upgrade.cloud.model import Cloud, Release
+from heat_upgrade.cloud.model import Cloud
+from heat_upgrade.cloud.sections import Release
 from heat_upgrade.problems import Problem, ProblemsError
 
 _SEQUENTIAL = "Heat's upgrade guide: upgrades are tested only between sequential releases"

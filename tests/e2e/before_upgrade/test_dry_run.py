@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from heat_upgrade.cloud.model import load_cloud
+from heat_upgrade.cloud.loader import load_cloud
 from heat_upgrade.remote.steps import leave_rotation, prepare, start_engine, stop_engine, switch_api
 from lab.airflow.client import AirflowApi
 from lab.airflow.dag_run import DagRun, run_upgrade

@@ -15,7 +15,9 @@ import pytest
 import yaml
 
 from heat_upgrade import hosts
-from heat_upgrade.cloud.model import Cloud, Deployment, Role, load_cloud
+from heat_upgrade.cloud.loader import load_cloud
+from heat_upgrade.cloud.model import Cloud, Deployment
+from heat_upgrade.cloud.sections import Role
 from heat_upgrade.hooks.host import HeatHostHook
 from heat_upgrade.remote.step import Step
 from lab.cloud.bring_up import take_down

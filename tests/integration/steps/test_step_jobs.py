@@ -20,7 +20,7 @@ import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
 from heat_upgrade import hosts
-from heat_upgrade.cloud.model import Host
+from heat_upgrade.cloud.sections import Host
 from heat_upgrade.exceptions import HostUnreachable, JobCutOff, JobOverdue, RemoteStepError
 from heat_upgrade.operators import job as operators
 from heat_upgrade.operators.base import Plan

@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from heat_upgrade import hosts
-from heat_upgrade.cloud.model import Role
+from heat_upgrade.cloud.sections import Role
 from heat_upgrade.exceptions import RemoteStepError
 from heat_upgrade.remote import steps
 from heat_upgrade.remote.step import Step

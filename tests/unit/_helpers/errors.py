@@ -22,7 +22,7 @@ MAKERS = {
     "warned": [1],
     "Unread": [0],
     "Problem": [1, 2, 3],
-    "wrong": [0, 1],
+    "invalid": [0, 1],
     "rule": [1, 2],
     "text": [1, 2],
     "_refused": [2, 3],
@@ -30,7 +30,7 @@ MAKERS = {
 # What a verdict of the drain lists, and functions whose result is an error's text.
 LISTS = {"blockers", "errors"}
 WRITERS = {"_cancel", "_missing_topics", "_refusal", "_expectation", "failure_message", "timeout_message", "way_out"}
-# No errors: a task that is skipped, a method that somebody has to write, what cloud_errors puts into its own words.
+# No errors: a task that is skipped, a method that somebody has to write, what cloud.errors puts into its own words.
 NO_ERRORS = {"AirflowSkipException", "DownstreamTasksSkipped", "NotImplementedError", "PydanticCustomError"}
 # What a value has to be, by pydantic's name for the error: pairs of an expectation and a next step.
 EXPECTATIONS = "_TYPES"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from heat_upgrade.cloud.model import Cloud, Host
+from heat_upgrade.cloud.model import Cloud
+from heat_upgrade.cloud.sections import Host
 from heat_upgrade.hooks.rabbitmq import Node, Permission
 from heat_upgrade.hosts import HostState
 from heat_upgrade.preflight.database import DatabaseFacts, LongestResource

@@ -15,18 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from heat_upgrade.cloud.model import (
-    Cloud,
-    CloudFileError,
-    CloudsDirectoryError,
-    Commands,
-    HAProxy,
-    Healthcheck,
-    Supervisor,
-    clouds_directory,
-    load_cloud,
-    load_clouds,
-)
+from heat_upgrade.cloud.loader import CloudFileError, CloudsDirectoryError, clouds_directory, load_cloud, load_clouds
+from heat_upgrade.cloud.model import Cloud
+from heat_upgrade.cloud.sections import Commands, HAProxy, Healthcheck, Supervisor
 from tests.unit._helpers.clouds.broken import (
     BROKEN,
     COMMANDS,
@@ -435,7 +426,7 @@ def test_200_hosts_are_read_in_well_under_a_third_of_a_second(write: WriteCloud)
 
 
 def test_reading_a_cloud_needs_nothing_of_airflow() -> None:
-    names = "cloud.model", "run.parameters", "run.move"
+    names = "cloud.loader", "run.parameters", "run.move"
     code = "import sys; " + "; ".join(f"import heat_upgrade.{name}" for name in names)
     code += "; print(sorted({name.split('.')[0] for name in sys.modules}))"
     run = subprocess.run(

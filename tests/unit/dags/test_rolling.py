@@ -19,7 +19,7 @@ from airflow.models.dagrun import DagRun
 from airflow.sdk import DAG, TriggerRule
 from airflow.serialization.serialized_objects import DagSerialization
 
-from heat_upgrade.cloud.checks import TASKS_OF_THE_DAG
+from heat_upgrade.names import TASKS_OF_THE_DAG
 from heat_upgrade.notifications.send import UpgradeNotifier
 from heat_upgrade.operators.approvals import ApproveWaveOperator
 from heat_upgrade.operators.preflight import PreflightOperator

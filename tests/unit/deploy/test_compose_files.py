@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from heat_upgrade.cloud.model import load_cloud
+from heat_upgrade.cloud.loader import load_cloud
 from heat_upgrade.cloud.sections import Systemd
 from lab.cloud.model import FIRST_RELEASE
 from lab.compose import identity

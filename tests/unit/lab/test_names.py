@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from heat_upgrade.cloud.model import load_cloud
+from heat_upgrade.cloud.loader import load_cloud
 from lab.cloud import model as cloud_lab
 from lab.cloud.cloud_file import write_cloud_file, write_connections
 from lab.cloud.host import login_name

@@ -15,7 +15,7 @@ from airflow.sdk import DAG, BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
 from heat_upgrade import hosts
-from heat_upgrade.cloud.model import Host
+from heat_upgrade.cloud.sections import Host
 from heat_upgrade.drain.rule import QueueReading
 from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.hooks import heat_api, heat_database, rabbitmq

@@ -11,7 +11,8 @@ from airflow.sdk import DAG, TriggerRule
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
 from fastapi.testclient import TestClient
 
-from heat_upgrade.cloud.model import Cloud, load_cloud
+from heat_upgrade.cloud.loader import load_cloud
+from heat_upgrade.cloud.model import Cloud
 from heat_upgrade.hooks.heat_api import HeatApiHook
 from heat_upgrade.hooks.heat_database import HeatDatabaseError, HeatDatabaseHook, StackState
 from heat_upgrade.operators.api_watch import WatchApiOperator

@@ -8,7 +8,8 @@ from unittest import mock
 
 import pytest
 
-from heat_upgrade.cloud.model import Cloud, Deployment, Host
+from heat_upgrade.cloud.model import Cloud, Deployment
+from heat_upgrade.cloud.sections import Host
 from heat_upgrade.drain.rule import Unread
 from heat_upgrade.exceptions import HostUnreachable
 from heat_upgrade.hooks.host import HeatHostHook

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from heat_upgrade.cloud.model import Windows
+from heat_upgrade.cloud.sections import Windows
 from heat_upgrade.preflight.check import Outcome
 from heat_upgrade.preflight.window import window
 

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from heat_upgrade.cloud.model import Cloud, Deployment, Role
+from heat_upgrade.cloud.model import Cloud, Deployment
+from heat_upgrade.cloud.sections import Role
 from heat_upgrade.remote import steps
 from heat_upgrade.remote.step import STEPS_DIRECTORY, Step
 from tests.unit._helpers.clouds.broken import COMMANDS, HAPROXY, SUPERVISOR, edited

@@ -18,7 +18,8 @@ from airflow.sdk.exceptions import (
 )
 
 from heat_upgrade import hosts
-from heat_upgrade.cloud.model import Cloud, load_cloud
+from heat_upgrade.cloud.loader import load_cloud
+from heat_upgrade.cloud.model import Cloud
 from heat_upgrade.hosts import HostState
 from heat_upgrade.operators.base import Plan
 from heat_upgrade.sensors.drain import AllApisStoppedSensor, OldEnginesDrainedSensor
