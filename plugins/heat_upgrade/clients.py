@@ -1,0 +1,104 @@
+"""What connects to a cloud's hosts and servers: the one place that makes hooks of a cloud's connections."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from heat_upgrade.cloud.sections import Commands, HAProxy
+
+if TYPE_CHECKING:
+    from heat_upgrade.cloud.model import Cloud, Deployment
+    from heat_upgrade.cloud.sections import Host, Role
+    from heat_upgrade.hooks.heat_api import HeatApiHook
+    from heat_upgrade.hooks.heat_database import HeatDatabaseHook
+    from heat_upgrade.hooks.host import HeatHostHook
+    from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+
+
+class Clients:
+    """
+    Make a cloud's hooks, each with its first use.
+
+    Their modules are imported then, too: DAG files are parsed every few seconds, and need neither SSH nor HTTP.
+
+    :param cloud: the cloud
+    """
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+
+    @cached_property
+    def rabbitmq(self) -> RabbitMQManagementHook:
+        """Return the hook of RabbitMQ's management API."""
+        from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+
+        return RabbitMQManagementHook(self._cloud.connections.rabbitmq)
+
+    @cached_property
+    def database(self) -> HeatDatabaseHook:
+        """Return the hook of Heat's database."""
+        from heat_upgrade.hooks.heat_database import HeatDatabaseHook
+
+        return HeatDatabaseHook(self._cloud.connections.database)
+
+    @cached_property
+    def api(self) -> HeatApiHook:
+        """Return the hook of Heat's API, in the connection's own project."""
+        from heat_upgrade.hooks.heat_api import HeatApiHook
+
+        return HeatApiHook(self._cloud.connections.api)
+
+    def api_of_project(self, project: str) -> HeatApiHook:
+        """
+        Return the hook of Heat's API in any project.
+
+        :param project: the project's id
+        """
+        from heat_upgrade.hooks.heat_api import HeatApiHook
+
+        return HeatApiHook(self._cloud.connections.api, project)
+
+    def host(self, host: Host) -> HeatHostHook:
+        """
+        Return the SSH hook of a host.
+
+        :param host: one of the cloud's hosts
+        """
+        from heat_upgrade.hooks.host import HeatHostHook
+
+        return HeatHostHook(**self.host_arguments(host))
+
+    def host_arguments(self, host: Host) -> dict[str, Any]:
+        """
+        Return what makes the SSH hook of a host, as a trigger's arguments hold it; no secret.
+
+        :param host: one of the cloud's hosts
+        """
+        return {
+            "ssh_conn_id": self._cloud.connections.ssh,
+            "address": host.address,
+            "port": host.port,
+            "host_key": host.host_key,
+            "name": host.name,
+        }
+
+    def balancer(self, deployment: Deployment, role: Role) -> HeatHostHook:
+        """
+        Return the SSH hook of the machine on which an API leaves and rejoins the load balancer's rotation.
+
+        :param deployment: a release on the API's host
+        :param role: the API
+        """
+        from heat_upgrade.hooks.host import HeatHostHook
+
+        rotation = deployment.rotation(role)
+        if not isinstance(rotation, HAProxy | Commands) or not rotation.address:
+            return self.host(deployment.host)
+        return HeatHostHook(
+            ssh_conn_id=self._cloud.connections.ssh,
+            address=rotation.address,
+            port=rotation.port,
+            host_key=rotation.host_key,
+            name=f"{deployment.host.name}'s load balancer {rotation.address}",
+        )
