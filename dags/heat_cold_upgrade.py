@@ -6,6 +6,7 @@ from pathlib import Path
 
 from airflow.sdk import DAG, Param, chain
 
+from heat_upgrade import names
 from heat_upgrade.cloud.model import Cloud
 from heat_upgrade.dag_factory import (
     approvals,
@@ -26,8 +27,7 @@ from heat_upgrade.operators.apis import (
     StartApiOperator,
     StopApiOperator,
 )
-from heat_upgrade.operators.approvals import ApproveOutageOperator, ApproveRetireOperator
-from heat_upgrade.operators.cut_off import ConfirmCutOffOperator
+from heat_upgrade.operators.approvals import ApproveOutageOperator, ApproveRetireOperator, ConfirmCutOffOperator
 from heat_upgrade.operators.database import BackUpDatabaseOperator, SyncDatabaseOperator
 from heat_upgrade.operators.dry_run import ShowPlanOperator
 from heat_upgrade.operators.engines import RetireEngineOperator, StartEngineOperator
@@ -47,33 +47,33 @@ def cold_upgrade(cloud: Cloud) -> DAG:
     """Build the DAG that upgrades one cloud."""
     engines = cloud.hosts_with("engine")
     apis = [host for host in cloud.hosts if host.api_roles]
-    with upgrade_dag("heat_cold_upgrade", cloud, DOC) as dag:
-        create_vhost = CreateVhostOperator(task_id="create_vhost")
-        rejoin_rotation = for_each(apis, "rejoin_rotation", RejoinRotationOperator)
-        delete_old_vhost = DeleteVhostOperator(task_id="delete_old_vhost")
-        show_plan = ShowPlanOperator(task_id="show_plan")
+    with upgrade_dag(names.COLD_UPGRADE, cloud, DOC) as dag:
+        create_vhost = CreateVhostOperator(task_id=names.VHOST)
+        rejoin_rotation = for_each(apis, names.REJOIN, RejoinRotationOperator)
+        delete_old_vhost = DeleteVhostOperator(task_id=names.DELETE_VHOST)
+        show_plan = ShowPlanOperator(task_id=names.SHOW_PLAN)
         chain(
             # Nobody notices these: the new release is put beside the one that runs.
-            PreflightOperator(task_id="preflight", cold=True, on_success_callback=notifiers(cloud, "started")),
+            PreflightOperator(task_id=names.PREFLIGHT, cold=True, on_success_callback=notifiers(cloud, "started")),
             *may_prepare(cloud),
-            for_each(cloud.hosts, "prepare", PrepareHostOperator),
+            for_each(cloud.hosts, names.PREPARE, PrepareHostOperator),
             create_vhost,
-            ApproveOutageOperator(task_id="approve_outage"),
-            *([MayStopOperator(task_id="may_stop")] if cloud.windows else []),
+            ApproveOutageOperator(task_id=names.APPROVE_OUTAGE),
+            *([MayStopOperator(task_id=names.MAY_STOP)] if cloud.windows else []),
             # The outage.
-            for_each(apis, "leave_rotation", LeaveRotationOperator),
-            for_each(apis, "stop_apis", StopApiOperator),
-            AllApisStoppedSensor(task_id="wait_until_drained"),
-            ConfirmCutOffOperator(task_id="confirm_cut_off"),
-            ApproveRetireOperator(task_id="approve_retire"),
-            for_each(engines, "stop_engines", RetireEngineOperator),
-            BackUpDatabaseOperator(task_id="back_up_database"),
-            SyncDatabaseOperator(task_id="sync_database"),
-            for_each(engines, "start_new_engines", StartEngineOperator),
-            for_each(apis, "start_apis", StartApiOperator),
+            for_each(apis, names.LEAVE, LeaveRotationOperator),
+            for_each(apis, names.STOP_APIS, StopApiOperator),
+            AllApisStoppedSensor(task_id=names.DRAIN),
+            ConfirmCutOffOperator(task_id=names.CONFIRM),
+            ApproveRetireOperator(task_id=names.APPROVE_RETIRE),
+            for_each(engines, names.STOP_ENGINES, RetireEngineOperator),
+            BackUpDatabaseOperator(task_id=names.BACKUP),
+            SyncDatabaseOperator(task_id=names.SYNC),
+            for_each(engines, names.START_ENGINES, StartEngineOperator),
+            for_each(apis, names.START_APIS, StartApiOperator),
             rejoin_rotation,
             # The end of the outage.
-            VerifyCloudOperator(task_id="verify_cloud", on_success_callback=notifiers(cloud, "done")),
+            VerifyCloudOperator(task_id=names.VERIFY, on_success_callback=notifiers(cloud, "done")),
             delete_old_vhost,
             show_plan,
         )
@@ -103,4 +103,4 @@ def run_parameters(cloud: Cloud) -> dict[str, Param]:
     }
 
 
-globals().update(dags_of_clouds("heat_cold_upgrade", cold_upgrade))
+globals().update(dags_of_clouds(names.COLD_UPGRADE, cold_upgrade))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from airflow.sdk import DAG
 
+from heat_upgrade import names
 from heat_upgrade.cloud.model import Cloud
 from heat_upgrade.dag_factory import cloud_dag, dags_of_clouds, target_release
 from heat_upgrade.operators.preflight import PreflightOperator
@@ -15,10 +16,10 @@ DOC = Path(__file__).with_suffix(".md").read_text()
 
 def preflight(cloud: Cloud) -> DAG:
     """Build the DAG that checks one cloud."""
-    with cloud_dag("heat_preflight", cloud, DOC, "preflight") as dag:
-        PreflightOperator(task_id="preflight")
+    with cloud_dag(names.PREFLIGHT_ALONE, cloud, DOC, "preflight") as dag:
+        PreflightOperator(task_id=names.PREFLIGHT)
     dag.params.update({"target_release": target_release(cloud)})
     return dag
 
 
-globals().update(dags_of_clouds("heat_preflight", preflight))
+globals().update(dags_of_clouds(names.PREFLIGHT_ALONE, preflight))

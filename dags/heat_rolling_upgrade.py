@@ -13,6 +13,7 @@ from pathlib import Path
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, TaskGroup, TriggerRule, chain
 
+from heat_upgrade import names
 from heat_upgrade.cloud.model import Cloud
 from heat_upgrade.cloud.sections import Host
 from heat_upgrade.dag_factory import (
@@ -30,7 +31,6 @@ from heat_upgrade.dag_factory import (
 from heat_upgrade.notifications.send import notifiers
 from heat_upgrade.operators.apis import (
     LeaveRotationOperator,
-    MaySwitchOperator,
     RejoinRotationOperator,
     SwitchApiOperator,
 )
@@ -38,7 +38,7 @@ from heat_upgrade.operators.approvals import ApproveRetireOperator, ApproveSwitc
 from heat_upgrade.operators.database import BackUpDatabaseOperator, SyncDatabaseOperator
 from heat_upgrade.operators.dry_run import ShowPlanOperator
 from heat_upgrade.operators.engines import RetireEngineOperator, StartEngineOperator
-from heat_upgrade.operators.gates import MayStartOperator
+from heat_upgrade.operators.gates import MayStartOperator, MaySwitchOperator
 from heat_upgrade.operators.preflight import PreflightOperator
 from heat_upgrade.operators.prepare import PrepareHostOperator
 from heat_upgrade.operators.verify import VerifyCloudOperator
@@ -54,43 +54,43 @@ def rolling_upgrade(cloud: Cloud) -> DAG:
     """Build the DAG that upgrades one cloud."""
     schedule = WindowsTimetable(cloud.windows) if cloud.windows else None
     # A host that isn't part of a run is skipped, and a skip doesn't hold up the next host; a failure does.
-    with upgrade_dag("heat_rolling_upgrade", cloud, DOC, TriggerRule.NONE_FAILED, schedule) as dag:
-        prepare = for_each(cloud.hosts, "prepare", PrepareHostOperator)
+    with upgrade_dag(names.ROLLING_UPGRADE, cloud, DOC, TriggerRule.NONE_FAILED, schedule) as dag:
+        prepare = for_each(cloud.hosts, names.PREPARE, PrepareHostOperator)
         # A group of their own, not the first task of each host's group: every new engine must listen before the first
         # API moves, and groups that wait for one another can't be drawn.
-        start_new_engines = for_each(cloud.hosts_with("engine"), "start_new_engines", StartEngineOperator)
+        start_new_engines = for_each(cloud.hosts_with("engine"), names.START_ENGINES, StartEngineOperator)
         waves = [[switch_api(host) for host in wave] for wave in cloud.api_waves()]
         wait_until_drained = OldEnginesDrainedSensor(
-            task_id="wait_until_drained",
+            task_id=names.DRAIN,
             # Where hosts are left for another run, this one ends here.
             on_skipped_callback=notifiers(cloud, "done"),
         )
         retire = retire_old_engines(cloud)
-        sync_database = SyncDatabaseOperator(task_id="sync_database")
-        delete_old_vhost = DeleteVhostOperator(task_id="delete_old_vhost", trigger_rule=TriggerRule.ALL_SUCCESS)
-        show_plan = ShowPlanOperator(task_id="show_plan", trigger_rule=TriggerRule.ALL_SUCCESS)
+        sync_database = SyncDatabaseOperator(task_id=names.SYNC)
+        delete_old_vhost = DeleteVhostOperator(task_id=names.DELETE_VHOST, trigger_rule=TriggerRule.ALL_SUCCESS)
+        show_plan = ShowPlanOperator(task_id=names.SHOW_PLAN, trigger_rule=TriggerRule.ALL_SUCCESS)
 
         chain(
-            *([MayStartOperator(task_id="may_start")] if cloud.windows else []),
-            PreflightOperator(task_id="preflight", on_success_callback=notifiers(cloud, "started")),
+            *([MayStartOperator(task_id=names.MAY_START)] if cloud.windows else []),
+            PreflightOperator(task_id=names.PREFLIGHT, on_success_callback=notifiers(cloud, "started")),
             *may_prepare(cloud),
             prepare,
-            BackUpDatabaseOperator(task_id="back_up_database"),
-            CreateVhostOperator(task_id="create_vhost"),
+            BackUpDatabaseOperator(task_id=names.BACKUP),
+            CreateVhostOperator(task_id=names.VHOST),
             sync_database,
             start_new_engines,
-            ApproveSwitchOperator(task_id="approve_switch"),
-            MaySwitchOperator(task_id="may_switch"),
+            ApproveSwitchOperator(task_id=names.APPROVE_SWITCH),
+            MaySwitchOperator(task_id=names.MAY_SWITCH),
             waves[0],
         )
         one_after_the_other(waves)
         chain(
             waves[-1],
             wait_until_drained,
-            ApproveRetireOperator(task_id="approve_retire", trigger_rule=TriggerRule.ALL_SUCCESS),
+            ApproveRetireOperator(task_id=names.APPROVE_RETIRE, trigger_rule=TriggerRule.ALL_SUCCESS),
             retire,
             VerifyCloudOperator(
-                task_id="verify_cloud",
+                task_id=names.VERIFY,
                 trigger_rule=TriggerRule.ALL_SUCCESS,
                 on_success_callback=notifiers(cloud, "done"),
             ),
@@ -107,9 +107,9 @@ def switch_api(host: Host) -> TaskGroup:
     """Build the group that moves the APIs of one host; skipped as a whole where the run leaves the host out."""
     with TaskGroup(host.task_id) as group:
         chain(
-            LeaveRotationOperator(task_id="leave_rotation", host=host),
-            SwitchApiOperator(task_id="switch_api", host=host, trigger_rule=TriggerRule.ALL_SUCCESS),
-            RejoinRotationOperator(task_id="rejoin_rotation", host=host, trigger_rule=TriggerRule.ALL_SUCCESS),
+            LeaveRotationOperator(task_id=names.LEAVE, host=host),
+            SwitchApiOperator(task_id=names.SWITCH, host=host, trigger_rule=TriggerRule.ALL_SUCCESS),
+            RejoinRotationOperator(task_id=names.REJOIN, host=host, trigger_rule=TriggerRule.ALL_SUCCESS),
         )
     return group
 
@@ -117,12 +117,11 @@ def switch_api(host: Host) -> TaskGroup:
 def one_after_the_other(waves: list[list[TaskGroup]]) -> None:
     """Let each wave begin when all of the wave before has been verified, and approved where the run asks for it."""
     for number, (wave, next_wave) in enumerate(pairwise(waves), start=1):
-        # A host's id has no dash.
-        approve = ApproveWaveOperator(task_id=f"approve-wave-{number + 1}", wave=number + 1)
+        approve = ApproveWaveOperator(task_id=f"{names.APPROVE_WAVE}{number + 1}", wave=number + 1)
         last: list[TaskGroup] | EmptyOperator = wave
         if not len(wave) == len(next_wave) == 1:
             # One task between them: waves of a hundred hosts would draw ten thousand arrows.
-            last = barrier(f"after-wave-{number}")
+            last = barrier(f"{names.AFTER_WAVE}{number}")
             chain(wave, last)
         chain(last, approve, next_wave)
         # An approval that the run doesn't ask for is skipped before its turn, and holds up nobody then.
@@ -136,7 +135,7 @@ def barrier(task_id: str) -> EmptyOperator:
 
 def retire_old_engines(cloud: Cloud) -> TaskGroup:
     """Build the group that stops the old engines, host after host, once the sensor has opened."""
-    with TaskGroup("retire") as group:
+    with TaskGroup(names.RETIRE) as group:
         chain(
             *[
                 RetireEngineOperator(task_id=host.task_id, host=host, trigger_rule=TriggerRule.ALL_SUCCESS)
@@ -148,13 +147,13 @@ def retire_old_engines(cloud: Cloud) -> TaskGroup:
 
 def run_parameters(cloud: Cloud) -> dict[str, Param]:
     """Build the trigger form."""
-    names = [host.name for host in cloud.hosts]
+    hosts = [host.name for host in cloud.hosts]
     return {
         "target_release": target_release(cloud),
         "hosts": Param(
-            names,
+            hosts,
             type="array",
-            examples=names,
+            examples=hosts,
             title="Hosts",
             description="All, or some now and the others in a later run; the last run retires the old engines.",
         ),
@@ -169,4 +168,4 @@ def run_parameters(cloud: Cloud) -> dict[str, Param]:
     }
 
 
-globals().update(dags_of_clouds("heat_rolling_upgrade", rolling_upgrade))
+globals().update(dags_of_clouds(names.ROLLING_UPGRADE, rolling_upgrade))

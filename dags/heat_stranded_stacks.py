@@ -6,10 +6,15 @@ from pathlib import Path
 
 from airflow.sdk import DAG, Param, chain
 
+from heat_upgrade import names
 from heat_upgrade.cloud.model import Cloud
 from heat_upgrade.dag_factory import cloud_dag, dags_of_clouds
-from heat_upgrade.operators.stranded import APPROVE, END, FIND, ApproveStrandedOperator, FindStrandedOperator
-from heat_upgrade.operators.stranded_ends import EndStrandedOperator, WaitForEndsOperator
+from heat_upgrade.operators.stranded import (
+    ApproveStrandedOperator,
+    EndStrandedOperator,
+    FindStrandedOperator,
+    WaitForEndsOperator,
+)
 
 RUN_PARAMETERS = {
     "unchanged_minutes": Param(
@@ -32,15 +37,15 @@ DOC = Path(__file__).with_suffix(".md").read_text()
 
 def stranded_stacks(cloud: Cloud) -> DAG:
     """Build the DAG that brings one cloud's stranded stacks to an end."""
-    with cloud_dag("heat_stranded_stacks", cloud, DOC, "stacks") as dag:
+    with cloud_dag(names.STRANDED_STACKS, cloud, DOC, "stacks") as dag:
         chain(
-            FindStrandedOperator(task_id=FIND),
-            ApproveStrandedOperator(task_id=APPROVE),
-            EndStrandedOperator(task_id=END),
-            WaitForEndsOperator(task_id="wait"),
+            FindStrandedOperator(task_id=names.FIND),
+            ApproveStrandedOperator(task_id=names.APPROVE),
+            EndStrandedOperator(task_id=names.END),
+            WaitForEndsOperator(task_id=names.WAIT),
         )
     dag.params.update(RUN_PARAMETERS)
     return dag
 
 
-globals().update(dags_of_clouds("heat_stranded_stacks", stranded_stacks))
+globals().update(dags_of_clouds(names.STRANDED_STACKS, stranded_stacks))

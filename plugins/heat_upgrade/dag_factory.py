@@ -10,9 +10,10 @@ from airflow.sdk import DAG, BaseOperator, Param, TaskGroup, TriggerRule, chain
 from heat_upgrade.cloud.loader import CloudFileError, clouds_directory, load_clouds
 from heat_upgrade.cloud.model import Cloud
 from heat_upgrade.cloud.sections import Host
+from heat_upgrade.names import MAY_PREPARE, PREFLIGHT, REPORT, WATCH
 from heat_upgrade.notifications.send import notifiers
 from heat_upgrade.operators.api_watch import WatchApiOperator
-from heat_upgrade.operators.base import REPORT, WATCH, HostOperator
+from heat_upgrade.operators.base import HostOperator
 from heat_upgrade.operators.gates import MayPrepareOperator
 from heat_upgrade.operators.preflight import BrokenCloudOperator
 from heat_upgrade.operators.report import ReportOperator
@@ -172,12 +173,12 @@ def report(
 def may_prepare(cloud: Cloud) -> list[MayPrepareOperator]:
     """Build the gate before the preparation, for a cloud that wants even what no user notices in a window."""
     wanted = cloud.windows and not cloud.windows.prepare_outside
-    return [MayPrepareOperator(task_id="may_prepare", cloud=cloud)] if wanted else []
+    return [MayPrepareOperator(task_id=MAY_PREPARE, cloud=cloud)] if wanted else []
 
 
 def _broken_cloud(dag_id: str, error: CloudFileError) -> DAG:
     with DAG(dag_id=dag_id, schedule=None, doc_md=f"```\n{error}\n```", tags=["heat", "broken"]) as dag:
-        BrokenCloudOperator(task_id="preflight", problems=str(error))
+        BrokenCloudOperator(task_id=PREFLIGHT, problems=str(error))
     return dag
 
 

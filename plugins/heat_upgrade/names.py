@@ -1,27 +1,79 @@
-"""Ids and names that more than one part of the package has to know."""
+"""Ids of DAGs and tasks, and keys of XComs: each is spelled here, and nowhere else."""
 
-from __future__ import annotations
+# What the ids of DAGs begin with; the cloud's name follows.
+ROLLING_UPGRADE, COLD_UPGRADE = "heat_rolling_upgrade", "heat_cold_upgrade"
+PREFLIGHT_ALONE, STRANDED_STACKS = "heat_preflight", "heat_stranded_stacks"
+# What upgrades a cloud; one run of them all at a time.
+UPGRADES = (ROLLING_UPGRADE, COLD_UPGRADE)
 
-# The steps for the whole cloud. A host's own group stands beside them, so no host can have such a name.
-TASKS_OF_THE_DAG = frozenset(
+# Tasks of an upgrade, and groups with a task for each host, in the order of the runs.
+MAY_START = "may_start"
+PREFLIGHT = "preflight"
+MAY_PREPARE = "may_prepare"
+PREPARE = "prepare"
+BACKUP = "back_up_database"
+VHOST = "create_vhost"
+SYNC = "sync_database"
+START_ENGINES = "start_new_engines"
+APPROVE_SWITCH = "approve_switch"
+MAY_SWITCH = "may_switch"
+APPROVE_OUTAGE = "approve_outage"
+MAY_STOP = "may_stop"
+STOP_APIS = "stop_apis"
+DRAIN = "wait_until_drained"
+CONFIRM = "confirm_cut_off"
+APPROVE_RETIRE = "approve_retire"
+RETIRE = "retire"
+STOP_ENGINES = "stop_engines"
+START_APIS = "start_apis"
+VERIFY = "verify_cloud"
+DELETE_VHOST = "delete_old_vhost"
+SHOW_PLAN = "show_plan"
+WATCH = "watch_api"
+REPORT = "report"
+
+# A host's own tasks in a rolling upgrade; groups in a cold one.
+LEAVE, SWITCH, REJOIN = "leave_rotation", "switch_api", "rejoin_rotation"
+
+# Hosts' own groups stand beside these, so no host can have such a name.
+BESIDE_HOSTS = frozenset(
     [
-        "may_start",
-        "preflight",
-        "may_prepare",
-        "prepare",
-        "back_up_database",
-        "create_vhost",
-        "sync_database",
-        "start_new_engines",
-        "approve_switch",
-        "may_switch",
-        "wait_until_drained",
-        "approve_retire",
-        "retire",
-        "verify_cloud",
-        "delete_old_vhost",
-        "show_plan",
-        "watch_api",
-        "report",
+        MAY_START,
+        PREFLIGHT,
+        MAY_PREPARE,
+        PREPARE,
+        BACKUP,
+        VHOST,
+        SYNC,
+        START_ENGINES,
+        APPROVE_SWITCH,
+        MAY_SWITCH,
+        DRAIN,
+        APPROVE_RETIRE,
+        RETIRE,
+        VERIFY,
+        DELETE_VHOST,
+        SHOW_PLAN,
+        WATCH,
+        REPORT,
     ]
 )
+
+# Between the waves; a host's id has no dash. The number follows.
+APPROVE_WAVE, AFTER_WAVE = "approve-wave-", "after-wave-"
+
+# Tasks of the DAG for stranded stacks.
+FIND, APPROVE, END, WAIT = "find", "approve", "end", "wait"
+
+# Keys of XComs: when and where a task began, why it failed, what it would do in a real run, what a wait has seen.
+BEGAN, ERROR, PLANNED, HISTORY = "began", "error", "planned", "history"
+
+
+def of_host(host: str, task: str) -> str:
+    """
+    Return the id of a host's own task in a rolling upgrade.
+
+    :param host: the host's name, as the ids of tasks have it
+    :param task: what it does there
+    """
+    return f"{host}.{task}"

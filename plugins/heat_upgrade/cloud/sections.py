@@ -45,7 +45,7 @@ from heat_upgrade.cloud.fields import (
     rule,
 )
 from heat_upgrade.cloud.pins import check_pins
-from heat_upgrade.names import TASKS_OF_THE_DAG
+from heat_upgrade.names import BESIDE_HOSTS
 from heat_upgrade.problems import Problem, show
 from heat_upgrade.windows import Calendar, Window
 
@@ -338,7 +338,7 @@ def check_hosts(hosts: tuple[Host, ...]) -> tuple[Host, ...]:
 
 def _reserved(hosts: tuple[Host, ...]) -> Iterator[Problem]:
     for index, host in enumerate(hosts):
-        if host.task_id in TASKS_OF_THE_DAG:
+        if host.task_id in BESIDE_HOSTS:
             expected = "a name other than the DAG's own tasks"
             yield Problem(f"[{index}].name", show(host.name), expected, "rename the host")
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowException
 
-from heat_upgrade.operators.base import DRAIN, Plan
+from heat_upgrade.names import DRAIN
+from heat_upgrade.run.plan import Plan
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

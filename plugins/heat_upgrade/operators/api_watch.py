@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from heat_upgrade.operators.base import VERIFY, CloudOperator, Plan
+from heat_upgrade.names import VERIFY
+from heat_upgrade.operators.base import CloudOperator
 from heat_upgrade.report.availability import Availability
+from heat_upgrade.run.plan import Plan
 from heat_upgrade.triggers.api_watch import ApiWatchTrigger
 
 if TYPE_CHECKING:

@@ -9,11 +9,20 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
 
 from heat_upgrade import hosts
+from heat_upgrade.names import DRAIN
 from heat_upgrade.notifications.send import notifiers
-from heat_upgrade.operators.base import Plan, UpgradeTask, begin
+from heat_upgrade.operators.base import UpgradeTask, begin
 from heat_upgrade.problems import some
-from heat_upgrade.run.approvals import Approvals, asks_before_switch, later_waves_to_ask_before, question
+from heat_upgrade.run.approvals import (
+    Approvals,
+    asks_before_switch,
+    cut_off_question,
+    later_waves_to_ask_before,
+    question,
+    ways,
+)
 from heat_upgrade.run.dry_run import Intent
+from heat_upgrade.run.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -271,3 +280,52 @@ class ApproveRetireOperator(ApproveOperator):
         if plan.cold:
             return f"{engines}, and the APIs stay stopped: a run with {plan.source} as its target starts them again."
         return f"{engines}; a run with {plan.source} as its target moves the APIs back to them."
+
+
+class ConfirmCutOffOperator(UpgradeTask, ApprovalOperator):
+    """
+    Ask whether to stop the old engines though they haven't finished; where they have, pass.
+
+    :param cloud: the cloud
+    """
+
+    timed = False
+
+    def __init__(self, *, cloud: Cloud, **kwargs: Any) -> None:
+        super().__init__(
+            subject=f"Heat in {cloud.name}: stop the old engines though they haven't finished?",
+            fail_on_reject=True,
+            notifiers=notifiers(cloud, "approval"),
+            **kwargs,
+        )
+        self.cloud = cloud
+
+    def execute(self, context: Context) -> Any:
+        """Ask, or in a dry run ask nobody."""
+        return self.perform(begin(context, self.cloud), context)
+
+    def act(self, plan: Plan, context: Context) -> Any:
+        """Show what is cut off and wait for an answer, for as long as it takes."""
+        left = context["ti"].xcom_pull(task_ids=DRAIN)
+        if left is None:
+            self.log.info("The old engines have finished: nothing is cut off")
+            return None
+        self.body = cut_off_question(left)
+        self.log.info(self.body)
+        return super().execute(context)
+
+    def rehearse(self, plan: Plan, context: Context) -> Intent:
+        """Say whether it could come to a question."""
+        if not plan.bounded_wait:
+            return Intent("nothing: the wait has no bound, so nothing is cut off")
+        return Intent(
+            f"ask whether to cut off what the old engines haven't done {plan.bounded_wait:.0f} s after the APIs' end; "
+            "go on by itself if they have"
+        )
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        """Return what is cut off, stacks by id, or stop the run."""
+        if event.get("chosen_options") != [self.APPROVE]:
+            raise AirflowFailException(f"Rejected: nothing is cut off. {ways(self.cloud, Plan.of(context))}")
+        super().execute_complete(context, event)
+        return context["ti"].xcom_pull(task_ids=DRAIN)["stacks"]

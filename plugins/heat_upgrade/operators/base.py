@@ -2,82 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
 from heat_upgrade.exceptions import MayPass
+from heat_upgrade.names import DRAIN, PLANNED, UPGRADES
 from heat_upgrade.read_only import hands_off
-from heat_upgrade.run.dry_run import INTENT, Intent
+from heat_upgrade.run.dry_run import Intent
+from heat_upgrade.run.plan import Plan
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from heat_upgrade.cloud.model import Cloud, Deployment
     from heat_upgrade.cloud.sections import Host
-
-PREFLIGHT = "preflight"
-DRAIN = "wait_until_drained"
-CONFIRM = "confirm_cut_off"
-VERIFY = "verify_cloud"
-WATCH = "watch_api"
-REPORT = "report"
-# What upgrades a cloud, by the beginning of its DAG's id; one run of them all at a time.
-UPGRADES = ("heat_rolling_upgrade", "heat_cold_upgrade")
-# What a plan has several of.
-_NAMES = ("hosts", "stranded", "moved")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """
-    What preflight decided for a run; later tasks read it and still look at the cloud before they act.
-
-    :param source: the release that the cloud comes from
-    :param target: the release that it goes to
-    :param hosts: names of the hosts that this run upgrades
-    :param stranded: ids of stacks that were IN_PROGRESS with nobody working on them before the run
-    :param delete_old_vhost: whether the source's vhost is deleted at the end
-    :param going_back: whether the target is the older release, which has served here before
-    :param cold: whether nothing serves the users between the source's end and the target's start
-    :param retired: whether a cold upgrade has found every service on the target alone: there is nothing left to drain
-    :param bounded_wait: seconds after which a cold upgrade asks whether to cut off what isn't done; 0 for never
-    :param cut_off: what an operator has confirmed to cut off, stacks by id; None where nobody had to
-    :param ignore_windows: whether users may be touched outside of maintenance windows
-    :param dry_run: whether every task only tells what it would do
-    :param approvals: where the run asks an operator before it goes on
-    :param moved: names of the hosts whose APIs were on the target before the run
-    """
-
-    source: str
-    target: str
-    hosts: tuple[str, ...]
-    stranded: tuple[str, ...] = ()
-    delete_old_vhost: bool = False
-    going_back: bool = False
-    cold: bool = False
-    retired: bool = False
-    bounded_wait: float = 0.0
-    cut_off: Mapping[str, str] | None = None
-    ignore_windows: bool = False
-    dry_run: bool = False
-    approvals: str = "none"
-    moved: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, context: Context) -> Plan:
-        """Read the plan from the run's preflight, and what was confirmed since."""
-        saved: dict[str, Any] = context["ti"].xcom_pull(task_ids=PREFLIGHT)
-        if saved.get("bounded_wait"):
-            saved = saved | {"cut_off": context["ti"].xcom_pull(task_ids=CONFIRM)}
-        return cls(**saved | {name: tuple(saved[name]) for name in _NAMES})
-
-    def as_xcom(self) -> dict[str, Any]:
-        """Return the plan as an XCom holds it."""
-        return asdict(self) | {name: list(getattr(self, name)) for name in _NAMES}
 
 
 def other_runs(context: Context, cloud: Cloud) -> list[str]:
@@ -126,7 +66,7 @@ class UpgradeTask(BaseOperator if TYPE_CHECKING else object):  # type: ignore[mi
         with hands_off(self.task_id):
             intent = self._intent(plan, context)
         self.log.info("Dry run. A real one here: %s", "\n".join(filter(None, [intent.says, intent.shows])))
-        context["ti"].xcom_push(key=INTENT, value=intent.as_xcom())
+        context["ti"].xcom_push(key=PLANNED, value=intent.as_xcom())
         return None
 
     def act(self, plan: Plan, context: Context) -> Any:
@@ -143,7 +83,7 @@ class UpgradeTask(BaseOperator if TYPE_CHECKING else object):  # type: ignore[mi
 
     def _intent(self, plan: Plan, context: Context) -> Intent:
         if DRAIN in self.get_flat_relative_ids(upstream=True):
-            drain = context["ti"].xcom_pull(task_ids=DRAIN, key=INTENT)
+            drain = context["ti"].xcom_pull(task_ids=DRAIN, key=PLANNED)
             if drain and drain["ends_run"]:
                 return Intent(f"nothing: the run would have ended with {DRAIN}")
         return self.rehearse(plan, context)

@@ -10,8 +10,8 @@ from heat_upgrade.remote import steps
 
 if TYPE_CHECKING:
     from heat_upgrade.cloud.sections import Host
-    from heat_upgrade.operators.base import Plan
     from heat_upgrade.remote.step import Step
+    from heat_upgrade.run.plan import Plan
 
 
 class BackUpDatabaseOperator(JobOperator):

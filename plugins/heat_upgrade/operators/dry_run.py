@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 from airflow.sdk.exceptions import AirflowSkipException
 
 from heat_upgrade.formatting import short
-from heat_upgrade.operators.apis import MARGIN, LeaveRotationOperator, RejoinRotationOperator, time_of_sweep
-from heat_upgrade.operators.base import VERIFY, CloudOperator, Plan, begin
+from heat_upgrade.names import PLANNED, VERIFY
+from heat_upgrade.operators.apis import LeaveRotationOperator, RejoinRotationOperator
+from heat_upgrade.operators.base import CloudOperator, begin
 from heat_upgrade.remote import steps
-from heat_upgrade.run.dry_run import INTENT, Intent, PlannedTask, Rehearsal, longest_path, markdown, measured_by
+from heat_upgrade.run.dry_run import Intent, PlannedTask, Rehearsal, markdown
+from heat_upgrade.run.timings import MARGIN, longest_path, measured_by, time_of_sweep
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
 
     from heat_upgrade.cloud.sections import Host
+    from heat_upgrade.run.plan import Plan
 
 
 class ShowPlanOperator(CloudOperator):
@@ -35,7 +38,7 @@ class ShowPlanOperator(CloudOperator):
         """Return what this run has rehearsed, with the time that a real one would take."""
         run, seconds = self._measured(plan, context)
         order = {task.task_id: task for task in self.dag.topological_sort()}  # type: ignore[no-untyped-call]
-        told = context["ti"].xcom_pull(task_ids=list(order), key=INTENT, map_indexes=-1)
+        told = context["ti"].xcom_pull(task_ids=list(order), key=PLANNED, map_indexes=-1)
         tasks = [
             PlannedTask(name, _host_of(order[name]), Intent.of_xcom(saved), seconds.get(name))
             for name, saved in zip(order, told, strict=True)

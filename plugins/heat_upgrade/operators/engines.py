@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from heat_upgrade import hosts
 from heat_upgrade.drain.rule import WORK_TOPICS
 from heat_upgrade.exceptions import UpgradeError
-from heat_upgrade.operators.base import HostOperator, Plan, begin
+from heat_upgrade.operators.base import HostOperator, begin
 from heat_upgrade.operators.job import JobOperator
 from heat_upgrade.remote import steps
 from heat_upgrade.run.dry_run import Command, Intent
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from heat_upgrade.cloud.sections import Host
     from heat_upgrade.remote.step import Step
+    from heat_upgrade.run.plan import Plan
 
 LISTENING_TIMEOUT = 120
 # Looks at RabbitMQ between two looks at the host, which cost more.

@@ -10,18 +10,20 @@ from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk.exceptions import DownstreamTasksSkipped
 
 from heat_upgrade import hosts
-from heat_upgrade.exceptions import UpgradeError
+from heat_upgrade.exceptions import MayPass, UpgradeError
 from heat_upgrade.formatting import short
 from heat_upgrade.notifications import messages
 from heat_upgrade.notifications.send import tell
-from heat_upgrade.operators.base import CloudOperator, Plan, begin
+from heat_upgrade.operators.base import CloudOperator, begin
 from heat_upgrade.run.dry_run import Intent
+from heat_upgrade.run.timings import time_of_sweep
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from heat_upgrade.cloud.sections import Windows
     from heat_upgrade.hosts import HostState
+    from heat_upgrade.run.plan import Plan
     from heat_upgrade.windows import Period
 
 # How long a window has to stay open, None for not at all; and the reason, if there is more to say.
@@ -162,6 +164,47 @@ class MayPrepareOperator(SweepGateOperator):
     def room_for(self, left: set[str], context: Context, windows: Windows) -> Need:
         """Ask for an open window, as nothing that has been prepared hurts when it closes."""
         return DELAY, ""
+
+
+class MaySwitchOperator(SweepGateOperator):
+    """The gate before users are touched: an engine of the target listens, and a window has room for the whole sweep."""
+
+    def upgrade(self, plan: Plan) -> None:
+        """
+        Refuse to go on where calls to a new API would find no engine.
+
+        :raises MayPass: when this run has started some: after a broker's restart they need a while to come back
+        :raises UpgradeError: when it has none to start
+        """
+        vhost, listening = self._listening(plan)
+        if not listening:
+            found = (
+                f"vhost {vhost} has no engine, expected at least one before an API moves there (its calls would time "
+                "out)"
+            )
+            if not any("engine" in self.cloud.host(name).roles for name in plan.hosts):
+                raise UpgradeError(f"{found}: trigger a run over hosts of which one has an engine")
+            raise MayPass(f"{found}: see the logs of the engines that this run has started, then clear this task")
+        self.log.info("%d engine processes of %s listen on vhost %s", listening, plan.target, vhost)
+
+    def rehearse(self, plan: Plan, context: Context) -> Intent:
+        """Also say how many engines of the target there are; a dry run has started none."""
+        vhost, listening = self._listening(plan)
+        engines = f"see an engine of {plan.target} on vhost {vhost} ({listening} listen now)"
+        return Intent(f"{engines}, then {super().rehearse(plan, context).says}")
+
+    def _listening(self, plan: Plan) -> tuple[str, int]:
+        from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+
+        vhost = self.cloud.release(plan.target).vhost
+        rabbitmq = RabbitMQManagementHook(self.cloud.connections.rabbitmq)
+        if plan.dry_run and not rabbitmq.vhost_exists(vhost):
+            return vhost, 0
+        return vhost, rabbitmq.consumers(vhost).get("engine", 0)
+
+    def room_for(self, left: set[str], context: Context, windows: Windows) -> Need:
+        """Judge the sweep by the slowest host of earlier runs."""
+        return time_of_sweep(self.cloud, left, windows, context)
 
 
 class MayStopOperator(SweepGateOperator):

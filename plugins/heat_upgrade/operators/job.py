@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from heat_upgrade import hosts
 from heat_upgrade.exceptions import HostRefused, HostUnreachable, JobOverdue
-from heat_upgrade.operators.base import CloudOperator, Plan
+from heat_upgrade.operators.base import CloudOperator
 from heat_upgrade.remote.step import Outcome
 from heat_upgrade.run.dry_run import Command, Intent
+from heat_upgrade.run.plan import Plan
 from heat_upgrade.triggers.job import HostJobTrigger
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from heat_upgrade.exceptions import MayPass
-from heat_upgrade.operators.apis import time_of_sweep
 from heat_upgrade.operators.base import CloudOperator, other_runs
 from heat_upgrade.preflight.check import failures, may_pass, table
 from heat_upgrade.preflight.survey import Survey
 from heat_upgrade.problems import ProblemsError
 from heat_upgrade.read_only import hands_off
 from heat_upgrade.run.parameters import COLD, ROLLING, RunParameters
+from heat_upgrade.run.timings import time_of_sweep
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

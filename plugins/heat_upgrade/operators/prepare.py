@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from heat_upgrade.cloud.sections import Host
-    from heat_upgrade.operators.base import Plan
     from heat_upgrade.remote.step import Step
+    from heat_upgrade.run.plan import Plan
 
 
 class PrepareHostOperator(JobOperator, HostOperator):

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import TriggerRule
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from heat_upgrade.names import BEGAN, DRAIN, ERROR, HISTORY, PREFLIGHT, REPORT, VERIFY, WATCH
 from heat_upgrade.operators.approvals import ApproveWaveOperator
-from heat_upgrade.operators.base import DRAIN, PREFLIGHT, REPORT, VERIFY, WATCH, CloudOperator
-from heat_upgrade.report.notes import BEGAN, ERROR
-from heat_upgrade.triggers.base import COURSE
+from heat_upgrade.operators.base import CloudOperator
 from heat_upgrade.triggers.run import OthersDoneTrigger, unfinished
 
 if TYPE_CHECKING:
@@ -116,7 +115,7 @@ class Gathered:
         plan = self.plan
         if plan.get("dry_run"):
             self.notes.append("This was a dry run: nothing was touched, and the plan is the XCom of show_plan.")
-        seen = self._pull(WATCH, COURSE)
+        seen = self._pull(WATCH, HISTORY)
         checks = self._pull(VERIFY) or []
         drain = self._drain()
         return Report(
@@ -176,7 +175,7 @@ class Gathered:
     def _drain(self) -> Drain | None:
         from heat_upgrade.report.facts import Drain, Sample, moment
 
-        course = self._pull(DRAIN, COURSE)
+        course = self._pull(DRAIN, HISTORY)
         if not course:
             return None
         return Drain(

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow.sdk.exceptions import AirflowException
+
 from heat_upgrade import hosts
 from heat_upgrade.drain.rule import TAKE_UP, WORK_TOPICS
 from heat_upgrade.exceptions import UpgradeError
-from heat_upgrade.operators.apis import check_release
 from heat_upgrade.operators.base import CloudOperator
 from heat_upgrade.preflight.database import STRANDED_AFTER
-from heat_upgrade.run.dry_run import Intent, measured_by
+from heat_upgrade.run.dry_run import Intent
+from heat_upgrade.run.timings import measured_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow.sdk import Context
 
+    from heat_upgrade.cloud.model import Cloud
+    from heat_upgrade.cloud.sections import Host
     from heat_upgrade.hosts import HostState
-    from heat_upgrade.operators.base import Plan
+    from heat_upgrade.run.plan import Plan
 
 
 class VerifyCloudOperator(CloudOperator):
@@ -137,3 +141,32 @@ class VerifyCloudOperator(CloudOperator):
                 TAKE_UP,
                 self.cloud.name,
             )
+
+
+def check_release(cloud: Cloud, host: Host, plan: Plan) -> None:
+    """
+    Ask a host's heat-api, past the load balancer, which release it is and which release's engine answers it.
+
+    :param cloud: the cloud
+    :param host: one of its hosts with a heat-api
+    :param plan: the run's plan
+    :raises UpgradeError: when another release than the plan's target answers, or the login is refused
+    :raises MayPass: when nothing answers
+    """
+    from heat_upgrade.hooks.heat_api import HeatApiHook
+
+    target = cloud.deployment(host, cloud.release(plan.target))
+    listen, hook = target.listen("api"), hosts.hook_for(cloud, host)
+    with hook.local_url(listen.address, listen.port) as url:
+        try:
+            found = HeatApiHook(cloud.connections.api).build_info(url)
+        except AirflowException as error:
+            raise type(error)(f"{host.name}: {error}") from error
+    # A release that somebody else configured may not tell its name; the upgrade's own configuration always does.
+    nameless = plan.going_back and found == ("unknown", "unknown")
+    if found != (plan.target, plan.target) and not nameless:
+        raise UpgradeError(
+            f"{host.name}: build_info names API {found.api} and engine {found.engine}, expected {plan.target} for "
+            f"both: check [revision] heat_revision and transport_url in {target.config}, then clear this task"
+        )
+    hook.log.info("%s: API and engine answer with %s", host.name, found.api)

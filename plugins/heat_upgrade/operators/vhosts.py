@@ -12,7 +12,7 @@ from heat_upgrade.run.dry_run import Command, Intent
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from heat_upgrade.operators.base import Plan
+    from heat_upgrade.run.plan import Plan
 
 
 class CreateVhostOperator(CloudOperator):

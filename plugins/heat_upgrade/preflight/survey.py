@@ -12,7 +12,6 @@ from airflow.sdk.exceptions import AirflowFailException
 from heat_upgrade import hosts
 from heat_upgrade.drain.rule import Unread
 from heat_upgrade.hosts import HostState
-from heat_upgrade.operators.base import Plan
 from heat_upgrade.preflight import ask
 from heat_upgrade.preflight.check import Check, failed, passed, read
 from heat_upgrade.preflight.database import DatabaseFacts, Migration, check_database, logins
@@ -23,6 +22,7 @@ from heat_upgrade.preflight.rabbitmq import BrokerFacts, check_rabbitmq
 from heat_upgrade.preflight.window import window
 from heat_upgrade.problems import ProblemsError
 from heat_upgrade.run.move import next_release, plan_move
+from heat_upgrade.run.plan import Plan
 
 if TYPE_CHECKING:
     from heat_upgrade.cloud.model import Cloud

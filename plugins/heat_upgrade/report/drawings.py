@@ -8,6 +8,7 @@ from itertools import groupby
 
 from markupsafe import Markup
 
+from heat_upgrade import names
 from heat_upgrade.report.axis import TimeAxis, top_of
 from heat_upgrade.report.facts import Drain, Report, Sample, Step, moment
 from heat_upgrade.report.words import clock, count, duration
@@ -19,10 +20,10 @@ FOOT = 22
 PANEL, GAP = 78, 30
 # What a bar is about, by the beginning of its step's name; the first match counts.
 KINDS = (
-    ("wait", ("may_", "wait_", "confirm_", "approve", "after-wave")),
-    ("check", ("preflight", "verify_")),
-    ("engine", ("start_new_engines", "retire", "stop_engines")),
-    ("api", ("leave_rotation", "switch_api", "rejoin_rotation", "stop_apis", "start_apis")),
+    ("wait", ("may_", names.DRAIN, names.CONFIRM, "approve", names.AFTER_WAVE)),
+    ("check", (names.PREFLIGHT, names.VERIFY)),
+    ("engine", (names.START_ENGINES, names.RETIRE, names.STOP_ENGINES)),
+    ("api", (names.LEAVE, names.SWITCH, names.REJOIN, names.STOP_APIS, names.START_APIS)),
 )
 LEGEND = (("check", "checks"), ("prepare", "preparation"), ("engine", "engines"), ("api", "APIs"), ("wait", "waiting"))
 CLOUD_ROW, API_ROW = "whole cloud", "API by probe"

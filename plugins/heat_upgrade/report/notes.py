@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from heat_upgrade.names import BEGAN, ERROR
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-BEGAN, ERROR = "began", "error"
 LONGEST = 8000
 _log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heat_upgrade.names import DRAIN, WATCH
 from heat_upgrade.report import words
 from heat_upgrade.report.drawings import LEGEND, drain_plot, timeline
 from heat_upgrade.report.facts import moment
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from heat_upgrade.report.facts import Drain, Report, Sample
 
 TEMPLATES = Path(__file__).parent
-# Tasks of the run as the report looks for them; the DAG's own names.
-WATCH, DRAIN = "watch_api", "wait_until_drained"
 # Readings in the Markdown's table, which has no plot.
 READINGS = 12
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|<>&~-])")

@@ -12,7 +12,7 @@ from airflow.sdk.execution_time.xcom import XCom
 from fastapi import Depends, FastAPI, Query, Response, status
 from fastapi.responses import HTMLResponse, PlainTextResponse
 
-from heat_upgrade.operators.base import REPORT
+from heat_upgrade.names import REPORT
 from heat_upgrade.report.facts import Report
 from heat_upgrade.report.render import markdown, page
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from heat_upgrade.names import DRAIN
 
 if TYPE_CHECKING:
     from heat_upgrade.cloud.model import Cloud
     from heat_upgrade.drain.rule import StackRow
     from heat_upgrade.hosts import HostState
-    from heat_upgrade.operators.base import Plan
+    from heat_upgrade.run.plan import Plan
 
 # More make no readable question.
-HOSTS, STACKS = 50, 20
+HOSTS, STACKS, CUT_OFF = 50, 20, 50
 
 
 class Approvals(StrEnum):
@@ -90,6 +92,36 @@ def question(
             f"**Approve**: {then}",
             f"**Reject**: the run stops here. {reject} No answer within {patience} counts as *Reject*.",
         ]
+    )
+
+
+def cut_off_question(left: dict[str, Any]) -> str:
+    """
+    Return what is shown to who decides, as Markdown; names that users gave stand in a block, where they do nothing.
+
+    :param left: what the sensor returned at the end of a bounded wait
+    """
+    stacks = block(left["stacks"].values(), CUT_OFF) if left["stacks"] else "No stack is in progress on them."
+    reasons = left["reasons"] or ["the last readings were clean, but too few in a row"]
+    return (
+        "The APIs are stopped; the old engines still work. Stopping them now cuts off what is listed here: it stays in "
+        f"progress with nobody working on it until it is updated after the upgrade.\n\n{stacks}\n\n"
+        f"All that is in the way:\n\n{block(reasons, CUT_OFF)}\n\n"
+        "**Approve** stops the old engines and goes on. **Reject** stops the run here; the engines go on working."
+    )
+
+
+def ways(cloud: Cloud, plan: Plan) -> str:
+    """
+    Say how a run goes on, and how back, that has stopped the APIs and waits for the engines.
+
+    :param cloud: the cloud
+    :param plan: the run's plan
+    """
+    return (
+        f"The APIs of {cloud.name} are stopped and its old engines go on working. To go on: clear {DRAIN}, which waits "
+        f"anew. To go back: trigger heat_cold_upgrade__{cloud.name} with target_release {plan.source}, which starts "
+        "the APIs again"
     )
 
 

@@ -10,16 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from heat_upgrade.formatting import short
 
 if TYPE_CHECKING:
-    from heat_upgrade.operators.base import Plan
     from heat_upgrade.remote.step import Step
-
-# Under this key, and never as its result, a task of a dry run leaves what it would do: no later run reads it.
-INTENT = "intent"
-
-
-def measured_by(plan: Plan) -> str:
-    """Return under which key a run that got through leaves its id: going back takes another time than going on."""
-    return "measured_way_back" if plan.going_back else "measured_run"
 
 
 class Command(NamedTuple):
@@ -105,19 +96,6 @@ class Rehearsal:
     tasks: Sequence[PlannedTask]
     estimate: Sequence[str]
     unpacking: str = ""
-
-
-def longest_path(upstream: Mapping[str, Iterable[str]], seconds: Mapping[str, float]) -> float:
-    """
-    Return how long tasks take when each begins at the end of those before it.
-
-    :param upstream: for each task those before it; each comes after all of them
-    :param seconds: how long tasks take; those that aren't in it take no time
-    """
-    ends: dict[str, float] = {}
-    for task, before in upstream.items():
-        ends[task] = max((ends[each] for each in before), default=0.0) + seconds.get(task, 0.0)
-    return max(ends.values(), default=0.0)
 
 
 def markdown(rehearsal: Rehearsal) -> str:

@@ -15,9 +15,10 @@ from heat_upgrade.drain.rule import DrainWatch
 from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.notifications import messages
 from heat_upgrade.notifications.send import notifiers, packed
-from heat_upgrade.operators.base import Plan, UpgradeTask, begin
-from heat_upgrade.operators.cut_off import ways
+from heat_upgrade.operators.base import UpgradeTask, begin
+from heat_upgrade.run.approvals import ways
 from heat_upgrade.run.dry_run import Intent
+from heat_upgrade.run.plan import Plan
 from heat_upgrade.triggers.drain import DRAINED, PATIENCE, TIMED_OUT, OldEnginesDrainedTrigger
 
 if TYPE_CHECKING:

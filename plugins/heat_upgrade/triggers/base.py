@@ -6,10 +6,11 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
+from heat_upgrade.names import HISTORY
+
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
 
-COURSE = "course"
 # Seconds: no wait is held up for longer by what only a report needs.
 PATIENCE = 10.0
 _log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ async def keep(trigger: BaseTrigger, course: dict[str, Any]) -> None:
     if (task := _task(trigger)) is None:
         return
     try:
-        await asyncio.wait_for(XCom.aset(COURSE, course, **task), PATIENCE)
+        await asyncio.wait_for(XCom.aset(HISTORY, course, **task), PATIENCE)
     except Exception as error:
         _log.warning("What the report would show of this wait can't be stored (%s): going on", type(error).__name__)
 
@@ -43,7 +44,7 @@ async def kept(trigger: BaseTrigger) -> dict[str, Any] | None:
     if (task := _task(trigger)) is None:
         return None
     try:
-        course = await asyncio.wait_for(XCom.aget_one(key=COURSE, **task), PATIENCE)
+        course = await asyncio.wait_for(XCom.aget_one(key=HISTORY, **task), PATIENCE)
     except Exception as error:
         _log.warning("What this wait has stored before can't be read (%s): beginning anew", type(error).__name__)
         return None

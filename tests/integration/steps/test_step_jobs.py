@@ -23,10 +23,10 @@ from heat_upgrade import hosts
 from heat_upgrade.cloud.sections import Host
 from heat_upgrade.exceptions import HostUnreachable, JobCutOff, JobOverdue, RemoteStepError
 from heat_upgrade.operators import job as operators
-from heat_upgrade.operators.base import Plan
 from heat_upgrade.operators.job import JobOperator
 from heat_upgrade.remote import steps
 from heat_upgrade.remote.step import Step
+from heat_upgrade.run.plan import Plan
 from heat_upgrade.triggers import job as triggers
 from heat_upgrade.triggers.job import HostJobTrigger
 from lab.cloud.model import Lab

@@ -8,7 +8,7 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG, TriggerRule
 
-from heat_upgrade.operators.base import UPGRADES
+from heat_upgrade.names import UPGRADES
 from tests.unit._helpers.clouds.broken import GOOD
 from tests.unit._helpers.dag_files import (
     BOTH,

@@ -19,7 +19,7 @@ from airflow.models.dagrun import DagRun
 from airflow.sdk import DAG, TriggerRule
 from airflow.serialization.serialized_objects import DagSerialization
 
-from heat_upgrade.names import TASKS_OF_THE_DAG
+from heat_upgrade.names import BESIDE_HOSTS
 from heat_upgrade.notifications.send import UpgradeNotifier
 from heat_upgrade.operators.approvals import ApproveWaveOperator
 from heat_upgrade.operators.preflight import PreflightOperator
@@ -139,7 +139,7 @@ def test_every_task_is_tried_again_by_the_same_rules(load: LoadDags) -> None:
 def test_the_reserved_names_are_the_dags_own(load: LoadDags) -> None:
     windows = {**GOOD["windows"], "prepare_outside": False}
     dag = dag_of(load(lab=cloud_file([BOTH], windows=windows)), "lab")
-    assert set(dag.task_group.children) - {"controller_1"} == TASKS_OF_THE_DAG
+    assert set(dag.task_group.children) - {"controller_1"} == BESIDE_HOSTS
 
 
 @pytest.mark.parametrize("prepare_outside", [True, False])

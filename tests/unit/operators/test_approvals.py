@@ -26,7 +26,6 @@ from heat_upgrade.operators.approvals import (
     ApproveSwitchOperator,
     ApproveWaveOperator,
 )
-from heat_upgrade.operators.base import Plan
 from heat_upgrade.run.approvals import (
     HOSTS,
     STACKS,
@@ -36,6 +35,7 @@ from heat_upgrade.run.approvals import (
     question,
     waves_to_move,
 )
+from heat_upgrade.run.plan import Plan
 from tests.unit._helpers.clouds.broken import DELETE, edited
 
 OLD, NEW = "25.0.2", "26.0.2"

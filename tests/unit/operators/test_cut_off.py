@@ -11,8 +11,9 @@ from airflow.providers.standard.operators import hitl
 from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
 
 from heat_upgrade.cloud.model import Cloud
-from heat_upgrade.operators.base import Plan
-from heat_upgrade.operators.cut_off import LINES, ConfirmCutOffOperator, question
+from heat_upgrade.operators.approvals import ConfirmCutOffOperator
+from heat_upgrade.run.approvals import CUT_OFF, cut_off_question
+from heat_upgrade.run.plan import Plan
 from tests.unit._helpers.clouds.broken import edited
 
 CLOUD = Cloud.model_validate({**edited({}), "name": "lab"})
@@ -78,8 +79,8 @@ def test_all_else_stops_the_run_for_good_and_says_how_to_go_on_or_back(event: di
 
 
 def test_what_users_wrote_does_nothing_in_the_question() -> None:
-    names = {str(n): f"stack 'a`b\n```\n# {n}'" for n in range(LINES + 2)}
-    lines = question({"stacks": names, "reasons": []}).splitlines()
+    names = {str(n): f"stack 'a`b\n```\n# {n}'" for n in range(CUT_OFF + 2)}
+    lines = cut_off_question({"stacks": names, "reasons": []}).splitlines()
     fences = [number for number, line in enumerate(lines) if line.startswith("```")]
     assert len(fences) == 4
     assert not any(line.startswith("#") for line in lines)

@@ -24,15 +24,17 @@ from heat_upgrade.hooks.heat_database import HeatDatabaseHook
 from heat_upgrade.hooks.host import HeatHostHook
 from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook, VhostChange
 from heat_upgrade.hosts import HostState
+from heat_upgrade.names import PLANNED
 from heat_upgrade.operators.api_watch import WatchApiOperator
-from heat_upgrade.operators.base import CloudOperator, Plan, UpgradeTask
+from heat_upgrade.operators.base import CloudOperator, UpgradeTask
 from heat_upgrade.operators.dry_run import ShowPlanOperator
 from heat_upgrade.operators.gates import MayStartOperator
 from heat_upgrade.operators.preflight import PreflightOperator
 from heat_upgrade.operators.report import ReportOperator
 from heat_upgrade.read_only import hands_off
 from heat_upgrade.remote.step import Step
-from heat_upgrade.run.dry_run import INTENT, Intent
+from heat_upgrade.run.dry_run import Intent
+from heat_upgrade.run.plan import Plan
 from tests.unit._helpers.dag_files import BOTH, SHAPES, Shape, cloud_file, loader
 from tests.unit._helpers.healthy import CLOUD, NEW, OLD
 
@@ -128,7 +130,7 @@ class Run:
         return str(self.xcoms.get(("show_plan", "return_value")))
 
     def intent(self, task_id: str) -> Intent:
-        return Intent.of_xcom(json.loads(json.dumps(self.xcoms[task_id, INTENT])))
+        return Intent.of_xcom(json.loads(json.dumps(self.xcoms[task_id, PLANNED])))
 
     def _execute(self, task: BaseOperator) -> None:
         try:

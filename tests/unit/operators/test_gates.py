@@ -22,9 +22,9 @@ from heat_upgrade.hooks import rabbitmq
 from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
 from heat_upgrade.hosts import HostState
 from heat_upgrade.operators import gates as module
-from heat_upgrade.operators.apis import MaySwitchOperator, RejoinRotationOperator
-from heat_upgrade.operators.base import Plan
-from heat_upgrade.operators.gates import MayPrepareOperator, MayStartOperator, MayStopOperator
+from heat_upgrade.operators.apis import RejoinRotationOperator
+from heat_upgrade.operators.gates import MayPrepareOperator, MayStartOperator, MayStopOperator, MaySwitchOperator
+from heat_upgrade.run.plan import Plan
 from tests.unit._helpers.clouds.broken import DELETE, edited
 
 OLD, NEW, NEXT = "25.0.2", "26.0.2", "27.0.1"

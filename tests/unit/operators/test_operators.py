@@ -35,15 +35,14 @@ from heat_upgrade.hosts import HostState
 from heat_upgrade.operators import job
 from heat_upgrade.operators.apis import (
     LeaveRotationOperator,
-    MaySwitchOperator,
     RejoinRotationOperator,
     StartApiOperator,
     StopApiOperator,
     SwitchApiOperator,
 )
-from heat_upgrade.operators.base import Plan
 from heat_upgrade.operators.database import BackUpDatabaseOperator
 from heat_upgrade.operators.engines import RetireEngineOperator
+from heat_upgrade.operators.gates import MaySwitchOperator
 from heat_upgrade.operators.preflight import PreflightOperator
 from heat_upgrade.operators.prepare import PrepareHostOperator
 from heat_upgrade.operators.verify import VerifyCloudOperator
@@ -52,6 +51,7 @@ from heat_upgrade.preflight import ask
 from heat_upgrade.preflight.check import Away
 from heat_upgrade.preflight.facts import HostFacts
 from heat_upgrade.remote.step import Outcome, Step
+from heat_upgrade.run.plan import Plan
 from tests.unit._helpers.healthy import CLOUD, HEAD, NAMES, NEW, OLD, healthy
 
 PLAN = Plan(source=OLD, target=NEW, hosts=NAMES)

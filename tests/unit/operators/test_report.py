@@ -75,8 +75,8 @@ COURSE = {
 }
 XCOMS = began("preflight", "prepare.c1", "wait_until_drained") | {
     ("preflight", "return_value"): {"source": "25.0.2", "target": "26.0.2", "hosts": ["c1", "c2"], "stranded": []},
-    ("wait_until_drained", "course"): COURSE,
-    ("watch_api", "course"): seen(None, "HTTP 503", None).as_xcom(),
+    ("wait_until_drained", "history"): COURSE,
+    ("watch_api", "history"): seen(None, "HTTP 503", None).as_xcom(),
     ("verify_cloud", "return_value"): [{"name": "services", "found": "all of them"}],
 }
 

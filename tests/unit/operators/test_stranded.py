@@ -22,8 +22,12 @@ from heat_upgrade.hooks.heat_api import HeatApiHook
 from heat_upgrade.hooks.heat_database import HeatDatabaseError, HeatDatabaseHook, StackState
 from heat_upgrade.hooks.rabbitmq import RabbitMQManagementError, RabbitMQManagementHook
 from heat_upgrade.operators import stranded as module
-from heat_upgrade.operators.stranded import ApproveStrandedOperator, FindStrandedOperator
-from heat_upgrade.operators.stranded_ends import EndStrandedOperator, WaitForEndsOperator
+from heat_upgrade.operators.stranded import (
+    ApproveStrandedOperator,
+    EndStrandedOperator,
+    FindStrandedOperator,
+    WaitForEndsOperator,
+)
 from heat_upgrade.stranded.rule import Choice, Hold, StrandedStack, UnfinishedStack, find_stranded
 from heat_upgrade.triggers.stacks import StacksEndedTrigger
 from tests.unit._helpers.clouds.broken import edited

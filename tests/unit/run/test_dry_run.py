@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 
-from heat_upgrade.run.dry_run import Command, Intent, PlannedTask, Rehearsal, longest_path, markdown
+from heat_upgrade.run.dry_run import Command, Intent, PlannedTask, Rehearsal, markdown
+from heat_upgrade.run.timings import longest_path
 
 ODD = "a | b ```` `c` <script> [x](y) *z*"
 PREPARE = Intent(

@@ -21,7 +21,7 @@ from heat_upgrade import hosts
 from heat_upgrade.cloud.loader import load_cloud
 from heat_upgrade.cloud.model import Cloud
 from heat_upgrade.hosts import HostState
-from heat_upgrade.operators.base import Plan
+from heat_upgrade.run.plan import Plan
 from heat_upgrade.sensors.drain import AllApisStoppedSensor, OldEnginesDrainedSensor
 
 OLD, NEW = "25.0.2", "26.0.2"
