@@ -93,7 +93,7 @@ def run_parameters(cloud: Cloud) -> dict[str, Param]:
             minimum=0,
             maximum=LONGEST_DRAIN,
             title="Ask after so many minutes",
-            description="How long the engines may take to finish before you are asked whether to cut off what is left. "
+            description="How long the engines may take to finish before you are asked whether to cut off what remains. "
             "Empty or 0: never; the run waits as long as the cloud file's drain.timeout says, then fails.",
         ),
         "approvals": approvals(OF_COLD, "Before the old engines stop, waiting costs: no API answers meanwhile."),

@@ -22,14 +22,14 @@ RUN_PARAMETERS = {
         type="number",
         exclusiveMinimum=0,
         title="Unchanged for (minutes)",
-        description="A stack is stranded when, besides, nothing in it has changed for this long.",
+        description="A stack counts as stranded only if nothing in it has changed for this long.",
     ),
     "wait_minutes": Param(
         60,
         type="number",
         exclusiveMinimum=0,
         title="Wait for (minutes)",
-        description="How long the stacks have to end before the run fails.",
+        description="How long to wait for the stacks to end before the run fails.",
     ),
 }
 DOC = Path(__file__).with_suffix(".md").read_text()

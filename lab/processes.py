@@ -105,7 +105,7 @@ def run(argv: Sequence[str | Path], *, what: str, env: Mapping[str, str] | None 
         )
     except FileNotFoundError as error:
         raise LabError(
-            f"{what}: {argv[0]} is not installed: see the README for the packages that the lab needs"
+            f"{what}: {argv[0]} is not installed: lab/debian-packages installs what the lab needs"
         ) from error
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip())[-2000:]

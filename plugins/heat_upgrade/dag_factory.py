@@ -132,7 +132,7 @@ def ignore_windows(cloud: Cloud) -> dict[str, Param]:
             False,
             type="boolean",
             title="Ignore maintenance windows",
-            description="Touch the users at once, whether a maintenance window is open or not.",
+            description="Affect users at once, whether a maintenance window is open or not.",
         )
     }
 
