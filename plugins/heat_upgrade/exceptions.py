@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowNotFoundException
 
 
 class MayPass(AirflowException):
@@ -31,3 +31,12 @@ class JobOverdue(AirflowFailException):
 
 class UpgradeError(AirflowFailException):
     """Raised when the cloud isn't as a step needs it, with what was expected and what to do."""
+
+
+def is_retryable(error: Exception) -> bool:
+    """
+    Return whether a task that fails with an error is tried again.
+
+    :param error: what it raised
+    """
+    return not isinstance(error, AirflowFailException | AirflowNotFoundException)

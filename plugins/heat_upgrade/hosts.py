@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from heat_upgrade.cloud.sections import Commands, HAProxy
+from heat_upgrade.readings import Unavailable, read
 from heat_upgrade.remote import steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from heat_upgrade.cloud.model import Cloud, Deployment
     from heat_upgrade.cloud.sections import Host, Role
@@ -116,36 +118,34 @@ def rotation_hook(deployment: Deployment, role: Role) -> HeatHostHook:
     )
 
 
-def look_at(cloud: Cloud, hosts: Iterable[Host]) -> dict[str, HostState | Exception]:
+def look_at(cloud: Cloud, hosts: Sequence[Host]) -> dict[str, HostState | Unavailable]:
     """
-    Ask hosts, at once, what they run; a host that can't be asked gives its error.
+    Ask hosts, at once, what they run.
 
     :param cloud: the cloud
     :param hosts: some of its hosts
     """
     # The hooks read their connections here, in the task's own thread.
-    hooks = [(host, hook_for(cloud, host)) for host in hosts]
-
-    def ask(pair: tuple[Host, HeatHostHook]) -> HostState | Exception:
-        host, hook = pair
-        try:
-            return HostState.parse(host, hook.run_step(steps.look(cloud, host), silence=120))
-        except Exception as error:
-            return error
-
+    asked = [partial(_look, cloud, host, hook_for(cloud, host)) for host in hosts]
     with ThreadPoolExecutor(SSH_SESSIONS_AT_ONCE) as pool:
-        return {host.name: state for (host, _), state in zip(hooks, pool.map(ask, hooks), strict=True)}
+        found = pool.map(read, asked)
+        return {host.name: state for host, state in zip(hosts, found, strict=True)}
 
 
-def states_of(cloud: Cloud, hosts: Iterable[Host]) -> dict[str, HostState]:
+def _look(cloud: Cloud, host: Host, hook: HeatHostHook) -> HostState:
+    return HostState.parse(host, hook.run_step(steps.look(cloud, host), silence=120))
+
+
+def states_of(cloud: Cloud, hosts: Sequence[Host]) -> dict[str, HostState]:
     """
     Ask hosts, at once, what they run.
 
-    :raises Exception: the first error of a host that can't be asked
+    :raises MayPass: when one of them can't be reached
+    :raises UpgradeError: when one of them answers with an error
     """
     states: dict[str, HostState] = {}
     for name, state in look_at(cloud, hosts).items():
-        if isinstance(state, Exception):
-            raise state
+        if isinstance(state, Unavailable):
+            raise state.error
         states[name] = state
     return states

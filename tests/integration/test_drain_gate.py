@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import requests
 
-from heat_upgrade.drain.rule import Broker, Database, Reading
+from heat_upgrade.readings import Broker, Database, Reading
 from heat_upgrade.triggers.drain import OldEnginesDrainedTrigger
 from lab.cloud.model import Lab
 from lab.processes import wait_until

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from heat_upgrade.drain.rule import HeldRow
 from heat_upgrade.hooks import heat_database as module
-from heat_upgrade.hooks.heat_database import HeatDatabaseError, HeatDatabaseHook, StackState
-from heat_upgrade.stranded.rule import Hold
+from heat_upgrade.hooks.heat_database import HeatDatabaseError, HeatDatabaseHook
+from heat_upgrade.readings import HeldRow, Hold, StackState
 from tests.integration.conftest import HEAD, HeatDatabase
 
 LIVE, DEAD = "61f3c624-32d0-439d-82a0-dbb6884d780c", "11111111-1111-4111-8111-111111111111"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from heat_upgrade.drain.rule import Unread
+from heat_upgrade.readings import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from heat_upgrade.drain.rule import Reading, Snapshot
+    from heat_upgrade.drain.rule import Snapshot
+    from heat_upgrade.readings import Reading
 
 # Readings to keep: a plot has no room for more.
 MOST_READINGS = 240
@@ -69,10 +70,10 @@ class DrainCourse:
 
 def _numbers(reading: Reading, snapshot: Snapshot) -> list[float | None]:
     """Return the time, all messages, what old engines hold and the stacks in flight; None for what wasn't read."""
-    unread = isinstance(reading.broker, Unread), isinstance(reading.database, Unread)
+    unread = isinstance(reading.broker, Unavailable), isinstance(reading.database, Unavailable)
     return [
         reading.began.timestamp(),
-        None if isinstance(reading.broker, Unread) else sum(queue.messages for queue in reading.broker.queues),
+        None if isinstance(reading.broker, Unavailable) else sum(queue.messages for queue in reading.broker.queues),
         None if any(unread) else len(reading.held_by_old),
         None if any(unread) else len(snapshot.waiting),
     ]

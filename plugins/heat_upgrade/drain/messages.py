@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from heat_upgrade.drain.rule import Broker, DrainWatch, Reading, Snapshot, Unread, Verdict
+from heat_upgrade.drain.rule import Snapshot, Verdict
+from heat_upgrade.drain.watch import DrainWatch
+from heat_upgrade.readings import Broker, Reading, Unavailable
 
 _LINES = 10
 
@@ -33,8 +35,8 @@ def _next_step(watch: DrainWatch) -> str:
     return "nothing: drained" if watch.drained else f"{watch.needed - watch.clean} more clean readings in a row"
 
 
-def _broker_rows(broker: Broker | Unread) -> Iterator[tuple[str, str]]:
-    if isinstance(broker, Unread):
+def _broker_rows(broker: Broker | Unavailable) -> Iterator[tuple[str, str]]:
+    if isinstance(broker, Unavailable):
         yield "old vhost", "unknown"
         return
     yield "old vhost", f"{broker.vhost!r}" if broker.exists else f"{broker.vhost!r} does not exist any more"
@@ -46,7 +48,7 @@ def _broker_rows(broker: Broker | Unread) -> Iterator[tuple[str, str]]:
 
 
 def _held_summary(reading: Reading) -> str:
-    if isinstance(reading.broker, Unread) or isinstance(reading.database, Unread):
+    if isinstance(reading.broker, Unavailable) or isinstance(reading.database, Unavailable):
         return "unknown"
     rows = reading.held_by_old
     locks = sum(row.resource is None for row in rows)

@@ -6,15 +6,14 @@ from collections.abc import Collection, Mapping
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import MySQLdb  # type: ignore[import-untyped]
 from airflow.providers.mysql.hooks.mysql import MySqlHook
 from airflow.sdk.exceptions import AirflowFailException
 
-from heat_upgrade.drain.rule import HeldRow, StackRow
 from heat_upgrade.exceptions import MayPass
-from heat_upgrade.stranded.rule import Hold, UnfinishedStack
+from heat_upgrade.readings import EventRow, HeldRow, Hold, StackRow, StackState, UnfinishedStack
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -63,17 +62,6 @@ SELECT COALESCE(SUM(data_length), 0) FROM information_schema.tables WHERE table_
 """
 
 
-class EventRow(NamedTuple):
-    """What happened to a resource, and when."""
-
-    stack_id: str
-    resource: str
-    type: str
-    action: str
-    status: str
-    time: datetime
-
-
 # Done is what this traversal has taken to the stack's template or, where an action keeps the template, that action.
 _UNFINISHED = """,
        COALESCE(s.updated_at, s.created_at),
@@ -99,14 +87,6 @@ SELECT engine_id FROM service
 WHERE deleted_at IS NULL AND COALESCE(updated_at, created_at) > UTC_TIMESTAMP() - INTERVAL %(seconds)s SECOND
 """
 _STATES = "SELECT id, action, IF(deleted_at IS NULL, status, NULL), status_reason FROM stack WHERE id IN %(ids)s"
-
-
-class StackState(NamedTuple):
-    """How a stack is now; one that is deleted has no status."""
-
-    action: str
-    status: str | None
-    reason: str
 
 
 class HeatDatabaseError(MayPass):

@@ -17,15 +17,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from requests.auth import HTTPBasicAuth
 
 from heat_upgrade import read_only as hands_off
-from heat_upgrade.drain.rule import (
-    TOPICS,
-    ClientConnection,
-    ExpiringPolicy,
-    QueueReading,
-    carries_work,
-    engine_of,
-)
 from heat_upgrade.exceptions import MayPass, UpgradeError
+from heat_upgrade.readings import TOPICS, ClientConnection, ExpiringPolicy, QueueReading, carries_work, engines_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -274,22 +267,22 @@ class RabbitMQManagementHook(BaseHook):
             ),
         ]
 
-    def engine_ids(self, vhost: str) -> set[str]:
+    def engine_ids(self, vhost: str) -> frozenset[str]:
         """
         Return the ids of all engines that have ever used a vhost, as its queues tell them.
 
         :param vhost: the vhost
         """
         rows = self._rows(f"queues/{_quoted(vhost)}?disable_stats=true", "name")
-        return {id_ for row in rows if (id_ := engine_of(row["name"]))}
+        return engines_of(row["name"] for row in rows)
 
-    def live_engine_ids(self, vhost: str) -> set[str]:
+    def live_engine_ids(self, vhost: str) -> frozenset[str]:
         """
         Return the ids of the engines that listen on a vhost.
 
         :param vhost: the vhost
         """
-        return {id_ for queue in self.consumers(vhost) if (id_ := engine_of(queue))}
+        return engines_of(self.consumers(vhost))
 
     def vhost_exists(self, vhost: str) -> bool:
         """

@@ -8,10 +8,10 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from heat_upgrade import hosts
-from heat_upgrade.drain.rule import WORK_TOPICS
 from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.operators.base import HostOperator, begin
 from heat_upgrade.operators.job import JobOperator
+from heat_upgrade.readings import WORK_TOPICS
 from heat_upgrade.remote import steps
 from heat_upgrade.run.dry_run import Command, Intent
 

@@ -15,6 +15,7 @@ from heat_upgrade.formatting import short
 from heat_upgrade.notifications import messages
 from heat_upgrade.notifications.send import tell
 from heat_upgrade.operators.base import CloudOperator, begin
+from heat_upgrade.readings import Unavailable
 from heat_upgrade.run.dry_run import Intent
 from heat_upgrade.run.timings import time_of_sweep
 
@@ -52,11 +53,12 @@ class MayStartOperator(CloudOperator):
         pending = self.cloud.pending_release
         if not pending:
             return f"the cloud file of {self.cloud.name} has no pending_release"
-        states = hosts.look_at(self.cloud, self.cloud.hosts)
-        if any(isinstance(state, Exception) for state in states.values()):
-            # Preflight tells it, with whatever else is wrong.
-            return None
-        running = set[str]().union(*(state.running for state in states.values() if not isinstance(state, Exception)))
+        running = set[str]()
+        for state in hosts.look_at(self.cloud, self.cloud.hosts).values():
+            if isinstance(state, Unavailable):
+                # Preflight reports it, with whatever else is wrong.
+                return None
+            running |= state.running
         versions = [release.version for release in self.cloud.releases]
         if later := sorted(running & set(versions[versions.index(pending) + 1 :])):
             return (

@@ -13,22 +13,21 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import BaseOperator, Param
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from heat_upgrade.drain.rule import WORK_TOPICS, carries_work
 from heat_upgrade.exceptions import MayPass, UpgradeError
 from heat_upgrade.names import APPROVE, END, FIND
 from heat_upgrade.problems import show, some
+from heat_upgrade.readings import IN_PROGRESS, WORK_TOPICS, Unavailable, carries_work
 from heat_upgrade.stranded.messages import STRANDED, question, stranded_rows, text_table
-from heat_upgrade.stranded.rule import IN_PROGRESS, Choice, StrandedStack, find_stranded, unchanged, way_out
+from heat_upgrade.stranded.rule import Choice, StrandedStack, find_stranded, unchanged, way_out
 from heat_upgrade.triggers.stacks import StacksEndedTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from heat_upgrade.cloud.model import Cloud
-    from heat_upgrade.drain.rule import QueueReading
     from heat_upgrade.hooks.heat_api import HeatApiHook
-    from heat_upgrade.hooks.heat_database import StackState
     from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+    from heat_upgrade.readings import QueueReading, StackState
 
 # Seconds between the two looks: an engine that has taken up a message and holds nothing yet shows in the second.
 _LOOKS_APART = 10.0
@@ -218,8 +217,8 @@ class _Ending:
 
     def __call__(self, stack: StrandedStack) -> tuple[str, str]:
         call = way_out(stack, self._choice)
-        if isinstance(call, str):
-            return LEFT, call
+        if isinstance(call, Unavailable):
+            return LEFT, call.reason
         try:
             self._api(stack.project).call(call.method, call.path, call.body)
         except AirflowException as error:

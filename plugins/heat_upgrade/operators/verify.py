@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from airflow.sdk.exceptions import AirflowException
 
 from heat_upgrade import hosts
-from heat_upgrade.drain.rule import TAKE_UP, WORK_TOPICS
 from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.operators.base import CloudOperator
 from heat_upgrade.preflight.database import STRANDED_AFTER
+from heat_upgrade.readings import WORK_TOPICS
 from heat_upgrade.run.dry_run import Intent
 from heat_upgrade.run.timings import measured_by
+from heat_upgrade.stranded.rule import TAKE_UP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,10 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from heat_upgrade.cloud.sections import HAProxy
-from heat_upgrade.drain.rule import Unread
 from heat_upgrade.hosts import SSH_SESSIONS_AT_ONCE, HostState, hook_for, rotation_hook
-from heat_upgrade.preflight.check import read
 from heat_upgrade.preflight.facts import HostFacts
+from heat_upgrade.readings import Unavailable, read
 from heat_upgrade.remote import steps
 
 if TYPE_CHECKING:
@@ -28,9 +27,9 @@ _SILENCE = 120
 S = TypeVar("S")
 T = TypeVar("T")
 Api = tuple["Deployment", "Role"]
-Hosts = dict[str, HostFacts | Unread]
+Hosts = dict[str, HostFacts | Unavailable]
 # By the host's name and the API.
-Rotations = dict[tuple[str, "Role"], str | Unread]
+Rotations = dict[tuple[str, "Role"], str | Unavailable]
 
 
 def ask_all(cloud: Cloud, target: Release) -> tuple[Hosts, Rotations]:
@@ -54,8 +53,8 @@ def ask_all(cloud: Cloud, target: Release) -> tuple[Hosts, Rotations]:
     return {name: answer.result() for name, answer in told.items()}, rotations
 
 
-def _ask(ask: Callable[[S, HeatHostHook], T], subject: S, hook: HeatHostHook | Unread) -> T | Unread:
-    return hook if isinstance(hook, Unread) else read(partial(ask, subject, hook))
+def _ask(ask: Callable[[S, HeatHostHook], T], subject: S, hook: HeatHostHook | Unavailable) -> T | Unavailable:
+    return hook if isinstance(hook, Unavailable) else read(partial(ask, subject, hook))
 
 
 def _ask_host(target: Deployment, hook: HeatHostHook) -> HostFacts:
@@ -87,9 +86,9 @@ def _ask_balancer(apis: list[Api], hook: HeatHostHook) -> dict[str, str]:
     return hook.run_step(steps.check_rotation(apis), silence=_SILENCE)
 
 
-def _status(target: Deployment, role: Role, answer: dict[str, str] | Unread) -> str | Unread:
+def _status(target: Deployment, role: Role, answer: dict[str, str] | Unavailable) -> str | Unavailable:
     way = target.rotation(role)
     assert isinstance(way, HAProxy)  # noqa: S101
-    if isinstance(answer, Unread):
+    if isinstance(answer, Unavailable):
         return answer
-    return answer.get(f"{way.backend(role)}/{way.server}") or Unread(f"HAProxy says nothing of {way.server}")
+    return answer.get(f"{way.backend(role)}/{way.server}") or Unavailable(f"HAProxy says nothing of {way.server}")

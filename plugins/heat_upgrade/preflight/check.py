@@ -9,10 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-from airflow.sdk.exceptions import AirflowFailException
-
-from heat_upgrade.drain.rule import Unread
-from heat_upgrade.exceptions import MayPass
+from heat_upgrade.readings import Unavailable
 
 T = TypeVar("T")
 
@@ -66,37 +63,14 @@ def failed(name: str, finding: str) -> Check:
     return Check(name, Outcome.FAILED, finding)
 
 
-def unread(name: str, reading: Unread) -> Check:
-    """Return a check of what couldn't be read."""
-    if isinstance(reading, Unasked):
+def unavailable(name: str, reading: Unavailable) -> Check:
+    """Return a check of what couldn't be read: it fails, unless nobody has asked for it."""
+    if not reading.asked:
         return skipped(name, reading.reason)
-    return Check(name, Outcome.FAILED, reading.reason, may_pass=isinstance(reading, Away))
+    return Check(name, Outcome.FAILED, reading.reason, may_pass=reading.retryable)
 
 
-@dataclass(frozen=True)
-class Unasked(Unread):
-    """Why a part wasn't even asked for: another check has failed for that already."""
-
-
-@dataclass(frozen=True)
-class Away(Unread):
-    """Why a part couldn't be read, which may pass by itself."""
-
-
-def read(ask: Callable[[], T]) -> T | Unread:
-    """
-    Return what a server answers, or why it doesn't.
-
-    :param ask: asks it
-    """
-    try:
-        return ask()
-    except Exception as error:
-        passing = isinstance(error, MayPass) and not isinstance(error, AirflowFailException)
-        return Away(str(error)) if passing else Unread(str(error))
-
-
-def judge(name: str, reading: T | Unread, verdict: Callable[[str, T], Check]) -> Check:
+def judge(name: str, reading: T | Unavailable, verdict: Callable[[str, T], Check]) -> Check:
     """
     Return a check of what was read; what couldn't be read fails.
 
@@ -104,8 +78,8 @@ def judge(name: str, reading: T | Unread, verdict: Callable[[str, T], Check]) ->
     :param reading: what was read
     :param verdict: says, for the name and what was read, what it means
     """
-    if isinstance(reading, Unread):
-        return unread(name, reading)
+    if isinstance(reading, Unavailable):
+        return unavailable(name, reading)
     return verdict(name, reading)
 
 

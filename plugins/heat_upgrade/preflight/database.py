@@ -8,15 +8,16 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from heat_upgrade.drain.rule import StackRow, Unread
-from heat_upgrade.preflight.check import Check, Unasked, failed, judge, passed, read, skipped, warned
+from heat_upgrade.preflight.check import Check, failed, judge, passed, skipped, warned
 from heat_upgrade.preflight.facts import HostFacts, in_units
 from heat_upgrade.preflight.hosts import clock_check
 from heat_upgrade.problems import some
+from heat_upgrade.readings import StackRow, Unavailable, read
 
 if TYPE_CHECKING:
     from heat_upgrade.cloud.sections import Release
-    from heat_upgrade.hooks.heat_database import EventRow, HeatDatabaseHook
+    from heat_upgrade.hooks.heat_database import HeatDatabaseHook
+    from heat_upgrade.readings import EventRow
 
 # A stack that nobody has worked on for this long, in seconds, is stranded.
 STRANDED_AFTER = 60
@@ -54,15 +55,15 @@ class DatabaseFacts:
     :param stranded: the stacks whose work nobody does
     """
 
-    revision: str | Unread | None
-    ahead: float | Unread
-    size: int | Unread
-    longest: LongestResource | Unread | None
-    in_progress: Sequence[StackRow] | Unread
-    stranded: Sequence[StackRow] | Unread
+    revision: str | Unavailable | None
+    ahead: float | Unavailable
+    size: int | Unavailable
+    longest: LongestResource | Unavailable | None
+    in_progress: Sequence[StackRow] | Unavailable
+    stranded: Sequence[StackRow] | Unavailable
 
     @classmethod
-    def read(cls, database: HeatDatabaseHook, live_engines: set[str] | Unread) -> DatabaseFacts:
+    def read(cls, database: HeatDatabaseHook, live_engines: frozenset[str] | Unavailable) -> DatabaseFacts:
         """
         Ask the database for all of it; what doesn't answer at all is asked once.
 
@@ -70,11 +71,11 @@ class DatabaseFacts:
         :param live_engines: ids of the engines that listen
         """
         revision = read(database.revision)
-        if isinstance(revision, Unread):
-            return cls(revision, *[Unasked("the database doesn't answer")] * 5)
-        stranded: Sequence[StackRow] | Unread
-        if isinstance(live_engines, Unread):
-            stranded = Unasked("RabbitMQ doesn't tell which engines live")
+        if isinstance(revision, Unavailable):
+            return cls(revision, *[Unavailable.not_asked("the database doesn't answer")] * 5)
+        stranded: Sequence[StackRow] | Unavailable
+        if isinstance(live_engines, Unavailable):
+            stranded = Unavailable.not_asked("RabbitMQ doesn't tell which engines live")
         else:
             stranded = read(partial(database.stranded_stacks, live_engines, STRANDED_AFTER))
         return cls(

@@ -12,8 +12,8 @@ from heat_upgrade.hosts import HostState
 if TYPE_CHECKING:
     from heat_upgrade.cloud.model import Deployment
     from heat_upgrade.cloud.sections import Role
-    from heat_upgrade.drain.rule import Unread
     from heat_upgrade.preflight.database import LongestResource
+    from heat_upgrade.readings import Unavailable
 
 _UNITS = {"y": 31557600, "month": 2629800, "w": 604800, "d": 86400, "h": 3600, "min": 60, "s": 1, "ms": 0.001}
 
@@ -63,9 +63,9 @@ class Ahead:
     """
 
     target: Deployment
-    consumers: Mapping[str, Mapping[str, int]] | Unread
-    rotations: Mapping[Role, str | Unread]
-    longest: LongestResource | Unread | None
+    consumers: Mapping[str, Mapping[str, int]] | Unavailable
+    rotations: Mapping[Role, str | Unavailable]
+    longest: LongestResource | Unavailable | None
     cold: bool = False
 
 

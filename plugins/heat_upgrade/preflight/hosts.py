@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from heat_upgrade.drain.rule import Unread
 from heat_upgrade.hosts import ALIVE
-from heat_upgrade.preflight.check import Check, failed, passed, skipped, unread, warned
+from heat_upgrade.preflight.check import Check, failed, passed, skipped, unavailable, warned
 from heat_upgrade.preflight.facts import Ahead, HostFacts, in_units, seconds
 from heat_upgrade.preflight.rotation import rotation
+from heat_upgrade.readings import Unavailable
 
 if TYPE_CHECKING:
     from heat_upgrade.cloud.model import Deployment
@@ -27,7 +27,7 @@ PYTHON = {25: (3, 10), 26: (3, 10), 27: (3, 11)}
 HostCheck = Callable[[str, HostFacts, Ahead], Check]
 
 
-def check_host(found: HostFacts | Unread, ahead: Ahead) -> list[Check]:
+def check_host(found: HostFacts | Unavailable, ahead: Ahead) -> list[Check]:
     """
     Make every check of a host.
 
@@ -35,9 +35,9 @@ def check_host(found: HostFacts | Unread, ahead: Ahead) -> list[Check]:
     :param ahead: what is to come
     """
     checks = _checks_of(ahead.target)
-    if isinstance(found, Unread):
+    if isinstance(found, Unavailable):
         rest = [skipped(name, "the host wasn't asked") for name in checks if name != "SSH"]
-        return [unread("SSH", found), *rest]
+        return [unavailable("SSH", found), *rest]
     return list(_in_order(checks, found, ahead))
 
 
@@ -189,7 +189,7 @@ def _shown(vhost_found: str | None) -> str:
 
 def listens(name: str, facts: HostFacts, ahead: Ahead) -> Check:
     """Check that the host's engines listen on the vhost that the cloud file says."""
-    if isinstance(ahead.consumers, Unread):
+    if isinstance(ahead.consumers, Unavailable):
         return skipped(name, "RabbitMQ wasn't asked")
     cloud, queue = ahead.target.cloud, f"engine.{facts.state.heat_host}"
     running = [one for one in cloud.releases if one.version in facts.state.releases("engine")]
@@ -228,7 +228,7 @@ def memory(name: str, facts: HostFacts, ahead: Ahead) -> Check:
 
 def graceful_stop(name: str, facts: HostFacts, ahead: Ahead) -> Check:
     """Check that an engine that stops may finish what it works on; after the drain nothing should be left."""
-    if isinstance(ahead.longest, Unread):
+    if isinstance(ahead.longest, Unavailable):
         return skipped(name, "the database wasn't read")
     longest = ahead.longest.seconds if ahead.longest else 0
     resource = f"the longest resource took {ahead.longest}" if ahead.longest else "no resource was seen"

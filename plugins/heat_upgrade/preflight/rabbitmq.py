@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from heat_upgrade.drain.rule import WORK_TOPICS, QueueReading, Unread, engine_of
-from heat_upgrade.preflight.check import Check, Unasked, failed, judge, passed, read, skipped, warned
+from heat_upgrade.preflight.check import Check, failed, judge, passed, skipped, warned
 from heat_upgrade.problems import some
+from heat_upgrade.readings import WORK_TOPICS, QueueReading, Unavailable, engines_of, read
 
 if TYPE_CHECKING:
     from heat_upgrade.cloud.sections import Release
-    from heat_upgrade.drain.rule import ExpiringPolicy
     from heat_upgrade.hooks.rabbitmq import Node, Permission, RabbitMQManagementHook
+    from heat_upgrade.readings import ExpiringPolicy
 
 # Topics, engines' own queues, fanouts and replies; what others read from Heat are its notifications.
 HEAT_QUEUE = re.compile(r"(engine|engine_worker|heat-engine-listener)(\.|_fanout_|$)|reply_|notifications\.|amq\.")
@@ -37,13 +37,13 @@ class BrokerFacts:
     :param changes: what the target's vhost lacks to serve like the source's, in words
     """
 
-    tags: set[str] | Unread
-    nodes: Sequence[Node] | Unread
-    consumers: Mapping[str, Consumers] | Unread
-    queues: Sequence[QueueReading] | Unread
-    expiring: Sequence[ExpiringPolicy] | Unread
-    permissions: Sequence[Permission] | Unread
-    changes: Sequence[str] | Unread
+    tags: set[str] | Unavailable
+    nodes: Sequence[Node] | Unavailable
+    consumers: Mapping[str, Consumers] | Unavailable
+    queues: Sequence[QueueReading] | Unavailable
+    expiring: Sequence[ExpiringPolicy] | Unavailable
+    permissions: Sequence[Permission] | Unavailable
+    changes: Sequence[str] | Unavailable
 
     @classmethod
     def read(cls, rabbitmq: RabbitMQManagementHook, source: Release | None, target: Release) -> BrokerFacts:
@@ -55,14 +55,14 @@ class BrokerFacts:
         :param target: the release that is to come
         """
         tags = read(rabbitmq.tags)
-        if isinstance(tags, Unread):
-            return cls(tags, *[Unasked("the management API doesn't answer")] * 6)
+        if isinstance(tags, Unavailable):
+            return cls(tags, *[Unavailable.not_asked("the management API doesn't answer")] * 6)
         if source is None:
-            nothing = Unasked("it isn't known which release runs")
+            nothing = Unavailable.not_asked("it isn't known which release runs")
             return cls(tags, read(rabbitmq.nodes), *[nothing] * 5)
         consumers = read(partial(_consumers, rabbitmq, source, target))
-        if not isinstance(consumers, Unread) and source.vhost not in consumers:
-            gone = Unasked(f"vhost {source.vhost!r} is gone, which is over once the upgrade is")
+        if not isinstance(consumers, Unavailable) and source.vhost not in consumers:
+            gone = Unavailable.not_asked(f"vhost {source.vhost!r} is gone, which is over once the upgrade is")
             return cls(tags, read(rabbitmq.nodes), consumers, *[gone] * 4)
         return cls(
             tags=tags,
@@ -75,17 +75,17 @@ class BrokerFacts:
         )
 
     @property
-    def live_engines(self) -> set[str] | Unread:
+    def live_engines(self) -> frozenset[str] | Unavailable:
         """Return the ids of the engines that listen on either vhost."""
-        if isinstance(self.consumers, Unread):
+        if isinstance(self.consumers, Unavailable):
             return self.consumers
-        return {id_ for queues in self.consumers.values() for queue in queues if (id_ := engine_of(queue))}
+        return engines_of(queue for queues in self.consumers.values() for queue in queues)
 
 
 def _queues(rabbitmq: RabbitMQManagementHook, vhost: str) -> list[QueueReading]:
     """Read them once more if they can't be: a queue that is made or deleted just now shows in some answers only."""
     first = read(partial(rabbitmq.queues, vhost))
-    return rabbitmq.queues(vhost) if isinstance(first, Unread) else first
+    return rabbitmq.queues(vhost) if isinstance(first, Unavailable) else first
 
 
 def _consumers(rabbitmq: RabbitMQManagementHook, *releases: Release) -> dict[str, Consumers]:

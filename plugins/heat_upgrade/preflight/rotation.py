@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from heat_upgrade.cloud.sections import HAProxy, Healthcheck
-from heat_upgrade.drain.rule import Unread
-from heat_upgrade.preflight.check import Check, failed, passed, skipped, unread, warned
+from heat_upgrade.preflight.check import Check, failed, passed, skipped, unavailable, warned
+from heat_upgrade.readings import Unavailable
 
 if TYPE_CHECKING:
     from heat_upgrade.cloud.sections import Role
@@ -64,9 +64,9 @@ def _follows_the_file(name: str, way: Healthcheck, facts: HostFacts, releases: l
 
 
 def _by_haproxy(name: str, role: Role, way: HAProxy, ahead: Ahead) -> Check:
-    reading = ahead.rotations.get(role, Unread("HAProxy wasn't asked"))
-    if isinstance(reading, Unread):
-        return unread(name, reading)
+    reading = ahead.rotations.get(role, Unavailable("HAProxy wasn't asked"))
+    if isinstance(reading, Unavailable):
+        return unavailable(name, reading)
     status, _, how = reading.partition(",")
     server = f"{way.backend(role)}/{way.server}"
     todo = "`option httpchk GET /healthcheck` in the backend, so that a dead API leaves the rotation by itself"

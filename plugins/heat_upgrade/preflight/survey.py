@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowFailException
 
 from heat_upgrade import hosts
-from heat_upgrade.drain.rule import Unread
 from heat_upgrade.hosts import HostState
 from heat_upgrade.preflight import ask
-from heat_upgrade.preflight.check import Check, failed, passed, read
+from heat_upgrade.preflight.check import Check, failed, passed, unavailable
 from heat_upgrade.preflight.database import DatabaseFacts, Migration, check_database, logins
 from heat_upgrade.preflight.facts import Ahead, HostFacts
 from heat_upgrade.preflight.hosts import check_host
@@ -21,6 +19,7 @@ from heat_upgrade.preflight.notifications import notifications
 from heat_upgrade.preflight.rabbitmq import BrokerFacts, check_rabbitmq
 from heat_upgrade.preflight.window import window
 from heat_upgrade.problems import ProblemsError
+from heat_upgrade.readings import Unavailable, read
 from heat_upgrade.run.move import next_release, plan_move
 from heat_upgrade.run.plan import Plan
 
@@ -78,7 +77,7 @@ class Survey:
 
     def plan(self) -> Plan:
         """Return what the later tasks go by; only after no check has failed."""
-        if isinstance(self.move, ProblemsError) or isinstance(self.database.stranded, Unread):
+        if isinstance(self.move, Unavailable) or isinstance(self.database.stranded, Unavailable):
             raise AirflowFailException("a plan was asked for after a check had failed, expected none to fail")
         return Plan(
             source=self.move.source.version,
@@ -101,7 +100,7 @@ class Survey:
             return self.cloud.release(self.parameters.target_release)
         # Asked for this alone, as the checks want to know the target. Who doesn't answer is told by them.
         found = read(lambda: hosts.look_at(self.cloud, self.cloud.hosts))
-        states = {} if isinstance(found, Unread) else found
+        states = {} if isinstance(found, Unavailable) else found
         known = {name: state for name, state in states.items() if isinstance(state, HostState)}
         return next_release(self.cloud, self._running(known))
 
@@ -111,17 +110,18 @@ class Survey:
         # Of a run that was left between the stop and the start, the hosts remember where it came from.
         return {name: state.running or {state.stopped} - {""} for name, state in states.items()}
 
-    def _move(self) -> Move | ProblemsError:
+    def _move(self) -> Move | Unavailable:
         states = {name: facts.state for name, facts in self.hosts.items()}
         stopped = self.cold and any(state.idle and state.stopped == self.target.version for state in states.values())
         try:
             return plan_move(self.cloud, self.target.version, self._running(states), stopped=stopped)
         except ProblemsError as refused:
-            return refused
+            # Which move it is can't be told while no host answers.
+            return Unavailable(str(refused), retryable=not self.hosts)
 
     def _source(self) -> Release | None:
         """Return the release that the cloud comes from; the oldest that runs, where the move is refused."""
-        if not isinstance(self.move, ProblemsError):
+        if not isinstance(self.move, Unavailable):
             return self.move.source
         running = set[str]().union(*(facts.state.running for facts in self.hosts.values()))
         return next((release for release in self.cloud.releases if release.version in running), None)
@@ -154,9 +154,8 @@ class Survey:
         return passed(name, "no other upgrade of this cloud is in progress")
 
     def _course(self, name: str) -> Check:
-        if isinstance(self.move, ProblemsError):
-            # Which move it is can't be told while no host answers.
-            return replace(failed(name, str(self.move)), may_pass=not self.hosts)
+        if isinstance(self.move, Unavailable):
+            return unavailable(name, self.move)
         course = "GOING BACK" if self.move.going_back else "cold upgrade" if self.cold else "upgrade"
         releases = f"from {self.move.source.version} to {self.move.target.version}"
         return passed(name, f"{course} {releases} on {', '.join(self.parameters.hosts)}")
@@ -179,7 +178,7 @@ class Survey:
         migration = Migration(
             source=self.source,
             target=self.target,
-            going_back=not isinstance(self.move, ProblemsError) and self.move.going_back,
+            going_back=not isinstance(self.move, Unavailable) and self.move.going_back,
             cloud=self.cloud.name,
             starts_engine=not self.cold
             and any(self.target.version not in state.releases("engine") for state in engines),

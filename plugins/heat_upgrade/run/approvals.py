@@ -11,8 +11,8 @@ from heat_upgrade.names import DRAIN
 
 if TYPE_CHECKING:
     from heat_upgrade.cloud.model import Cloud
-    from heat_upgrade.drain.rule import StackRow
     from heat_upgrade.hosts import HostState
+    from heat_upgrade.readings import StackRow
     from heat_upgrade.run.plan import Plan
 
 # More make no readable question.

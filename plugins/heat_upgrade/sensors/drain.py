@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, A
 
 from heat_upgrade import hosts
 from heat_upgrade.drain.messages import reading_table
-from heat_upgrade.drain.rule import DrainWatch
+from heat_upgrade.drain.watch import DrainWatch
 from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.notifications import messages
 from heat_upgrade.notifications.send import notifiers, packed

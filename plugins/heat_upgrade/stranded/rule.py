@@ -6,13 +6,13 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
-from heat_upgrade.drain.rule import StackRow
+from heat_upgrade.readings import IN_PROGRESS, Hold, Unavailable, UnfinishedStack
 
-IN_PROGRESS = "IN_PROGRESS"
+# What makes engines take up a stack that nobody works on. Heat refuses to update one that is being deleted.
+TAKE_UP = "update it through the API (openstack stack update --existing), or delete it again if it was being deleted"
 _DELETE = "DELETE"
 # Heat refuses to update what is suspended, an update would not wake up what has not been resumed yet, and a check is
 # no reason to change anything: these are begun again.
@@ -26,35 +26,6 @@ class Choice(StrEnum):
     UPDATE = "Update"
     CANCEL = "Cancel without rollback"
     LEAVE = "Leave as they are"
-
-
-class Hold(NamedTuple):
-    """
-    What an engine works on, or has worked on when it died.
-
-    :param stack_id: the stack with the resource, or with the lock
-    :param engine_id: the engine
-    :param works_on: the resource's physical id, which is the nested stack's where the engine waits for one
-    """
-
-    stack_id: str
-    engine_id: str
-    works_on: str | None
-
-
-@dataclass(frozen=True)
-class UnfinishedStack(StackRow):
-    """
-    A stack in progress, or one above it.
-
-    :param since: when its action began, in UTC
-    :param idle: seconds since the stack, a resource or an event of it has changed; None where no time is known
-    :param left: resources that are not done
-    """
-
-    since: datetime | None
-    idle: int | None
-    left: int
 
 
 @dataclass(frozen=True)
@@ -185,7 +156,7 @@ def unchanged(stacks: Iterable[StrandedStack], before: Iterable[StrandedStack]) 
     return [stack for stack in stacks if fingerprints.get(stack.id) == stack.fingerprint]
 
 
-def way_out(stack: StrandedStack, choice: Choice) -> Call | str:
+def way_out(stack: StrandedStack, choice: Choice) -> Call | Unavailable:
     """
     Return the request that brings a stack to an end, or why there is none and what to do instead.
 
@@ -198,12 +169,12 @@ def way_out(stack: StrandedStack, choice: Choice) -> Call | str:
     if stack.action == _DELETE:
         return Call("DELETE", path)
     if not stack.convergence:
-        return (
+        return Unavailable(
             "it is a legacy stack (no convergence), of which an update would take the template before: an engine's "
             f"start marks it FAILED, or, with all engines stopped, `heat-manage reset_stack_status {stack.id}`"
         )
     if stack.action == "ADOPT":
-        return (
+        return Unavailable(
             "an update would make anew what has not been adopted yet: its owner abandons the stack and adopts it again"
         )
     if action := _BEGUN_AGAIN.get(stack.action):
@@ -212,9 +183,13 @@ def way_out(stack: StrandedStack, choice: Choice) -> Call | str:
     return Call("PATCH", path, {})
 
 
-def _cancel(stack: StrandedStack, path: str) -> Call | str:
+def _cancel(stack: StrandedStack, path: str) -> Call | Unavailable:
     if not stack.convergence:
-        return "Heat cancels a legacy stack (no convergence) only through the engine that works on it, which is gone"
+        return Unavailable(
+            "Heat cancels a legacy stack (no convergence) only through the engine that works on it, which is gone"
+        )
     if stack.status != IN_PROGRESS or stack.action not in _CANCELLED:
-        return f"Heat cancels only a create or an update that is in progress, not {stack.action}_{stack.status}"
+        return Unavailable(
+            f"Heat cancels only a create or an update that is in progress, not {stack.action}_{stack.status}"
+        )
     return Call("POST", f"{path}/actions", {"cancel_without_rollback": None})

@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.sdk.exceptions import AirflowException
 from airflow.triggers.base import TriggerEvent
 
 from heat_upgrade.drain.history import DrainCourse
 from heat_upgrade.drain.messages import failure_message, reading_table, timeout_message
-from heat_upgrade.drain.rule import Broker, Database, DrainWatch, Reading, Unread
+from heat_upgrade.drain.watch import DrainWatch
 from heat_upgrade.notifications.send import send_packed
 from heat_upgrade.preflight.database import STRANDED_AFTER
+from heat_upgrade.readings import Broker, Database, Reading, Unavailable, read
 from heat_upgrade.triggers.arguments import ArgumentsTrigger
 from heat_upgrade.triggers.base import keep, kept
 
@@ -47,7 +47,7 @@ def read_broker(hook: RabbitMQManagementHook, old_vhost: str, new_vhost: str) ->
         queues=tuple(hook.queues(old_vhost)) if exists else (),
         connections=tuple(hook.connections(old_vhost)) if exists else (),
         expiring=tuple(hook.expiring_policies(old_vhost)) if exists else (),
-        new_engines=frozenset(hook.engine_ids(new_vhost)) if hook.vhost_exists(new_vhost) else frozenset(),
+        new_engines=hook.engine_ids(new_vhost) if hook.vhost_exists(new_vhost) else frozenset(),
     )
 
 
@@ -160,7 +160,7 @@ class OldEnginesDrainedTrigger(ArgumentsTrigger):
         """Take one reading, its two parts at once."""
         began, start = datetime.now(UTC), time.monotonic()
         broker, database = await asyncio.gather(self._part(self._read_broker), self._part(self._read_database))
-        if isinstance(broker, Unread):
+        if isinstance(broker, Unavailable):
             # Whoever mends the connection needn't start the wait anew.
             self._rabbitmq = None
         return Reading(began=began, seconds=time.monotonic() - start, broker=broker, database=database)
@@ -168,26 +168,15 @@ class OldEnginesDrainedTrigger(ArgumentsTrigger):
     def read_now(self) -> Reading:
         """Take one reading in a task, where it holds nobody up."""
         began, start = datetime.now(UTC), time.monotonic()
-        broker, database = self._try(self._read_broker), self._try(self._read_database)
+        broker, database = read(self._read_broker), read(self._read_database)
         return Reading(began=began, seconds=time.monotonic() - start, broker=broker, database=database)
 
-    async def _part(self, read: Callable[[], Part]) -> Part | Unread:
+    async def _part(self, ask: Callable[[], Part]) -> Part | Unavailable:
         """Read in a thread, as the triggerer's loop serves other triggers too."""
         try:
-            return await asyncio.wait_for(asyncio.to_thread(self._try, read), PATIENCE)
+            return await asyncio.wait_for(asyncio.to_thread(read, ask), PATIENCE)
         except TimeoutError:
-            return Unread(f"no answer within {PATIENCE:.0f} s")
-
-    def _try(self, read: Callable[[], Part]) -> Part | Unread:
-        """Read; an error is a reading as well."""
-        try:
-            return read()
-        except AirflowException as error:
-            return Unread(str(error))
-        except Exception as error:
-            # Not its text, which nobody has checked for secrets.
-            self.log.exception("A reading failed in a way that nobody has foreseen")
-            return Unread(f"{type(error).__name__}, see the log above this table")
+            return Unavailable(f"no answer within {PATIENCE:.0f} s")
 
     def _warn_if_late(self, table: str) -> None:
         if self.warning and not self._warned and time.time() >= self.warning["at"]:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from airflow.sdk.exceptions import AirflowException
 from airflow.triggers.base import TriggerEvent
 
-from heat_upgrade.stranded.rule import IN_PROGRESS
+from heat_upgrade.readings import IN_PROGRESS
 from heat_upgrade.triggers.arguments import ArgumentsTrigger
 
 

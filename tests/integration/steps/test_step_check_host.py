@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from heat_upgrade.drain.rule import Unread
 from heat_upgrade.preflight import ask
 from heat_upgrade.preflight.facts import HostFacts
+from heat_upgrade.readings import Unavailable
 from heat_upgrade.remote import steps
 from lab.cloud.haproxy import server_states
 from lab.cloud.model import Lab
@@ -127,7 +127,7 @@ def test_all_hosts_are_asked_at_once_and_one_that_is_away_gives_its_error(steps_
         found, _ = ask.ask_all(machine.cloud, machine.cloud.release(NEW))
     finally:
         steps_lab.host("controller-2").start_sshd()
-    assert isinstance(found["controller-2"], Unread)
+    assert isinstance(found["controller-2"], Unavailable)
     facts = found["controller-1"]
     assert isinstance(facts, HostFacts)
     assert facts.state.running == {OLD}
@@ -157,7 +157,7 @@ def test_a_server_that_haproxy_does_not_have_is_told(
     rotation: dict[str, Any] = balanced.cloud.host("controller-2").rotation.model_dump(by_alias=True)  # type: ignore[union-attr]
     cloud = write_cloud(hosts=[_with_server(host.model_dump(mode="json"), rotation) for host in balanced.cloud.hosts])
     found = ask.ask_all(cloud, cloud.release(NEW))[1]["controller-2", "api"]
-    assert isinstance(found, Unread)
+    assert isinstance(found, Unavailable)
     assert "has no server heat_api/nobody: correct rotation.backends or rotation.server" in found.reason
 
 

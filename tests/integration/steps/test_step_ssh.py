@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from heat_upgrade import hosts
-from heat_upgrade.exceptions import HostRefused, HostUnreachable, RemoteStepError
+from heat_upgrade.exceptions import HostRefused, HostUnreachable, MayPass, RemoteStepError
 from heat_upgrade.hooks.host import HeatHostHook
 from heat_upgrade.hosts import HostState
+from heat_upgrade.readings import Unavailable
 from heat_upgrade.remote import steps
 from heat_upgrade.remote.step import Step
 from lab.cloud.model import SSH_PORT, Lab
@@ -99,12 +100,13 @@ def unreachable(machine: Machine, steps_lab: Lab) -> Iterator[Machine]:
 def test_a_host_that_is_down_is_told_and_the_others_are_still_asked(unreachable: Machine, balanced: Machine) -> None:
     found = hosts.look_at(unreachable.cloud, unreachable.cloud.hosts)
     down, up = found["controller-1"], found["controller-2"]
-    assert isinstance(down, HostUnreachable)
-    assert f"@{unreachable.lab_host.address}:{SSH_PORT} failed" in str(down)
-    assert "expected a session: check the host, its sshd and host key" in str(down)
-    assert "then clear this task" in str(down)
+    assert isinstance(down, Unavailable)
+    assert down.retryable
+    assert f"@{unreachable.lab_host.address}:{SSH_PORT} failed" in down.reason
+    assert "expected a session: check the host, its sshd and host key" in down.reason
+    assert "then clear this task" in down.reason
     assert isinstance(up, HostState)
-    with pytest.raises(HostUnreachable):
+    with pytest.raises(MayPass):
         hosts.states_of(unreachable.cloud, unreachable.cloud.hosts)
 
 

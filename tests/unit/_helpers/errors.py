@@ -20,7 +20,7 @@ MAKERS = {
     "exit": [0],
     "failed": [1],
     "warned": [1],
-    "Unread": [0],
+    "Unavailable": [0],
     "Problem": [1, 2, 3],
     "invalid": [0, 1],
     "rule": [1, 2],

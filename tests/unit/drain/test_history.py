@@ -10,7 +10,8 @@ from itertools import pairwise
 import pytest
 
 from heat_upgrade.drain.history import MOST_READINGS, MOST_STACKS, DrainCourse
-from heat_upgrade.drain.rule import Snapshot, Unread
+from heat_upgrade.drain.rule import Snapshot
+from heat_upgrade.readings import Unavailable
 from tests.unit.drain.test_rule import held, queue, reading, stack
 
 ONE = reading(queues=(queue("engine", ready=3, unacknowledged=1),), stacks=(stack(),), held=(held(),))
@@ -29,7 +30,7 @@ def test_a_reading_is_kept_as_four_numbers():
 @pytest.mark.parametrize("part", ["broker", "database"])
 def test_what_was_not_read_is_not_made_up(part):
     course = DrainCourse()
-    course.add(replace(ONE, **{part: Unread("away")}), Snapshot(waiting=(stack(),)))
+    course.add(replace(ONE, **{part: Unavailable("away")}), Snapshot(waiting=(stack(),)))
     (kept,) = course.as_xcom()["readings"]
     assert kept[1:] == ([None, None, None] if part == "broker" else [4, None, None])
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from heat_upgrade.drain.messages import failure_message, reading_table, timeout_message
-from heat_upgrade.drain.rule import Database, DrainWatch, Reading, Unread, Verdict
+from heat_upgrade.drain.rule import Verdict
+from heat_upgrade.drain.watch import DrainWatch
+from heat_upgrade.readings import Database, Reading, Unavailable
 from tests.unit.drain.test_rule import DEAD, OLD, READING, held, queue, reading, stack, swap
 
 
@@ -49,12 +51,12 @@ def test_clean_readings_are_counted_down():
 
 
 def test_what_was_not_read_is_unknown_and_never_zero():
-    lines = table(replace(READING, broker=Unread("refused"), database=Unread("refused")))
+    lines = table(replace(READING, broker=Unavailable("refused"), database=Unavailable("refused")))
     assert "old vhost  unknown" in lines
     assert "held       unknown" in lines
     assert not any(line.startswith("queues") for line in lines)
     assert sum("refused" in line for line in lines) == 2
-    assert "held       unknown" in table(replace(READING, database=Unread("refused")))
+    assert "held       unknown" in table(replace(READING, database=Unavailable("refused")))
 
 
 def test_a_deleted_vhost_is_told():

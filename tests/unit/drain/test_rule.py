@@ -7,19 +7,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from heat_upgrade.drain.rule import (
+from heat_upgrade.drain.rule import Snapshot, assess
+from heat_upgrade.drain.watch import DrainWatch
+from heat_upgrade.readings import (
     Broker,
     ClientConnection,
     Database,
-    DrainWatch,
     ExpiringPolicy,
     HeldRow,
     QueueReading,
     Reading,
-    Snapshot,
     StackRow,
-    Unread,
-    assess,
+    Unavailable,
     carries_work,
     engine_of,
 )
@@ -144,11 +143,11 @@ BLOCKED = {
         ["policy 'ttl'", "message-ttl 70000", "prove nothing"],
     ),
     "RabbitMQ was not read": (
-        replace(READING, broker=Unread("401: check the password")),
+        replace(READING, broker=Unavailable("401: check the password")),
         ["RabbitMQ was not read", "401: check the password"],
     ),
     "the database was not read": (
-        replace(READING, database=Unread("no route to host")),
+        replace(READING, database=Unavailable("no route to host")),
         ["database was not read", "no route to host"],
     ),
     "a reading that took too long": (replace(READING, seconds=21), ["took 21 s"]),
@@ -302,7 +301,7 @@ def test_calls_to_an_engine_that_is_dead_do_not_defer_t0():
 
 @pytest.mark.parametrize("part", ["broker", "database"])
 def test_a_reading_with_a_gap_starts_the_way_to_t0_anew(part):
-    gap = replace(READING, **{part: Unread("down")})
+    gap = replace(READING, **{part: Unavailable("down")})
     assert Snapshot().after(READING).after(gap).after(READING).time is None
 
 
@@ -317,7 +316,7 @@ def test_a_stack_once_seen_done_is_done_for_good():
 @pytest.mark.parametrize("part", ["broker", "database"])
 def test_what_was_not_read_ends_no_wait(part):
     snapshot = replace(TAKEN, waiting=(stack("s1"),))
-    assert snapshot.after(replace(READING, **{part: Unread("down")})).waiting == (stack("s1"),)
+    assert snapshot.after(replace(READING, **{part: Unavailable("down")})).waiting == (stack("s1"),)
 
 
 def test_a_stack_that_shows_only_after_t0_in_the_hands_of_an_old_engine_is_waited_for():
@@ -375,7 +374,7 @@ def test_a_vhost_that_nobody_uses_any_more_is_drained_at_once(deserted):
 
 @pytest.mark.parametrize("deserted", DESERTED.values(), ids=DESERTED.keys())
 @pytest.mark.parametrize(
-    "database", [Database(stacks=(), held=(held(UNKNOWN),)), Unread("down")], ids=["unknown engine", "unread"]
+    "database", [Database(stacks=(), held=(held(UNKNOWN),)), Unavailable("down")], ids=["unknown engine", "unread"]
 )
 def test_but_only_if_the_database_agrees(deserted, database):
     watch = watched(replace(deserted, database=database))
@@ -399,7 +398,7 @@ def test_where_no_new_engine_is_either_nobody_works_on_what_is_in_progress(deser
 
 @pytest.mark.parametrize("deserted", DESERTED.values(), ids=DESERTED.keys())
 def test_the_first_look_at_rabbitmq_counts_not_the_first_try(deserted):
-    assert watched(replace(deserted, broker=Unread("down")), deserted).drained
+    assert watched(replace(deserted, broker=Unavailable("down")), deserted).drained
     assert not watched(READING, deserted).drained
 
 
@@ -439,7 +438,7 @@ def test_what_is_cut_off_is_in_progress_since_t0_or_held_by_an_old_engine():
 @pytest.mark.parametrize("part", ["broker", "database"])
 def test_what_is_cut_off_cannot_be_told_from_half_a_reading(part):
     assert DrainWatch(readings=3).left is None
-    assert watched(READING, READING, replace(READING, **{part: Unread("down")})).left is None
+    assert watched(READING, READING, replace(READING, **{part: Unavailable("down")})).left is None
 
 
 def test_nothing_is_drained_before_the_first_reading():

@@ -16,7 +16,6 @@ from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped,
 
 from heat_upgrade import hosts
 from heat_upgrade.cloud.model import Cloud
-from heat_upgrade.drain.rule import StackRow
 from heat_upgrade.hooks import heat_database
 from heat_upgrade.hosts import HostState
 from heat_upgrade.operators.approvals import (
@@ -26,6 +25,7 @@ from heat_upgrade.operators.approvals import (
     ApproveSwitchOperator,
     ApproveWaveOperator,
 )
+from heat_upgrade.readings import StackRow
 from heat_upgrade.run.approvals import (
     HOSTS,
     STACKS,

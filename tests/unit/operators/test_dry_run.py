@@ -16,7 +16,6 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from heat_upgrade import hosts
 from heat_upgrade.cloud.sections import Host
-from heat_upgrade.drain.rule import QueueReading
 from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.hooks import heat_api, heat_database, rabbitmq
 from heat_upgrade.hooks.heat_api import HeatApiHook
@@ -32,6 +31,7 @@ from heat_upgrade.operators.gates import MayStartOperator
 from heat_upgrade.operators.preflight import PreflightOperator
 from heat_upgrade.operators.report import ReportOperator
 from heat_upgrade.read_only import hands_off
+from heat_upgrade.readings import QueueReading
 from heat_upgrade.remote.step import Step
 from heat_upgrade.run.dry_run import Intent
 from heat_upgrade.run.plan import Plan

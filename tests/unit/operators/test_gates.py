@@ -17,13 +17,14 @@ from airflow.sdk.exceptions import DownstreamTasksSkipped, TaskDeferred
 
 from heat_upgrade import hosts
 from heat_upgrade.cloud.model import Cloud
-from heat_upgrade.exceptions import HostUnreachable, MayPass, UpgradeError
+from heat_upgrade.exceptions import MayPass, UpgradeError
 from heat_upgrade.hooks import rabbitmq
 from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
 from heat_upgrade.hosts import HostState
 from heat_upgrade.operators import gates as module
 from heat_upgrade.operators.apis import RejoinRotationOperator
 from heat_upgrade.operators.gates import MayPrepareOperator, MayStartOperator, MayStopOperator, MaySwitchOperator
+from heat_upgrade.readings import Unavailable
 from heat_upgrade.run.plan import Plan
 from tests.unit._helpers.clouds.broken import DELETE, edited
 
@@ -52,7 +53,7 @@ class World:
         self.engines = 2
         self.xcoms: dict[str, Any] = {}
         self.looked = False
-        self.states: dict[str, HostState | Exception] = {}
+        self.states: dict[str, HostState | Unavailable] = {}
         for name in NAMES:
             self.run(name, OLD)
 
@@ -66,7 +67,7 @@ class World:
         }
         self.states[name] = HostState(host, name, services)
 
-    def look_at(self, _: Cloud, some: list[Any]) -> dict[str, HostState | Exception]:
+    def look_at(self, _: Cloud, some: list[Any]) -> dict[str, HostState | Unavailable]:
         self.looked = True
         return {host.name: self.states[host.name] for host in some}
 
@@ -332,7 +333,7 @@ class TestMayStart:
         assert "27.0.1 runs, and a scheduled run never goes back to 26.0.2" in capsys.readouterr().out
 
     def test_a_host_that_cannot_be_asked_is_preflights_to_tell(self, world: World, start: Any) -> None:
-        world.states[FIRST] = HostUnreachable("no route")
+        world.states[FIRST] = Unavailable("no route", retryable=True)
         assert start() == set()
 
     @pytest.mark.parametrize("edits", [{}, {"pending_release": DELETE}])

@@ -15,7 +15,6 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
 
 from heat_upgrade import hosts
-from heat_upgrade.drain.rule import QueueReading, StackRow, Unread
 from heat_upgrade.exceptions import (
     HostRefused,
     HostUnreachable,
@@ -48,8 +47,8 @@ from heat_upgrade.operators.prepare import PrepareHostOperator
 from heat_upgrade.operators.verify import VerifyCloudOperator
 from heat_upgrade.operators.vhosts import DeleteVhostOperator
 from heat_upgrade.preflight import ask
-from heat_upgrade.preflight.check import Away
 from heat_upgrade.preflight.facts import HostFacts
+from heat_upgrade.readings import QueueReading, StackRow, Unavailable
 from heat_upgrade.remote.step import Outcome, Step
 from heat_upgrade.run.plan import Plan
 from tests.unit._helpers.healthy import CLOUD, HEAD, NAMES, NEW, OLD, healthy
@@ -93,7 +92,7 @@ class Servers:
         self.database = mock.create_autospec(HeatDatabaseHook, instance=True)
         self.api = mock.create_autospec(HeatApiHook, instance=True)
         self.steps: list[tuple[str, str]] = []
-        self.states: dict[str, HostState | Exception] = {}
+        self.states: dict[str, HostState | Unavailable] = {}
         self.broker.tags.return_value = {"administrator"}
         self.broker.nodes.return_value = [Node("rabbit@a", True, (), ())]
         self.takes_long, self.outcome = False, Outcome(0, {})
@@ -123,11 +122,10 @@ class Servers:
         services = {(role, release): "active" for role in host.roles for release in releases}
         self.states[name] = HostState(host, name, services)
 
-    def ask(self) -> dict[str, HostFacts | Unread]:
+    def ask(self) -> dict[str, HostFacts | Unavailable]:
         """Return what preflight is told by the hosts."""
         return {
-            name: Away(str(state)) if isinstance(state, Exception) else self._facts(state)
-            for name, state in self.states.items()
+            name: state if isinstance(state, Unavailable) else self._facts(state) for name, state in self.states.items()
         }
 
     def _facts(self, state: HostState) -> HostFacts:
@@ -280,7 +278,7 @@ class TestPreflight:
         assert "\n60 checks: 57 passed, 3 skipped, 0 warned, 0 failed" in log
 
     def test_every_failure_is_told_at_once(self, preflight: Callable[..., Any], servers: Servers) -> None:
-        servers.states["controller-2"] = HostUnreachable("controller-2: SSH failed, check the host")
+        servers.states["controller-2"] = Unavailable("controller-2: SSH failed, check the host", retryable=True)
         servers.run("edge.example")
         servers.broker.tags.side_effect = RabbitMQManagementError("the management API answers 401: check it")
         servers.database.revision.side_effect = AirflowException("the database is away: start it")
@@ -326,7 +324,7 @@ class TestPreflight:
     def test_a_move_that_is_refused_does_not_hide_the_rest(
         self, preflight: Callable[..., Any], servers: Servers
     ) -> None:
-        servers.states["controller-2"] = HostUnreachable("controller-2: SSH failed, check the host")
+        servers.states["controller-2"] = Unavailable("controller-2: SSH failed, check the host", retryable=True)
         servers.broker.permissions.return_value = []
         with pytest.raises(AirflowFailException) as caught:
             preflight(target_release="27.0.1")
@@ -335,7 +333,7 @@ class TestPreflight:
         assert "RabbitMQ, permissions: user 'heat'" in str(caught.value)
 
     def test_what_may_pass_by_itself_is_tried_again(self, preflight: Callable[..., Any], servers: Servers) -> None:
-        servers.states["controller-2"] = HostUnreachable("controller-2: SSH failed, check the host")
+        servers.states["controller-2"] = Unavailable("controller-2: SSH failed, check the host", retryable=True)
         servers.database.stranded_stacks.side_effect = HeatDatabaseError("the database is away: start it")
         with pytest.raises(MayPass, match="nothing was touched") as caught:
             preflight()

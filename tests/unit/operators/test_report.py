@@ -14,9 +14,10 @@ from fastapi.testclient import TestClient
 from heat_upgrade.cloud.loader import load_cloud
 from heat_upgrade.cloud.model import Cloud
 from heat_upgrade.hooks.heat_api import HeatApiHook
-from heat_upgrade.hooks.heat_database import HeatDatabaseError, HeatDatabaseHook, StackState
+from heat_upgrade.hooks.heat_database import HeatDatabaseError, HeatDatabaseHook
 from heat_upgrade.operators.api_watch import WatchApiOperator
 from heat_upgrade.operators.report import ReportOperator, place, was_stopped
+from heat_upgrade.readings import StackState
 from heat_upgrade.report import notes, server
 from heat_upgrade.report.facts import Report
 from heat_upgrade_plugin import HeatUpgradePlugin

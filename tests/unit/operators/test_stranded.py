@@ -15,11 +15,10 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
 
 from heat_upgrade.cloud.model import Cloud
-from heat_upgrade.drain.rule import QueueReading
 from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.hooks import heat_api, heat_database, rabbitmq
 from heat_upgrade.hooks.heat_api import HeatApiHook
-from heat_upgrade.hooks.heat_database import HeatDatabaseError, HeatDatabaseHook, StackState
+from heat_upgrade.hooks.heat_database import HeatDatabaseError, HeatDatabaseHook
 from heat_upgrade.hooks.rabbitmq import RabbitMQManagementError, RabbitMQManagementHook
 from heat_upgrade.operators import stranded as module
 from heat_upgrade.operators.stranded import (
@@ -28,7 +27,8 @@ from heat_upgrade.operators.stranded import (
     FindStrandedOperator,
     WaitForEndsOperator,
 )
-from heat_upgrade.stranded.rule import Choice, Hold, StrandedStack, UnfinishedStack, find_stranded
+from heat_upgrade.readings import Hold, QueueReading, StackState, UnfinishedStack
+from heat_upgrade.stranded.rule import Choice, StrandedStack, find_stranded
 from heat_upgrade.triggers.stacks import StacksEndedTrigger
 from tests.unit._helpers.clouds.broken import edited
 

@@ -7,15 +7,15 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 from heat_upgrade.cloud.model import Cloud, Deployment
 from heat_upgrade.cloud.sections import Host
-from heat_upgrade.drain.rule import Unread
 from heat_upgrade.exceptions import HostUnreachable
 from heat_upgrade.hooks.host import HeatHostHook
 from heat_upgrade.preflight import ask
-from heat_upgrade.preflight.check import Away
 from heat_upgrade.preflight.facts import HostFacts
+from heat_upgrade.readings import Unavailable
 from tests.unit._helpers.clouds.broken import HAPROXY, edited
 from tests.unit._helpers.healthy import NEW, OLD
 
@@ -48,7 +48,7 @@ def machines(monkeypatch: pytest.MonkeyPatch) -> Machines:
 
     def hook_for(_: Cloud, host: Host) -> HeatHostHook:
         if host.name == "edge.example":
-            raise ValueError("the connection isn't defined, add it")
+            raise AirflowNotFoundException("the connection isn't defined, add it")
         return machines.hook(host.name)
 
     def rotation_hook(one: Deployment, _: str) -> HeatHostHook:
@@ -75,8 +75,8 @@ def test_each_host_gives_its_facts_or_its_own_error(machines: Machines) -> None:
     assert first.state.running == {OLD}
     assert 39 < first.ahead < 41
     assert (first.login, first.key) == ("heat@10.0.0.1:22", "the Airflow user's known_hosts")
-    assert found["controller-2"] == Away("controller-2: down")
-    assert found["edge.example"] == Unread("the connection isn't defined, add it")
+    assert found["controller-2"] == Unavailable("controller-2: down", retryable=True)
+    assert found["edge.example"] == Unavailable("the connection isn't defined, add it")
 
 
 def test_a_balancer_is_asked_once_for_all_its_servers(machines: Machines) -> None:
@@ -87,7 +87,7 @@ def test_a_balancer_is_asked_once_for_all_its_servers(machines: Machines) -> Non
         ("balancer of controller-1", "check_rotation")
     ]
     assert rotations["controller-1", "api"] == "UP,L7OK"
-    assert rotations["edge.example", "api"] == Unread("HAProxy says nothing of edge.example")
+    assert rotations["edge.example", "api"] == Unavailable("HAProxy says nothing of edge.example")
     assert set(rotations) == {
         ("controller-1", "api"),
         ("controller-2", "api"),
@@ -99,4 +99,4 @@ def test_a_balancer_is_asked_once_for_all_its_servers(machines: Machines) -> Non
 def test_a_balancer_that_is_away_is_told_for_each_api(machines: Machines) -> None:
     machines.answers = {"balancer of controller-1": HostUnreachable("the balancer is down")}
     one = cloud(rotation=HAPROXY)
-    assert set(ask.ask_all(one, one.release(NEW))[1].values()) == {Away("the balancer is down")}
+    assert set(ask.ask_all(one, one.release(NEW))[1].values()) == {Unavailable("the balancer is down", retryable=True)}

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from heat_upgrade.cloud.model import Cloud, Deployment
-from heat_upgrade.drain.rule import Unread
 from heat_upgrade.preflight.check import Check, Outcome
 from heat_upgrade.preflight.facts import Ahead, HostFacts, in_units, seconds
 from heat_upgrade.preflight.hosts import check_host
+from heat_upgrade.readings import Unavailable
 from tests.unit._helpers.clouds.broken import COMMANDS, HAPROXY, SUPERVISOR, edited
 from tests.unit._helpers.healthy import CLOUD, GIB, LONGEST, NEW, NEXT, OLD, consumers, healthy
 
@@ -36,7 +36,7 @@ def ahead(one: Deployment | None = None, **others: Any) -> Ahead:
     return Ahead(target=one or target(), **{**facts, **others})
 
 
-def checks(facts: HostFacts | Unread, to_come: Ahead | None = None) -> dict[str, Check]:
+def checks(facts: HostFacts | Unavailable, to_come: Ahead | None = None) -> dict[str, Check]:
     return {check.name: check for check in check_host(facts, to_come or ahead())}
 
 
@@ -71,7 +71,7 @@ def test_a_host_has_the_checks_of_its_roles() -> None:
 
 
 def test_a_host_that_is_not_reached_fails_once_and_every_check_is_in_the_table() -> None:
-    found = checks(Unread("controller-1: SSH failed, check sshd"))
+    found = checks(Unavailable("controller-1: SSH failed, check sshd"))
     assert found["SSH"] == Check("SSH", FAILED, "controller-1: SSH failed, check sshd")
     assert outcomes(found) == {name: SKIPPED for name in NAMES} | {"SSH": FAILED}
 
@@ -163,7 +163,13 @@ SPOILED: dict[str, tuple[HostFacts, Ahead, str, Outcome, tuple[str, ...]]] = {
         FAILED,
         ("nobody reads queue 'engine.controller-1'", f"{OLD} on vhost 'heat'", "expected the host's engine", "log"),
     ),
-    "RabbitMQ that does not answer": (healthy(HOST), ahead(consumers=Unread("away")), "engine", SKIPPED, ("RabbitMQ",)),
+    "RabbitMQ that does not answer": (
+        healthy(HOST),
+        ahead(consumers=Unavailable("away")),
+        "engine",
+        SKIPPED,
+        ("RabbitMQ",),
+    ),
     "no memory for a second engine": (
         reporting(memory_available=str(200 * 1024)),
         ahead(),
@@ -208,7 +214,7 @@ SPOILED: dict[str, tuple[HostFacts, Ahead, str, Outcome, tuple[str, ...]]] = {
     ),
     "a database that was not read": (
         healthy(HOST),
-        ahead(longest=Unread("away")),
+        ahead(longest=Unavailable("away")),
         "graceful stop",
         SKIPPED,
         ("database",),
@@ -324,7 +330,7 @@ SPOILED: dict[str, tuple[HostFacts, Ahead, str, Outcome, tuple[str, ...]]] = {
     ),
     "a balancer that does not answer": (
         healthy(HOST),
-        ahead(target(rotation=HAPROXY), rotations={"api": Unread("HAProxy has no server, correct it")}),
+        ahead(target(rotation=HAPROXY), rotations={"api": Unavailable("HAProxy has no server, correct it")}),
         "rotation api",
         FAILED,
         ("HAProxy has no server, correct it",),

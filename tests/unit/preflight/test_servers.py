@@ -10,8 +10,8 @@ from unittest import mock
 
 import pytest
 
-from heat_upgrade.drain.rule import ExpiringPolicy, QueueReading, StackRow, Unread
-from heat_upgrade.hooks.heat_database import EventRow, HeatDatabaseHook
+from heat_upgrade.exceptions import UpgradeError
+from heat_upgrade.hooks.heat_database import HeatDatabaseHook
 from heat_upgrade.hooks.rabbitmq import Node, Permission, RabbitMQManagementHook
 from heat_upgrade.preflight.check import Check, Outcome
 from heat_upgrade.preflight.database import (
@@ -23,6 +23,7 @@ from heat_upgrade.preflight.database import (
 )
 from heat_upgrade.preflight.facts import HostFacts
 from heat_upgrade.preflight.rabbitmq import BrokerFacts, check_rabbitmq
+from heat_upgrade.readings import EventRow, ExpiringPolicy, QueueReading, StackRow, Unavailable
 from tests.unit._helpers.healthy import (
     BEFORE,
     BETWEEN,
@@ -110,7 +111,11 @@ BROKEN_BROKERS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
         ("user 'heat', as which Heat logs in", "vhost 'heat'", "expected configure, write and read", "set_permissions"),
     ),
     "half a permission": ({"permissions": [Permission("heat", False)]}, "permissions", ("lacks permissions",)),
-    "queues that are not told": ({"queues": Unread("3 queues are gone, look")}, "queues", ("3 queues are gone, look",)),
+    "queues that are not told": (
+        {"queues": Unavailable("3 queues are gone, look")},
+        "queues",
+        ("3 queues are gone, look",),
+    ),
 }
 
 
@@ -141,21 +146,23 @@ class TestBrokerFacts:
         return hook
 
     def test_a_management_api_that_is_away_is_asked_once(self, hook: mock.Mock) -> None:
-        hook.tags.side_effect = OSError("connection refused, start it")
+        hook.tags.side_effect = UpgradeError("connection refused, start it")
         found = rabbitmq(BrokerFacts.read(hook, OLD_RELEASE, NEW_RELEASE))
         assert found[0] == Check("management user", FAILED, "connection refused, start it")
         assert {check.outcome for check in found[1:]} == {SKIPPED}
         assert len(hook.method_calls) == 1
 
     def test_one_answer_that_is_missing_leaves_the_others(self, hook: mock.Mock) -> None:
-        hook.queues.side_effect = OSError("a queue is down, mend it")
+        hook.queues.side_effect = UpgradeError("a queue is down, mend it")
         found = BrokerFacts.read(hook, OLD_RELEASE, NEW_RELEASE)
-        assert found.queues == Unread("a queue is down, mend it")
+        assert found.queues == Unavailable("a queue is down, mend it")
         assert found.live_engines == {"e1"}
-        assert [field.name for field in fields(found) if isinstance(getattr(found, field.name), Unread)] == ["queues"]
+        assert [field.name for field in fields(found) if isinstance(getattr(found, field.name), Unavailable)] == [
+            "queues"
+        ]
 
     def test_queues_that_come_and_go_are_read_once_more(self, hook: mock.Mock) -> None:
-        hook.queues.side_effect = [OSError("a queue was deleted just now"), []]
+        hook.queues.side_effect = [UpgradeError("a queue was deleted just now"), []]
         assert BrokerFacts.read(hook, OLD_RELEASE, NEW_RELEASE).queues == []
 
     def test_an_upgrade_that_is_over_may_have_deleted_the_vhost(self, hook: mock.Mock) -> None:
@@ -252,7 +259,7 @@ BROKEN_DATABASES: dict[str, tuple[dict[str, Any], dict[str, str], str, Outcome, 
         ("stack 'lost' (b1f3", "expected none", "heat_stranded_stacks__lab"),
     ),
     "a table that can't be read": (
-        {"longest": Unread("SELECT denied, grant it")},
+        {"longest": Unavailable("SELECT denied, grant it")},
         {},
         "longest resource",
         FAILED,
@@ -284,7 +291,7 @@ def test_a_backup_host_that_was_not_reached_leaves_the_other_checks() -> None:
 
 def test_a_database_that_is_away_is_asked_once() -> None:
     hook = mock.create_autospec(HeatDatabaseHook, instance=True)
-    hook.revision.side_effect = OSError("can't connect, start it")
+    hook.revision.side_effect = UpgradeError("can't connect, start it")
     found = check_database(DatabaseFacts.read(hook, set()), MIGRATION, [], None)
     assert found[0] == Check("schema", FAILED, "can't connect, start it")
     assert FAILED not in outcomes(found[1:]).values()
@@ -295,8 +302,8 @@ def test_stranded_stacks_are_not_guessed_without_rabbitmq() -> None:
     hook = mock.create_autospec(HeatDatabaseHook, instance=True)
     hook.recent_events.return_value = []
     hook.server_time.return_value = NOW
-    facts = DatabaseFacts.read(hook, Unread("RabbitMQ is away"))
-    assert isinstance(facts.stranded, Unread)
+    facts = DatabaseFacts.read(hook, Unavailable("RabbitMQ is away"))
+    assert isinstance(facts.stranded, Unavailable)
     hook.stranded_stacks.assert_not_called()
     assert facts.longest is None
 

@@ -8,17 +8,9 @@ from datetime import datetime
 
 import pytest
 
+from heat_upgrade.readings import Hold, UnfinishedStack
 from heat_upgrade.stranded.messages import STRANDED, question, stranded_rows, text_table
-from heat_upgrade.stranded.rule import (
-    Call,
-    Choice,
-    Hold,
-    StrandedStack,
-    UnfinishedStack,
-    find_stranded,
-    unchanged,
-    way_out,
-)
+from heat_upgrade.stranded.rule import Call, Choice, StrandedStack, find_stranded, unchanged, way_out
 
 LIVE, DEAD = "live-engine", "dead-engine"
 AGO = datetime(2026, 11, 1, 12, 30)

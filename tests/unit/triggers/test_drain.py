@@ -13,8 +13,8 @@ from unittest import mock
 import pytest
 from airflow.sdk.exceptions import AirflowException
 
-from heat_upgrade.drain.rule import Broker, Database, Unread
 from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+from heat_upgrade.readings import Broker, Database, Unavailable
 from heat_upgrade.triggers import drain as module
 from heat_upgrade.triggers.drain import OldEnginesDrainedTrigger
 from tests.unit.drain.test_rule import BROKER, DEAD, held, queue, reading, stack, swap
@@ -119,7 +119,7 @@ def test_an_error_that_nobody_has_foreseen_is_told_without_its_text(reads):
     reads(databases=[ValueError("secret")])
     event = outcome(trigger(timeout=0.05))
     assert event["status"] == "timed out"
-    assert "ValueError, see the log" in event["message"]
+    assert "failed unexpectedly (ValueError)" in event["message"]
     assert "secret" not in event["message"] + event["table"]
 
 
@@ -195,7 +195,7 @@ def test_after_an_error_the_connection_is_read_anew(reads):
     waiting = trigger()
     waiting._rabbitmq = object()  # type: ignore[assignment]
     taken = asyncio.run(waiting.read())
-    assert isinstance(taken.broker, Unread)
+    assert isinstance(taken.broker, Unavailable)
     assert waiting._rabbitmq is None
 
 
