@@ -115,9 +115,7 @@ def test_the_dump_restores_to_the_same_database(host: Machine, database: Lab, tm
     assert restored(database, dump) == content(database, "heat")
 
 
-@pytest.mark.skipif(
-    subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False).returncode != 0, reason="sudo asks"
-)
+@pytest.mark.usefixtures("sudo")
 def test_root_writes_the_dump_where_the_ssh_user_may_not(host: Machine, database: Lab, tmp_path: Path) -> None:
     dump = Path(host.run(back_up(host, tmp_path), BECOME="sudo")["backup"])
     assert dump.stat().st_uid == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
 from dataclasses import replace
@@ -275,7 +274,6 @@ def test_without_an_account_services_are_not_roots(tmp_path: Path) -> None:
         assert f"User={me}" in lines
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze isn't installed")
 def test_systemd_understands_the_units(configured: Host) -> None:
     assert configured.run(prepare(configured)).returncode == 0
     programs = Path(configured.deployment(NEW).venv) / "bin"
