@@ -426,10 +426,11 @@ def test_a_real_engine_at_work_holds_the_gate_until_its_stack_is_complete(gate, 
     waiting = gate(vhost)
     while status(database, stack_id) == "IN_PROGRESS":
         waiting.wait_readings(1)
-    done, readings = time.monotonic(), waiting.taken
+    readings = list(waiting.taken)
     assert status(database, stack_id) == "COMPLETE"
     waiting.opens()
-    assert time.monotonic() - done < INTERVAL * (READINGS + 1) + 5
+    # As many more as one needs, or two that saw the end coming before those: each takes as long as the machine lets it.
+    assert len(waiting.taken) - len(readings) <= READINGS + 2
     busy = [r for r in readings if r.held_by_old]
     silent = [r for r in busy if not any(queue.messages for queue in r.broker.queues)]
     # What makes the rule necessary: an engine at work shows empty queues.

@@ -254,7 +254,7 @@ def test_a_server_that_accepts_and_says_nothing_does_not_hang_us(connections, mo
         begun = time.monotonic()
         with pytest.raises(HeatDatabaseError, match="handshake") as caught:
             HeatDatabaseHook("database").stacks_in_progress()
-        assert time.monotonic() - begun < 4
+        assert time.monotonic() - begun < 8
     assert not isinstance(caught.value, AirflowFailException)
 
 
@@ -265,7 +265,7 @@ def test_a_query_that_hangs_does_not_hang_us(hook, database, monkeypatch):
         begun = time.monotonic()
         with pytest.raises(HeatDatabaseError, match="during query"):
             hook.stacks_in_progress()
-        assert time.monotonic() - begun < 4
+        assert time.monotonic() - begun < 8
 
 
 def test_unfinished_stacks_come_with_all_those_above_them(hook, database):

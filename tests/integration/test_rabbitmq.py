@@ -38,9 +38,9 @@ def test_messages_are_counted_as_they_come_and_go(hook, rabbitmq, vhost):
 def test_messages_that_a_consumer_has_not_acknowledged_are_counted(hook, rabbitmq, vhost, client):
     keeper: Client = client("consumer.py", rabbitmq.transport_url(vhost, "amqp"), "engine_worker")
     rabbitmq.publish(vhost, "engine_worker")
-    wait_until(lambda: counts(hook, vhost)["engine_worker"][:2] == (0, 1), what="it is delivered", timeout=5)
+    wait_until(lambda: counts(hook, vhost)["engine_worker"][:2] == (0, 1), what="it is delivered")
     assert keeper.say("ack") == "acked"
-    wait_until(lambda: counts(hook, vhost)["engine_worker"][:2] == (0, 0), what="it is acknowledged", timeout=5)
+    wait_until(lambda: counts(hook, vhost)["engine_worker"][:2] == (0, 0), what="it is acknowledged")
 
 
 def test_an_engine_is_seen_with_its_queues_program_and_id(hook, vhost, engine):
@@ -82,7 +82,7 @@ def test_quorum_queues_are_counted_and_streams_left_out(hook, rabbitmq, vhost):
     rabbitmq.publish(vhost, "engine")
     rabbitmq.publish(vhost, "engine_fanout_1")
     # RabbitMQ counts a quorum queue's messages every 5 s.
-    wait_until(lambda: counts(hook, vhost) == {"engine": (1, 0, 0)}, what="the message shows", timeout=10)
+    wait_until(lambda: counts(hook, vhost) == {"engine": (1, 0, 0)}, what="the message shows")
 
 
 @pytest.mark.parametrize("kind", ["policies", "operator-policies"])

@@ -414,14 +414,14 @@ def test_the_directory_is_the_projects_unless_the_environment_names_one(monkeypa
     assert clouds_directory() == Path("/srv/clouds")
 
 
-def test_200_hosts_are_read_in_well_under_a_third_of_a_second(write: WriteCloud) -> None:
+def test_200_hosts_are_read_in_well_under_a_third_of_a_second_of_cpu_time(write: WriteCloud) -> None:
     hosts = [{**GOOD["hosts"][1], "name": f"host-{i}", "address": f"10.3.{i // 250}.{i % 250}"} for i in range(200)]
     path = write(edited({"hosts": hosts, "backup": {}, "rotation": HAPROXY}))
     took = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         assert len(load_cloud(path).hosts) == 200
-        took.append(time.perf_counter() - start)
+        took.append(time.process_time() - start)
     assert min(took) < 0.3
 
 

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -140,7 +139,7 @@ def test_what_an_aborted_run_has_started_is_waited_for(tmp_path: Path) -> None:
         assert (tmp_path / "done").exists()
 
 
-def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     order: list[str] = []
 
     def second() -> None:
@@ -150,7 +149,7 @@ def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
     with exclusive(tmp_path / "lock"):
         thread = threading.Thread(target=second)
         thread.start()
-        time.sleep(0.2)
+        wait_until(lambda: "waiting for another run" in capsys.readouterr().out, what="the second waits", timeout=30)
         order.append("first")
     thread.join(10)
     assert order == ["first", "second"]

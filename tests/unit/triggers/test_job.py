@@ -102,7 +102,8 @@ def test_only_a_user_ends_the_job(hook: mock.Mock) -> None:
     async def cut_off() -> None:
         hook.outcome.side_effect = HostUnreachable("away")
         running = asyncio.create_task(anext(trigger().run()))  # type: ignore[arg-type]
-        await asyncio.sleep(0.05)
+        while not hook.outcome.called:
+            await asyncio.sleep(0)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
