@@ -99,12 +99,3 @@ def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
     """
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"did you mean {near[0]!r}?" if near else otherwise
-
-
-def some(names: Sequence[str]) -> str:
-    """
-    Return the first names of a list that may be long.
-
-    :param names: the names
-    """
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

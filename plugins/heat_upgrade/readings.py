@@ -6,12 +6,13 @@ import logging
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple, Self, TypeVar
 
 from airflow.sdk.exceptions import AirflowException
 
 from heat_upgrade.exceptions import MayPass, UpgradeError, is_retryable
+from heat_upgrade.formatting import duration
 
 T = TypeVar("T")
 
@@ -160,7 +161,7 @@ class StackRow:
 
     def __str__(self) -> str:
         """Name the stack as its owner knows it."""
-        age = "unknown" if self.age is None else str(timedelta(seconds=max(self.age, 0)))
+        age = "unknown" if self.age is None else duration(max(self.age, 0))
         return f"stack {self.name!r} ({self.id}, project {self.project}, {self.action}, age {age})"
 
 

@@ -39,7 +39,8 @@ from heat_upgrade.cloud.sections import (
     check_hosts,
     check_releases,
 )
-from heat_upgrade.problems import Problem, did_you_mean, show, some
+from heat_upgrade.formatting import first_few
+from heat_upgrade.problems import Problem, did_you_mean, show
 
 
 class Cloud(Section):
@@ -295,7 +296,7 @@ def _backup(cloud: Cloud) -> Iterator[Problem]:
     name, known = cloud.backup.host, [host.name for host in cloud.hosts]
     if name and name not in known:
         todo = did_you_mean(name, known, "write a host's name or delete the key")
-        yield Problem("backup.host", show(name), f"one of the hosts ({some(known)})", todo)
+        yield Problem("backup.host", show(name), f"one of the hosts ({first_few(known)})", todo)
 
 
 def _drain(cloud: Cloud) -> Iterator[Problem]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowException
 
+from heat_upgrade.formatting import duration
 from heat_upgrade.names import DRAIN
 from heat_upgrade.run.plan import Plan
 
@@ -82,8 +82,8 @@ def drain(cloud: Cloud, plan: Plan, patience: float) -> Composed:
     :param patience: seconds for which the run waits in all
     """
     return (
-        f"Heat in {cloud.name}: the drain takes longer than {timedelta(seconds=cloud.drain.warn_after)}",
-        f"The engines of {plan.source} haven't finished. The run goes on waiting, for {timedelta(seconds=patience)} in "
+        f"Heat in {cloud.name}: the drain takes longer than {duration(cloud.drain.warn_after)}",
+        f"The engines of {plan.source} haven't finished. The run goes on waiting, for {duration(patience)} in "
         "all, and nothing is lost meanwhile. The last reading:",
     )
 
@@ -115,11 +115,6 @@ def without_secrets(text: str) -> str:
 
     redacted = str(redact(text))
     return redacted if len(redacted) <= LONGEST else f"{redacted[:LONGEST]}\n... (the task's log has the rest)"
-
-
-def one_line(text: str) -> str:
-    """Return a text as a subject: no line break gets into a header."""
-    return " ".join(text.split())[:200]
 
 
 def answer_link(context: Context) -> str:

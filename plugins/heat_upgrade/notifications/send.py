@@ -16,6 +16,7 @@ from airflow.sdk.exceptions import AirflowException
 from pydantic import TypeAdapter
 
 from heat_upgrade.cloud.notifications import Event, Notification, Smtp, Webhook
+from heat_upgrade.formatting import one_line
 from heat_upgrade.notifications import messages
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from heat_upgrade.cloud.model import Cloud
 
+LONGEST_SUBJECT = 200
 # Seconds that all the messages of an event may take together. Airflow ends a task's process 20 s after its end.
 LIMIT = 15.0
 _HTML = (
@@ -137,7 +139,7 @@ def message_of(cloud: Cloud, event: Event, context: Context, subject: str, text:
         dag_id=instance.dag_id,
         run_id=instance.run_id,
         task_id=instance.task_id,
-        subject=messages.one_line(messages.without_secrets(subject)),
+        subject=one_line(messages.without_secrets(subject))[:LONGEST_SUBJECT],
         text=messages.without_secrets(text),
         link=link,
     )

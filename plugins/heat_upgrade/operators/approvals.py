@@ -9,10 +9,10 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
 
 from heat_upgrade import hosts
+from heat_upgrade.formatting import duration, first_few
 from heat_upgrade.names import DRAIN
 from heat_upgrade.notifications.send import notifiers
 from heat_upgrade.operators.base import UpgradeTask, begin
-from heat_upgrade.problems import some
 from heat_upgrade.run.approvals import (
     Approvals,
     asks_before_switch,
@@ -86,7 +86,7 @@ class ApproveOperator(UpgradeTask, ApprovalOperator):
         """Say whether it would ask."""
         if not self.asks(plan):
             return Intent("nothing: the run doesn't ask here")
-        return Intent(f"ask whether to {self.ask(plan)}, for {self.patience} at most")
+        return Intent(f"ask whether to {self.ask(plan)}, for {duration(self.patience)} at most")
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Go on, or stop the run."""
@@ -113,7 +113,7 @@ class ApproveOperator(UpgradeTask, ApprovalOperator):
 
     def _who_rejected(self, event: dict[str, Any]) -> str:
         if event.get("error") or event.get("timedout"):
-            return f"Nobody answered within {self.patience}, which counts as {self.REJECT}"
+            return f"Nobody answered within {duration(self.patience)}, which counts as {self.REJECT}"
         user = event.get("responded_by_user") or {}
         return f"Rejected by {user.get('name') or 'somebody'}"
 
@@ -206,13 +206,15 @@ class ApproveWaveOperator(ApproveOperator):
 
     def ask(self, plan: Plan) -> str:
         """Ask for the next hosts."""
-        return f"switch the APIs of {some([host.name for host in self._next(plan)])} to {plan.target}"
+        return f"switch the APIs of {first_few(host.name for host in self._next(plan))} to {plan.target}"
 
     def then(self, plan: Plan) -> str:
         """Tell of the next hosts, and what the wait costs."""
         last = plan.approvals == Approvals.FIRST_HOST
         others = "and those of the others after them, without another question" if last else "and no others yet"
-        return f"the APIs of {some([host.name for host in self._next(plan)])} move to {plan.target}, {others}. {COST}"
+        return (
+            f"the APIs of {first_few(host.name for host in self._next(plan))} move to {plan.target}, {others}. {COST}"
+        )
 
     def reject(self, plan: Plan) -> str:
         """Tell that the cloud is half-switched."""

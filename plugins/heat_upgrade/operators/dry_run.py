@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from heat_upgrade.formatting import short
+from heat_upgrade.formatting import duration
 from heat_upgrade.names import PLANNED, VERIFY
 from heat_upgrade.operators.apis import LeaveRotationOperator, RejoinRotationOperator
 from heat_upgrade.operators.base import CloudOperator, begin
@@ -78,14 +78,14 @@ class ShowPlanOperator(CloudOperator):
     def _whole(self, run: str, seconds: float) -> str:
         if run:
             return (
-                f"The whole run: about {short(seconds)} as its tasks took in {run}, and a second or two of Airflow's "
-                "between them; waiting for windows and answers isn't in it."
+                f"The whole run: about {duration(seconds)} as its tasks took in {run}, and a second or two of "
+                "Airflow's between them; waiting for windows and answers isn't in it."
             )
         drain = self.cloud.drain
         return (
             "The whole run: not known, as no such run has got through yet. By the cloud file the drain takes "
-            f"{short(drain.readings * drain.interval)} to {short(drain.timeout)}; how long installation, backup and "
-            "migration take, the first run will show."
+            f"{duration(drain.readings * drain.interval)} to {duration(drain.timeout)}; how long installation, backup "
+            "and migration take, the first run will show."
         )
 
     def _touched(self, plan: Plan, leaving: set[str], outage: float, context: Context) -> str:
@@ -94,10 +94,10 @@ class ShowPlanOperator(CloudOperator):
         windows = self.cloud.windows
         if not plan.cold:
             sweep, reason = time_of_sweep(self.cloud, leaving, windows, context)
-            return f"The sweep of the APIs: about {short(sweep / MARGIN)}. {reason}."
+            return f"The sweep of the APIs: about {duration(sweep / MARGIN)}. {reason}."
         if outage:
-            return f"The outage: about {short(outage)}, as its tasks took in that run."
-        granted = f"; the cloud file grants {short(windows.seconds_per_outage)}" if windows else ""
+            return f"The outage: about {duration(outage)}, as its tasks took in that run."
+        granted = f"; the cloud file grants {duration(windows.seconds_per_outage)}" if windows else ""
         return f"The outage: not known, as no such run has got through yet{granted}."
 
 

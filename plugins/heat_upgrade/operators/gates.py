@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import DownstreamTasksSkipped
 
 from heat_upgrade import hosts
 from heat_upgrade.exceptions import MayPass, UpgradeError
-from heat_upgrade.formatting import short
+from heat_upgrade.formatting import duration
 from heat_upgrade.notifications import messages
 from heat_upgrade.notifications.send import tell
 from heat_upgrade.operators.base import CloudOperator, begin
@@ -122,19 +122,19 @@ class WindowGateOperator(CloudOperator):
         calendar, now = windows.calendar, _now()
         room = calendar.room(now)
         if room >= needed:
-            return None, f"A window is open for another {short(room)}, and {short(needed)} are needed: going on"
+            return None, f"A window is open for another {duration(room)}, and {duration(needed)} are needed: going on"
         period = calendar.next_with_room(now, needed + DELAY)
         if period is None:
             raise UpgradeError(
-                f"{self.task_id} needs {short(needed)} in a window, the longest one to come is open for "
-                f"{short(calendar.longest(now))}: lengthen a window in the cloud file, move more hosts at once "
+                f"{self.task_id} needs {duration(needed)} in a window, the longest one to come is open for "
+                f"{duration(calendar.longest(now))}: lengthen a window in the cloud file, move more hosts at once "
                 "(`waves`), or trigger a run with ignore_windows"
             )
-        closing = f"the open window closes in {short(room)}" if room else "no window is open"
+        closing = f"the open window closes in {duration(room)}" if room else "no window is open"
         return period, (
             f"Waiting until {period.start:%Y-%m-%d %H:%M UTC} ({_in_zones(period.start, windows)}), when a window "
-            f"opens for {short(period.length)}: {short(needed)} are needed and {closing}. The run goes on by itself "
-            "then. After a change of the windows clear this task; a run with ignore_windows doesn't wait"
+            f"opens for {duration(period.length)}: {duration(needed)} are needed and {closing}. The run goes on by "
+            "itself then. After a change of the windows clear this task; a run with ignore_windows doesn't wait"
         )
 
 

@@ -14,10 +14,11 @@ from airflow.sdk import BaseOperator, Param
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from heat_upgrade.exceptions import MayPass, UpgradeError
+from heat_upgrade.formatting import first_few, text_table
 from heat_upgrade.names import APPROVE, END, FIND
-from heat_upgrade.problems import show, some
+from heat_upgrade.problems import show
 from heat_upgrade.readings import IN_PROGRESS, WORK_TOPICS, Unavailable, carries_work
-from heat_upgrade.stranded.messages import STRANDED, question, stranded_rows, text_table
+from heat_upgrade.stranded.messages import STRANDED, question, stranded_rows
 from heat_upgrade.stranded.rule import Choice, StrandedStack, find_stranded, unchanged, way_out
 from heat_upgrade.triggers.stacks import StacksEndedTrigger
 
@@ -74,8 +75,8 @@ class StrandedOperator(BaseOperator):
         live = set[str]().union(*map(rabbitmq.live_engine_ids, vhosts))
         if not live:
             raise UpgradeError(
-                f"no engine listens in vhost {some(vhosts) or 'of any release'}, expected at least one, as an engine "
-                "brings stacks to an end: start the engines, or correct the releases' vhosts in the cloud file"
+                f"no engine listens in vhost {first_few(vhosts) or 'of any release'}, expected at least one, as an "
+                "engine brings stacks to an end: start the engines, or correct the releases' vhosts in the cloud file"
             )
         return live
 
@@ -164,7 +165,7 @@ class ApproveStrandedOperator(HITLOperator):
         stacks = [stack.id for stack in found if stack.id not in alone]
         if choice is Choice.LEAVE or not stacks:
             raise AirflowSkipException("the stranded stacks stay as they are: that was the answer, or nobody answered")
-        self.log.info("%s: %d stacks; left alone: %s", choice, len(stacks), some(sorted(alone)) or "none")
+        self.log.info("%s: %d stacks; left alone: %s", choice, len(stacks), first_few(sorted(alone)) or "none")
         return {"choice": str(choice), "stacks": stacks}
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+from heat_upgrade.formatting import duration, first_few
 from heat_upgrade.preflight.check import Check, failed, judge, passed, skipped, warned
 from heat_upgrade.preflight.facts import HostFacts, in_units
 from heat_upgrade.preflight.hosts import clock_check
-from heat_upgrade.problems import some
 from heat_upgrade.readings import StackRow, Unavailable, read
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class LongestResource:
 
     def __str__(self) -> str:
         """Name it and its time."""
-        return f"{timedelta(seconds=round(self.seconds))} ({self.action} of {self.name}, {self.type})"
+        return f"{duration(self.seconds)} ({self.action} of {self.name}, {self.type})"
 
 
 @dataclass(frozen=True)
@@ -240,8 +240,8 @@ def last_backup(name: str, host: HostFacts | None) -> Check:
     newest = host.number("backup_newest") if host else None
     if host is None or newest is None:
         return passed(name, "none yet; a run takes one before it migrates")
-    age = timedelta(seconds=round((host.number("clock") or newest) - newest))
-    return passed(name, f"{age} ago; a run takes one before it migrates")
+    age = (host.number("clock") or newest) - newest
+    return passed(name, f"{duration(age)} ago; a run takes one before it migrates")
 
 
 def longest(name: str, found: LongestResource | None) -> Check:
@@ -252,7 +252,7 @@ def longest(name: str, found: LongestResource | None) -> Check:
 def legacy_stacks(name: str, in_progress: Sequence[StackRow], *, migration: Migration) -> Check:
     """Check that no stack without convergence is in progress: an engine that starts fails those of other vhosts."""
     if legacy := [str(stack) for stack in in_progress if not stack.convergence]:
-        told = f"in progress without convergence: {some(legacy)}"
+        told = f"in progress without convergence: {first_few(legacy)}"
         if not migration.starts_engine:
             return warned(name, f"{told}; expected none, but no engine starts beside theirs any more")
         return failed(
@@ -267,7 +267,7 @@ def stranded_stacks(name: str, stranded: Sequence[StackRow], *, cloud: str) -> C
     if stranded:
         return warned(
             name,
-            f"{some([str(stack) for stack in stranded])}: in progress and nobody works on it, expected none; a run "
+            f"{first_few(stranded)}: in progress and nobody works on it, expected none; a run "
             f"doesn't wait for it: bring it to an end with the DAG heat_stranded_stacks__{cloud}",
         )
     return passed(name, "none")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from heat_upgrade.formatting import first_few
 from heat_upgrade.preflight.check import Check, failed, judge, passed, skipped, warned
-from heat_upgrade.problems import some
 from heat_upgrade.readings import WORK_TOPICS, QueueReading, Unavailable, engines_of, read
 
 if TYPE_CHECKING:
@@ -171,8 +171,8 @@ def only_heat(name: str, consumers: Mapping[str, Consumers], *, vhost: str) -> C
     if others := sorted(queue for queue in consumers.get(vhost, {}) if not HEAT_QUEUE.match(queue)):
         return failed(
             name,
-            f"vhost {vhost!r} is used by others than Heat (queues {some(others)}), expected a vhost of Heat's own: "
-            "move Heat to one first, by [DEFAULT] transport_url and a restart of all its services",
+            f"vhost {vhost!r} is used by others than Heat (queues {first_few(others)}), expected a vhost of Heat's "
+            "own: move Heat to one first, by [DEFAULT] transport_url and a restart of all its services",
         )
     return passed(name, f"{vhost!r} is Heat's own" if vhost in consumers else f"{vhost!r} is gone")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from heat_upgrade.formatting import short
+from heat_upgrade.formatting import duration
 from heat_upgrade.preflight.check import Check, failed, passed, warned
 
 if TYPE_CHECKING:
@@ -26,16 +26,16 @@ def window(name: str, windows: Windows | None, needed: timedelta, now: datetime,
         return passed(name, "the cloud file has none, so a run waits for none")
     calendar = windows.calendar
     room = calendar.room(now)
-    told = f"{short(needed)} are needed"
+    told = f"{duration(needed)} are needed"
     if room >= needed:
-        return passed(name, f"one is open for another {short(room)}, {told}")
+        return passed(name, f"one is open for another {duration(room)}, {told}")
     if ignored:
         return warned(name, f"none is open for long enough, {told}; expected one, but ignore_windows asks not to wait")
     if period := calendar.next_with_room(now, needed):
-        opens = f"{period.start:%Y-%m-%d %H:%M} UTC for {short(period.length)}"
+        opens = f"{period.start:%Y-%m-%d %H:%M} UTC for {duration(period.length)}"
         return passed(name, f"the next one opens at {opens}, {told}; the run waits for it before users are touched")
     return failed(
         name,
-        f"the longest one to come is open for {short(calendar.longest(now))}, {told}: lengthen a window in the cloud "
-        "file, move more hosts at once (`waves`), or trigger the run with ignore_windows",
+        f"the longest one to come is open for {duration(calendar.longest(now))}, {told}: lengthen a window in the "
+        "cloud file, move more hosts at once (`waves`), or trigger the run with ignore_windows",
     )

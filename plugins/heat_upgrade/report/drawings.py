@@ -9,9 +9,9 @@ from itertools import groupby
 from markupsafe import Markup
 
 from heat_upgrade import names
+from heat_upgrade.formatting import clock, count, duration
 from heat_upgrade.report.axis import TimeAxis, top_of
 from heat_upgrade.report.facts import Drain, Report, Sample, Step, moment
-from heat_upgrade.report.words import clock, count, duration
 
 WIDTH = 1000
 LEFT, RIGHT = 150, 12

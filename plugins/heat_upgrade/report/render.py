@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heat_upgrade.formatting import change, clock, count, day, duration, markdown_block, markdown_text
 from heat_upgrade.names import DRAIN, WATCH
-from heat_upgrade.report import words
 from heat_upgrade.report.drawings import LEGEND, drain_plot, timeline
 from heat_upgrade.report.facts import moment
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent
 # Readings in the Markdown's table, which has no plot.
 READINGS = 12
-_MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|<>&~-])")
 
 
 def page(report: Report) -> str:
@@ -55,24 +53,6 @@ def markdown(report: Report) -> str:
     )
 
 
-def plain(text: object) -> str:
-    """
-    Return any text as Markdown that shows it as it is, on one line.
-
-    :param text: what users may have given
-    """
-    return _MARKUP.sub(r"\\\1", " ".join(str(text).split()))
-
-
-def block(text: str) -> str:
-    """
-    Return a text with lines as a block of Markdown that it can't end by itself.
-
-    :param text: what went wrong
-    """
-    return "\n".join(f"    {line}" for line in text.splitlines())
-
-
 def _common(report: Report) -> dict[str, Any]:
     waited = report.step(DRAIN)
     flights = report.drain.stacks if report.drain else ()
@@ -104,12 +84,12 @@ def _environment(*, escape: bool) -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "duration": words.duration,
-        "clock": words.clock,
-        "day": words.day,
+        "duration": duration,
+        "clock": clock,
+        "day": day,
         "moment": moment,
-        "plain": plain,
-        "block": block,
+        "plain": markdown_text,
+        "block": markdown_block,
     }
-    environment.globals |= {"change": words.change, "count": words.count}
+    environment.globals |= {"change": change, "count": count}
     return environment

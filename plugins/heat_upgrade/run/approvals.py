@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from heat_upgrade.formatting import Row, duration, first_lines, markdown_block, markdown_table
 from heat_upgrade.names import DRAIN
 
 if TYPE_CHECKING:
@@ -87,10 +88,10 @@ def question(
     return "\n\n".join(
         [
             f"**So far** ({now:%Y-%m-%d %H:%M} UTC): {course} {plan.source} to {plan.target}.",
-            "\n".join(_table(plan, states)),
+            _hosts(plan, states),
             _in_flight(stacks),
             f"**Approve**: {then}",
-            f"**Reject**: the run stops here. {reject} No answer within {patience} counts as *Reject*.",
+            f"**Reject**: the run stops here. {reject} No answer within {duration(patience)} counts as *Reject*.",
         ]
     )
 
@@ -101,12 +102,12 @@ def cut_off_question(left: dict[str, Any]) -> str:
 
     :param left: what the sensor returned at the end of a bounded wait
     """
-    stacks = block(left["stacks"].values(), CUT_OFF) if left["stacks"] else "No stack is in progress on them."
+    stacks = _block(left["stacks"].values(), CUT_OFF) if left["stacks"] else "No stack is in progress on them."
     reasons = left["reasons"] or ["the last readings were clean, but too few in a row"]
     return (
         "The APIs are stopped; the old engines still work. Stopping them now cuts off what is listed here: it stays in "
         f"progress with nobody working on it until it is updated after the upgrade.\n\n{stacks}\n\n"
-        f"All that is in the way:\n\n{block(reasons, CUT_OFF)}\n\n"
+        f"All that is in the way:\n\n{_block(reasons, CUT_OFF)}\n\n"
         "**Approve** stops the old engines and goes on. **Reject** stops the run here; the engines go on working."
     )
 
@@ -125,33 +126,22 @@ def ways(cloud: Cloud, plan: Plan) -> str:
     )
 
 
-def block(lines: Iterable[str], most: int) -> str:
-    """
-    Return lines as a block of Markdown, in which what users wrote does nothing.
-
-    :param lines: the lines
-    :param most: how many to show
-    """
-    texts = [" ".join(str(line).split()).replace("`", "'") for line in lines]
-    more = [f"... and {len(texts) - most} more"] if len(texts) > most else []
-    return "\n".join(["```", *texts[:most], *more, "```"])
+def _hosts(plan: Plan, states: Mapping[str, HostState]) -> str:
+    head = ("host", f"{plan.target} prepared", "engine runs", "APIs run", "this run")
+    rows = [_row(plan, state) for state in states.values()]
+    more = [f"\n... and {len(rows) - HOSTS} more hosts."] if len(rows) > HOSTS else []
+    return "\n".join([markdown_table(head, rows[:HOSTS]), *more])
 
 
-def _table(plan: Plan, states: Mapping[str, HostState]) -> Iterator[str]:
-    yield f"| host | {plan.target} prepared | engine runs | APIs run | this run |"
-    yield "|---|---|---|---|---|"
-    for state in list(states.values())[:HOSTS]:
-        apis = set[str]().union(*(state.releases(role) for role in state.host.api_roles))
-        cells = (
-            state.host.name,
-            "yes" if state.installed.get(plan.target) else "no",
-            _releases(state.releases("engine")) if "engine" in state.host.roles else "",
-            _releases(apis) if state.host.api_roles else "",
-            _progress(plan, state),
-        )
-        yield f"| {' | '.join(cells)} |"
-    if len(states) > HOSTS:
-        yield f"\n... and {len(states) - HOSTS} more hosts."
+def _row(plan: Plan, state: HostState) -> Row:
+    apis = set[str]().union(*(state.releases(role) for role in state.host.api_roles))
+    return (
+        state.host.name,
+        "yes" if state.installed.get(plan.target) else "no",
+        _releases(state.releases("engine")) if "engine" in state.host.roles else "",
+        _releases(apis) if state.host.api_roles else "",
+        _progress(plan, state),
+    )
 
 
 def _releases(releases: Iterable[str]) -> str:
@@ -169,4 +159,8 @@ def _progress(plan: Plan, state: HostState) -> str:
 def _in_flight(stacks: Sequence[StackRow]) -> str:
     if not stacks:
         return "No stack is in progress."
-    return f"Stacks in progress: {len(stacks)}\n\n{block(map(str, stacks), STACKS)}"
+    return f"Stacks in progress: {len(stacks)}\n\n{_block(stacks, STACKS)}"
+
+
+def _block(lines: Iterable[object], most: int) -> str:
+    return markdown_block("\n".join(first_lines(lines, most)))

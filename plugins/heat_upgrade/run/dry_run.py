@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from heat_upgrade.formatting import short
+from heat_upgrade.formatting import duration, markdown_block, markdown_text
 
 if TYPE_CHECKING:
     from heat_upgrade.remote.step import Step
@@ -120,7 +119,7 @@ def markdown(rehearsal: Rehearsal) -> str:
             "",
             "Over SSH, with the scripts on standard input:",
             "",
-            *_block(rehearsal.unpacking, "sh"),
+            markdown_block(rehearsal.unpacking, "sh"),
         ]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -128,8 +127,8 @@ def markdown(rehearsal: Rehearsal) -> str:
 def _order(tasks: Iterable[PlannedTask]) -> Iterator[str]:
     yield from ("## In order", "", "| task | what a real run would do | took last time |", "|---|---|---|")
     for task in tasks:
-        took = "" if task.seconds is None else short(task.seconds)
-        yield f"| `{task.task}` | {_cell(task.intent.says)} | {took} |"
+        took = "" if task.seconds is None else duration(task.seconds)
+        yield f"| `{task.task}` | {markdown_text(task.intent.says)} | {took} |"
     yield ""
 
 
@@ -139,11 +138,13 @@ def _section(heading: str, tasks: Iterable[PlannedTask]) -> Iterator[str]:
         return
     yield from (f"## {heading}", "")
     for task in told:
-        yield from (f"### {task.task}", "", _cell(task.intent.says), "")
-        yield from _block(task.intent.shows, "text")
+        yield from (f"### {task.task}", "", markdown_text(task.intent.says), "")
+        if task.intent.shows:
+            yield from (markdown_block(task.intent.shows, "text"), "")
         for where, lines in _by_place(task.intent.commands).items():
-            yield from (f"To {where}:", "", *_block("\n".join(lines), "sh"))
-        yield from _block("\n".join(task.intent.diff), "diff")
+            yield from (f"To {where}:", "", markdown_block("\n".join(lines), "sh"), "")
+        if task.intent.diff:
+            yield from (markdown_block("\n".join(task.intent.diff), "diff"), "")
 
 
 def _by_place(commands: Iterable[Command]) -> dict[str, list[str]]:
@@ -151,16 +152,3 @@ def _by_place(commands: Iterable[Command]) -> dict[str, list[str]]:
     for command in commands:
         places.setdefault(command.where, []).append(command.line)
     return places
-
-
-def _block(text: str, kind: str) -> list[str]:
-    if not text.strip():
-        return []
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return [f"{fence}{kind}", text.rstrip("\n"), fence, ""]
-
-
-def _cell(text: str) -> str:
-    """Return text from outside so that it stands in one cell, or one paragraph, and is nothing but text."""
-    return re.sub(r"([\\`*|<>\[\]])", r"\\\1", " ".join(text.split()))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from heat_upgrade.cloud.model import Cloud
-from heat_upgrade.problems import Problem, ProblemsError, did_you_mean, show, some
+from heat_upgrade.formatting import first_few
+from heat_upgrade.problems import Problem, ProblemsError, did_you_mean, show
 from heat_upgrade.run.approvals import OF_COLD, OF_ROLLING, Approvals
 
 ROLLING = ("target_release", "hosts", "approvals", "delete_old_vhost", "ignore_windows", "dry_run")
@@ -94,7 +95,7 @@ def _wrong_hosts(hosts: Any, known: list[str]) -> Iterator[Problem]:
             yield Problem(where, show(name), "the name of a host", example)
         elif name not in known:
             todo = did_you_mean(name, known, "write a name from the cloud file")
-            yield Problem(where, show(name), f"a host of the cloud ({some(known)})", todo)
+            yield Problem(where, show(name), f"a host of the cloud ({first_few(known)})", todo)
         elif name in hosts[:index]:
             yield Problem(where, show(name), "each host once", "delete the repeated one")
 

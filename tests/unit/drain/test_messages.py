@@ -34,8 +34,8 @@ def test_a_table_tells_what_was_read_and_what_it_waits_for():
         "in flight  stacks 2 of those at T0 (03:13:23 UTC)",
         "waits for  queue 'engine_worker' (2 ready, 1 unacknowledged) is not empty",
         f"           resource a and its lock of stack 'name-s1' (s1, project admin): held by old engine {OLD}",
-        "           stack 'name-s2' (s2, project admin, CREATE, age 1:00:00) has been in progress since T0",
-        "           stack 'name-s1' (s1, project admin, CREATE, age 0:00:42) has been in progress since T0",
+        "           stack 'name-s2' (s2, project admin, CREATE, age 1 h) has been in progress since T0",
+        "           stack 'name-s1' (s1, project admin, CREATE, age 42 s) has been in progress since T0",
     ]
 
 
@@ -94,7 +94,7 @@ def test_a_timeout_names_what_is_in_the_way():
     for text in (
         "within 7200 s",
         "'engine_worker'",
-        "'name-s1' (s1, project admin, CREATE, age 0:00:42)",
+        "'name-s1' (s1, project admin, CREATE, age 42 s)",
         DEAD,
         "Clear this",
     ):

@@ -166,7 +166,7 @@ def test_each_condition_alone_holds_the_gate_and_says_why(blocked, expected):
 def test_rule_4_a_stack_of_t0_in_progress_holds_the_gate():
     verdict = assess(READING, replace(TAKEN, waiting=(stack(age=3723),)))
     assert verdict.blockers == (
-        "stack 'name-s1' (s1, project admin, CREATE, age 1:02:03) has been in progress since T0",
+        "stack 'name-s1' (s1, project admin, CREATE, age 1 h 2 min) has been in progress since T0",
     )
 
 
@@ -195,7 +195,7 @@ def test_the_stack_that_waits_longest_is_named_first():
 
 
 @pytest.mark.parametrize(
-    ("age", "expected"), [(None, "age unknown"), (-5, "age 0:00:00"), (90061, "age 1 day, 1:01:01")]
+    ("age", "expected"), [(None, "age unknown"), (-5, "age 0 s"), (90061, "age 1 d 1 h")]
 )
 def test_every_age_can_be_told(age, expected):
     assert expected in str(stack(age=age))
@@ -428,7 +428,7 @@ def test_what_is_cut_off_is_in_progress_since_t0_or_held_by_an_old_engine():
     begun = reading(stacks=(stack("s1"), stack("stranded")), held=(held(stack_id="s1"), held(stack_id="s2")))
     watch = watched(begun, begun, stranded=("stranded",))
     assert watch.left == {
-        "s1": "stack 'name-s1' (s1, project admin, CREATE, age 0:00:42)",
+        "s1": "stack 'name-s1' (s1, project admin, CREATE, age 42 s)",
         "s2": "stack 'name-s2' (s2, project admin)",
     }
     watch.observe(READING)

@@ -136,14 +136,17 @@ class TestMessages:
         parcel = notify.packed(lab, "drain", context(), *messages.drain(lab, PLAN, 7200))
         notify.send_packed(json.loads(json.dumps(parcel)), "waits for  stack 'web'")
         ((_, message),) = Kept.sent
-        assert message.subject == "Heat in lab: the drain takes longer than 0:30:00"
-        assert "for 2:00:00 in all" in message.text
+        assert message.subject == "Heat in lab: the drain takes longer than 30 min"
+        assert "for 2 h in all" in message.text
         assert message.text.endswith("The last reading:\n\nwaits for  stack 'web'")
 
     def test_a_text_is_cut_to_a_length_to_read_and_a_subject_to_a_line(self) -> None:
         message = hear("error", exception=AirflowException("x" * 9000))
         assert len(message.text) < messages.LONGEST + 100
-        assert messages.one_line("a\r\nBcc: b") == "a Bcc: b"
+        lab = cloud(kept("error"))
+        assert (
+            notify.message_of(lab, "error", context(), "a\r\nBcc: b" + "x" * 999, "").subject == "a Bcc: b" + "x" * 192
+        )
 
 
 class TestSending:

@@ -240,18 +240,18 @@ class TestTime:
 
     def test_it_is_what_the_last_run_took_and_no_wait_for_a_window(self, load: LoadDag, servers: Servers) -> None:
         page = Run(load("heat_rolling_upgrade"), DRY, self.MEASURED).walk()
-        assert "- The whole run: about 0:02:31 as its tasks took in run-of-may" in page
-        assert "| 0:01:30 |" in page
+        assert "- The whole run: about 2 min 31 s as its tasks took in run-of-may" in page
+        assert "| 1 min 30 s |" in page
 
     def test_the_outage_is_measured_from_the_first_api_that_leaves(self, load: LoadDag, servers: Servers) -> None:
         measured = {"prepare.controller_1": 60.0, "stop_apis.controller_1": 3.0, "wait_until_drained": 40.0}
         plan = Plan(OLD, NEW, NAMES, cold=True, dry_run=True)
-        assert "- The outage: about 0:00:43, as its" in Run(load("heat_cold_upgrade"), plan, measured).walk()
+        assert "- The outage: about 43 s, as its" in Run(load("heat_cold_upgrade"), plan, measured).walk()
 
     def test_without_an_earlier_run_it_is_said_to_be_a_guess(self, load: LoadDag, servers: Servers) -> None:
         page = Run(load("heat_rolling_upgrade", windows={**WINDOWS, "seconds_per_host": 100}), DRY).walk()
         assert "not known, as no such run has got through yet. By the cloud file the drain takes" in page
-        assert "about 0:05:00. 3 hosts in 3 waves are left; a host takes 100 s (the cloud file's seconds" in page
+        assert "about 5 min. 3 hosts in 3 waves are left; a host takes 100 s (the cloud file's seconds" in page
         assert "(a guess, as no run has measured it yet)" in Run(load("heat_rolling_upgrade"), DRY).walk()
 
 

@@ -115,8 +115,8 @@ class TestMaySwitch:
     def test_it_waits_for_the_next_window(self, world: World, gate: Any, capsys: Any) -> None:
         assert waits_until(gate()) == NEXT_OPENING
         log = capsys.readouterr().out
-        assert "Waiting until 2026-11-21 21:00 UTC (Sat 22:00 Europe/Berlin), when a window opens for 4:00:00" in log
-        assert "0:30:00 are needed and no window is open" in log
+        assert "Waiting until 2026-11-21 21:00 UTC (Sat 22:00 Europe/Berlin), when a window opens for 4 h" in log
+        assert "30 min are needed and no window is open" in log
         assert "3 hosts in 2 waves are left; a host takes 600 s (the cloud file's seconds_per_host" in log
 
     def test_whom_the_cloud_file_names_is_told_of_the_wait(
@@ -149,7 +149,7 @@ class TestMaySwitch:
             gate()()
         else:
             assert waits_until(gate()) == AFTER_THE_BLACKOUT
-            assert "0:30:00 are needed and the open window closes in 0:29:59" in capsys.readouterr().out
+            assert "30 min are needed and the open window closes in 29 min 59 s" in capsys.readouterr().out
 
     @pytest.mark.parametrize(("now", "opens"), [("2026-11-22 00:44:59", True), ("2026-11-22 00:45:01", False)])
     def test_fewer_hosts_need_less(self, now: str, opens: bool, world: World, gate: Any) -> None:
@@ -171,12 +171,12 @@ class TestMaySwitch:
         with pytest.raises(UpgradeError) as caught:
             gate(cloud(**{"windows.seconds_per_host": 4800}))()
         assert str(caught.value) == (
-            "may_switch needs 4:00:00 in a window, the longest one to come is open for 4:00:00: lengthen a window in "
+            "may_switch needs 4 h in a window, the longest one to come is open for 4 h: lengthen a window in "
             "the cloud file, move more hosts at once (`waves`), or trigger a run with ignore_windows"
         )
 
     def test_no_window_at_all_is_told(self, world: World, gate: Any) -> None:
-        with pytest.raises(UpgradeError, match=r"the longest one to come is open for 0:00:00"):
+        with pytest.raises(UpgradeError, match=r"the longest one to come is open for 0 s"):
             gate(cloud(**{"windows.blackouts": ["2026-01-01 to 2040-01-01"]}))()
 
     def test_a_manual_run_may_ignore_windows(self, world: World, gate: Any, capsys: Any) -> None:

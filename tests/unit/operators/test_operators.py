@@ -454,7 +454,7 @@ class TestCutOff:
     ) -> None:
         verify(self.CUT_OFF)
         log = capsys.readouterr().out
-        assert "stack 's1' (s1, project p, CREATE, age 0:02:00)" in log
+        assert "stack 's1' (s1, project p, CREATE, age 2 min)" in log
         assert "'new'" not in log
         assert "openstack stack update --existing" in log
 

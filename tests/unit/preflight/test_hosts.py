@@ -196,7 +196,7 @@ SPOILED: dict[str, tuple[HostFacts, Ahead, str, Outcome, tuple[str, ...]]] = {
         ahead(),
         "graceful stop",
         WARNED,
-        ("graceful_shutdown_timeout 20 s", "0:00:42 (CREATE of web, OS::Nova::Server)", "above the longest resource"),
+        ("graceful_shutdown_timeout 20 s", "42 s (CREATE of web, OS::Nova::Server)", "above the longest resource"),
     ),
     "a service manager that kills first": (
         reporting(**{f"stop_timeout__{OLD}": "1min 30s"}),

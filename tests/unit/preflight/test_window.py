@@ -21,11 +21,11 @@ HOUR = timedelta(hours=1)
 @pytest.mark.parametrize(
     ("now", "needed", "ignored", "outcome", "words"),
     [
-        (OPEN, HOUR, False, PASSED, "one is open for another 2:30:00, 1:00:00 are needed"),
-        (OPEN, 3 * HOUR, False, PASSED, "the next one opens at 2026-11-29 01:00 UTC for 4:00:00"),
-        (NOON, HOUR, False, PASSED, "the next one opens at 2026-11-22 01:00 UTC for 4:00:00, 1:00:00 are needed"),
+        (OPEN, HOUR, False, PASSED, "one is open for another 2 h 30 min, 1 h are needed"),
+        (OPEN, 3 * HOUR, False, PASSED, "the next one opens at 2026-11-29 01:00 UTC for 4 h"),
+        (NOON, HOUR, False, PASSED, "the next one opens at 2026-11-22 01:00 UTC for 4 h, 1 h are needed"),
         (NOON, HOUR, True, WARNED, "expected one, but ignore_windows asks not to wait"),
-        (NOON, 5 * HOUR, False, FAILED, "the longest one to come is open for 4:00:00, 5:00:00 are needed: lengthen"),
+        (NOON, 5 * HOUR, False, FAILED, "the longest one to come is open for 4 h, 5 h are needed: lengthen"),
     ],
 )
 def test_a_window_has_room_now_or_later(

@@ -31,7 +31,7 @@ def test_an_intent_comes_back_from_an_xcom_as_it_was() -> None:
 
 def test_the_plan_is_one_table_in_the_runs_order() -> None:
     page = plan(PlannedTask("create_vhost", "", NOTHING, 3.2), PlannedTask("prepare.c1", "c1", DRAIN))
-    assert "| `create_vhost` | nothing: it is there | 0:00:03 |\n| `prepare.c1` | wait |  |\n" in page
+    assert "| `create_vhost` | nothing: it is there | 3.2 s |\n| `prepare.c1` | wait |  |\n" in page
     assert page.startswith("# Dry run: upgrade of lab\n\nNothing was changed.")
     assert "## Time\n\n- about a minute\n- a guess\n" in page
     assert page.endswith("```sh\numask 077\ntar\n```\n")

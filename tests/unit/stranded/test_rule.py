@@ -8,8 +8,9 @@ from datetime import datetime
 
 import pytest
 
+from heat_upgrade.formatting import text_table
 from heat_upgrade.readings import Hold, UnfinishedStack
-from heat_upgrade.stranded.messages import STRANDED, question, stranded_rows, text_table
+from heat_upgrade.stranded.messages import STRANDED, question, stranded_rows
 from heat_upgrade.stranded.rule import Call, Choice, StrandedStack, find_stranded, unchanged, way_out
 
 LIVE, DEAD = "live-engine", "dead-engine"
@@ -166,4 +167,4 @@ def test_the_question_is_a_table_that_stays_readable() -> None:
 
 def test_a_name_can_t_break_the_question() -> None:
     odd = replace(stranded("CREATE"), name="a|b`c")
-    assert "| a\\|b'c |" in question([odd])
+    assert "| a\\|b\\`c |" in question([odd])
