@@ -194,9 +194,7 @@ def test_the_stack_that_waits_longest_is_named_first():
     assert [text.split("'")[1] for text in verdict.blockers] == ["name-old", "name-young", "name-unknown"]
 
 
-@pytest.mark.parametrize(
-    ("age", "expected"), [(None, "age unknown"), (-5, "age 0 s"), (90061, "age 1 d 1 h")]
-)
+@pytest.mark.parametrize(("age", "expected"), [(None, "age unknown"), (-5, "age 0 s"), (90061, "age 1 d 1 h")])
 def test_every_age_can_be_told(age, expected):
     assert expected in str(stack(age=age))
 
