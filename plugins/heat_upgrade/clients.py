@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from heat_upgrade.hooks.heat_database import HeatDatabaseHook
     from heat_upgrade.hooks.host import HeatHostHook
     from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+    from heat_upgrade.hooks.vhosts import VhostHook
 
 
 class Clients:
@@ -34,6 +35,13 @@ class Clients:
         from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
 
         return RabbitMQManagementHook(self._cloud.connections.rabbitmq)
+
+    @cached_property
+    def vhosts(self) -> VhostHook:
+        """Return the hook that makes and deletes vhosts, through RabbitMQ's management API too."""
+        from heat_upgrade.hooks.vhosts import VhostHook
+
+        return VhostHook(self._cloud.connections.rabbitmq)
 
     @cached_property
     def database(self) -> HeatDatabaseHook:

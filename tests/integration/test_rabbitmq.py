@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from heat_upgrade.hooks.rabbitmq import Permission, RabbitMQManagementError, RabbitMQManagementHook
+from heat_upgrade.hooks.vhosts import VhostHook
 from lab.processes import wait_until
 from tests.integration.conftest import EVERYTHING, Client, RabbitMQ
 
@@ -17,8 +18,8 @@ ODD_NAMES = ["a b", "a/b", "a%2Fb", 'ü€?#&"', "..heat", "a\\b;$(c)"]
 
 
 @pytest.fixture
-def hook(connections: Callable[..., None]) -> RabbitMQManagementHook:
-    return RabbitMQManagementHook("rabbitmq")
+def hook(connections: Callable[..., None]) -> VhostHook:
+    return VhostHook("rabbitmq")
 
 
 def counts(hook: RabbitMQManagementHook, vhost: str) -> dict[str, tuple[int, int, int]]:
@@ -69,10 +70,10 @@ def test_only_this_vhosts_clients_count(hook, rabbitmq, vhost, client):
     client("consumer.py", rabbitmq.transport_url("another", "amqp"), "engine")
     assert hook.connections(vhost) == []
     assert hook.queues(vhost) == []
-    assert hook.delete_vhost(vhost)
+    assert hook.delete(vhost)
     rabbitmq.make_vhost(vhost)
     with pytest.raises(RabbitMQManagementError, match=r"clients on vhost 'another', expected none"):
-        hook.delete_vhost("another")
+        hook.delete("another")
     rabbitmq.call("DELETE", "vhosts", "another")
 
 
@@ -162,22 +163,22 @@ def source(rabbitmq: RabbitMQ) -> Iterator[str]:
 @pytest.mark.parametrize("odd", ["heat_26", *ODD_NAMES])
 def test_a_vhost_is_made_like_another(hook, rabbitmq, source, odd):
     target = f"{odd}{uuid.uuid4().hex[:8]}"
-    planned = [change.text for change in hook.vhost_changes(source, target)]
+    planned = [change.text for change in hook.changes(source, target)]
     assert not hook.vhost_exists(target)
-    assert hook.create_vhost_like(source, target) == planned
+    assert hook.create_like(source, target) == planned
     assert hook.vhost_exists(target)
     assert described(rabbitmq, target) == described(rabbitmq, source)
     assert {"created", "permissions of user 'heat'", "policy 'ha all'", "operator policy 'limits'"} <= set(planned)
-    assert hook.create_vhost_like(source, target) == []
-    assert hook.delete_vhost(target)
-    assert not hook.delete_vhost(target)
+    assert hook.create_like(source, target) == []
+    assert hook.delete(target)
+    assert not hook.delete(target)
 
 
 def test_what_has_gone_missing_is_mended_and_nothing_else_touched(hook, rabbitmq, source):
     target = f"target-{uuid.uuid4().hex[:8]}"
     rabbitmq.make_vhost(target, description="ours", tags="a,b", defaultqueuetype="quorum")
     rabbitmq.call("PUT", "permissions", target, "operator", body=EVERYTHING)
-    hook.create_vhost_like(source, target)
+    hook.create_like(source, target)
     like = described(rabbitmq, source)
     like["permissions"] = sorted([*like["permissions"], {"user": "operator", **EVERYTHING}], key=str)
     assert described(rabbitmq, target) == like
@@ -185,15 +186,15 @@ def test_what_has_gone_missing_is_mended_and_nothing_else_touched(hook, rabbitmq
     assert (made["description"], made["tags"]) == ("ours", ["a", "b"])
     rabbitmq.call("DELETE", "policies", target, "ha all")
     rabbitmq.call("PUT", "permissions", target, "heat", body={"configure": "", "write": "", "read": ""})
-    assert hook.create_vhost_like(source, target) == ["permissions of user 'heat'", "policy 'ha all'"]
+    assert hook.create_like(source, target) == ["permissions of user 'heat'", "policy 'ha all'"]
     assert described(rabbitmq, target) == like
     rabbitmq.call("DELETE", "vhosts", target)
 
 
 def test_once_the_source_is_gone_nothing_is_to_be_copied(hook, vhost):
-    assert hook.create_vhost_like("gone", vhost) == []
+    assert hook.create_like("gone", vhost) == []
     with pytest.raises(RabbitMQManagementError, match="neither vhost 'gone' nor vhost 'nor this'"):
-        hook.create_vhost_like("gone", "nor this")
+        hook.create_like("gone", "nor this")
     assert not hook.vhost_exists("nor this")
 
 

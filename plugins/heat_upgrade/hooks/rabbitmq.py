@@ -1,8 +1,7 @@
-"""RabbitMQ's management API: what the drain reads there, and the vhosts that an upgrade makes and deletes."""
+"""RabbitMQ's management API: what drain and preflight read there."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -97,68 +96,13 @@ class Permission:
     complete: bool
 
 
-@dataclass(frozen=True)
-class VhostChange:
-    """One request that makes a vhost more like another, and what it does in words."""
-
-    text: str
-    method: str
-    path: str
-    body: Row | None = None
-
-    def __str__(self) -> str:
-        """Say what it does."""
-        return self.text
-
-    @property
-    def request(self) -> str:
-        """Return the request as it is sent, below the server's address."""
-        return f"{self.method} /api/{self.path}" + (f" {json.dumps(self.body)}" if self.body else "")
-
-
-@dataclass(frozen=True)
-class _Copied:
-    """What belongs to a vhost and is copied: how it is listed, written, told apart and what is in it."""
-
-    text: str
-    listed: str
-    written: str
-    key: tuple[str, ...]
-    body: tuple[str, ...]
-
-    def change(self, vhost: str, row: Row) -> VhostChange:
-        names = {key: _quoted(str(row[key])) for key in self.key}
-        path = self.written.format(vhost=_quoted(vhost), **names)
-        return VhostChange(self.text.format(**row), "PUT", path, {key: row[key] for key in self.body})
-
-
-_ACTIONS = ("configure", "write", "read")
-_POLICY = ("pattern", "definition", "priority", "apply-to")
-_COPIED = (
-    _Copied(
-        "permissions of user {user!r}",
-        "vhosts/{vhost}/permissions",
-        "permissions/{vhost}/{user}",
-        ("user",),
-        _ACTIONS,
-    ),
-    _Copied(
-        "topic permissions of user {user!r} on exchange {exchange!r}",
-        "vhosts/{vhost}/topic-permissions",
-        "topic-permissions/{vhost}/{user}",
-        ("user", "exchange"),
-        ("exchange", "write", "read"),
-    ),
-    _Copied("policy {name!r}", "policies/{vhost}", "policies/{vhost}/{name}", ("name",), _POLICY),
-    _Copied(
-        "operator policy {name!r}", "operator-policies/{vhost}", "operator-policies/{vhost}/{name}", ("name",), _POLICY
-    ),
-)
+ACTIONS = ("configure", "write", "read")
+POLICY = ("pattern", "definition", "priority", "apply-to")
 
 
 class RabbitMQManagementHook(BaseHook):
     """
-    Read queues and clients of RabbitMQ, and manage vhosts.
+    Read queues, clients and settings of RabbitMQ.
 
     :param rabbitmq_conn_id: Airflow connection of type http: host, port, login and password of a user with the tag
         ``administrator``; schema ``http`` or ``https``; of the extras ``ca`` is the path of a CA certificate, and
@@ -188,9 +132,9 @@ class RabbitMQManagementHook(BaseHook):
         :param vhost: the vhost
         :raises RabbitMQManagementError: also when one queue's numbers are missing, or it isn't running
         """
-        names = {row["name"] for row in self._rows(f"queues/{_quoted(vhost)}?disable_stats=true", "name")}
+        names = {row["name"] for row in self._rows(f"queues/{quoted(vhost)}?disable_stats=true", "name")}
         # RabbitMQ asks each queue for its totals, and leaves out those that don't answer within a second.
-        totals = self._rows(f"queues/{_quoted(vhost)}?disable_stats=true&enable_queue_totals=true", "name", "type")
+        totals = self._rows(f"queues/{quoted(vhost)}?disable_stats=true&enable_queue_totals=true", "name", "type")
         consumers = self.consumers(vhost)
         self._check_same(vhost, names, {row["name"] for row in totals}, set(consumers))
         return [self._reading(row, consumers.get(row["name"], 0)) for row in totals if row["type"] != "stream"]
@@ -202,7 +146,7 @@ class RabbitMQManagementHook(BaseHook):
         :param vhost: the vhost
         """
         self._check_rights()
-        rows = self._rows(f"consumers/{_quoted(vhost)}", "queue")
+        rows = self._rows(f"consumers/{quoted(vhost)}", "queue")
         return dict(Counter(row["queue"]["name"] for row in rows))
 
     def connections(self, vhost: str) -> list[ClientConnection]:
@@ -212,7 +156,7 @@ class RabbitMQManagementHook(BaseHook):
         :param vhost: the vhost
         """
         self._check_rights()
-        details = {row["name"]: row for row in self._rows(f"vhosts/{_quoted(vhost)}/connections", "name")}
+        details = {row["name"]: row for row in self._rows(f"vhosts/{quoted(vhost)}/connections", "name")}
         tracked = self._rows("connections?disable_stats=true", "name", "vhost")
         return [_client(row["name"], details.get(row["name"], {})) for row in tracked if row["vhost"] == vhost]
 
@@ -230,8 +174,8 @@ class RabbitMQManagementHook(BaseHook):
 
         :param vhost: the vhost
         """
-        rows = self._rows(f"vhosts/{_quoted(vhost)}/permissions", "user", *_ACTIONS)
-        return [Permission(row["user"], all(row[action] for action in _ACTIONS)) for row in rows]
+        rows = self._rows(f"vhosts/{quoted(vhost)}/permissions", "user", *ACTIONS)
+        return [Permission(row["user"], all(row[action] for action in ACTIONS)) for row in rows]
 
     def policies(self, vhost: str) -> list[Policy]:
         """
@@ -242,7 +186,7 @@ class RabbitMQManagementHook(BaseHook):
         return [
             Policy(row["name"], row["pattern"], row["apply-to"], row["priority"], row["definition"], operator)
             for path, operator in (("policies", False), ("operator-policies", True))
-            for row in self._rows(f"{path}/{_quoted(vhost)}", "name", *_POLICY)
+            for row in self._rows(f"{path}/{quoted(vhost)}", "name", *POLICY)
         ]
 
     def expiring_policies(self, vhost: str) -> list[ExpiringPolicy]:
@@ -251,7 +195,7 @@ class RabbitMQManagementHook(BaseHook):
 
         :param vhost: the vhost
         """
-        listed = self._rows(f"queues/{_quoted(vhost)}?disable_stats=true", "name", "arguments")
+        listed = self._rows(f"queues/{quoted(vhost)}?disable_stats=true", "name", "arguments")
         working = [row for row in listed if carries_work(row["name"])]
         names = {*TOPICS, *(row["name"] for row in working)}
         return [
@@ -273,7 +217,7 @@ class RabbitMQManagementHook(BaseHook):
 
         :param vhost: the vhost
         """
-        rows = self._rows(f"queues/{_quoted(vhost)}?disable_stats=true", "name")
+        rows = self._rows(f"queues/{quoted(vhost)}?disable_stats=true", "name")
         return engines_of(row["name"] for row in rows)
 
     def live_engine_ids(self, vhost: str) -> frozenset[str]:
@@ -291,68 +235,6 @@ class RabbitMQManagementHook(BaseHook):
         :param vhost: the vhost
         """
         return self._vhost(vhost) is not None
-
-    def vhost_changes(self, source: str, target: str) -> list[VhostChange]:
-        """
-        Return what is missing for a vhost to serve like another; nothing once the source has been deleted.
-
-        :param source: the vhost to be like
-        :param target: the vhost to make
-        :raises RabbitMQManagementError: when neither exists
-        """
-        like, made = self._vhost(source), self._vhost(target)
-        if like is None and made is None:
-            raise self._error(
-                f"has neither vhost {source!r} nor vhost {target!r}, expected at least the first: "
-                "check the releases' vhosts in the cloud file",
-                404,
-            )
-        if like is None:
-            return []
-        return [
-            *(self._creation(target, like) if made is None else ()),
-            *(change for copied in _COPIED for change in self._missing(copied, source, target, made is not None)),
-        ]
-
-    def create_vhost_like(self, source: str, target: str) -> list[str]:
-        """
-        Make a vhost that serves like another, and return what was changed in words: nothing the second time.
-
-        Copied are permissions, topic permissions, policies, operator policies and the default queue type.
-
-        :param source: the vhost to be like
-        :param target: the vhost to make
-        """
-        changes = self.vhost_changes(source, target)
-        for change in changes:
-            self.log.info("vhost %r: %s", target, change.text)
-            self._call(change.method, change.path, change.body)
-        return [change.text for change in changes]
-
-    def delete_vhost(self, vhost: str) -> bool:
-        """
-        Delete a vhost that nobody is connected to, with its queues; False if it doesn't exist.
-
-        :param vhost: the vhost
-        :raises RabbitMQManagementError: while a client is connected
-        """
-        if not self.vhost_exists(vhost):
-            return False
-        if clients := self.connections(vhost):
-            raise self._error(
-                f"has clients on vhost {vhost!r}, expected none: stop {', '.join(sorted(set(map(str, clients))))}"
-            )
-        deletion = self.deletion(vhost)
-        self._call(deletion.method, deletion.path)
-        return True
-
-    def deletion(self, vhost: str) -> VhostChange:
-        """
-        Return what deletes a vhost.
-
-        :param vhost: the vhost
-        """
-        return VhostChange("deleted", "DELETE", f"vhosts/{_quoted(vhost)}")
 
     @cached_property
     def _connection(self) -> Connection:
@@ -453,34 +335,19 @@ class RabbitMQManagementHook(BaseHook):
 
     def _vhost(self, vhost: str) -> Row | None:
         try:
-            return self._row(f"vhosts/{_quoted(vhost)}")
+            return self._row(f"vhosts/{quoted(vhost)}")
         except RabbitMQManagementError as error:
             if error.status == requests.codes.not_found:
                 return None
             raise
 
-    def _creation(self, vhost: str, like: Row) -> list[VhostChange]:
-        kind = like.get("default_queue_type")
-        # RabbitMQ up to 3.11.11 knows the second name only, and none lets the type be changed later.
-        body = {} if kind in (None, "", "undefined") else {"default_queue_type": kind, "defaultqueuetype": kind}
-        own = _quoted(self._connection.login or "")
-        return [
-            VhostChange("created", "PUT", f"vhosts/{_quoted(vhost)}", body),
-            # RabbitMQ gives its creator all permissions: only those of the other vhost are to be.
-            VhostChange("its creator's permissions taken back", "DELETE", f"permissions/{_quoted(vhost)}/{own}"),
-        ]
 
-    def _missing(self, copied: _Copied, source: str, target: str, exists: bool) -> list[VhostChange]:
-        there = self._copies(copied, target) if exists else []
-        wanted = self._copies(copied, source)
-        present = [copied.change(target, row) for row in there]
-        return [change for row in wanted if (change := copied.change(target, row)) not in present]
+def quoted(text: str) -> str:
+    """
+    Return a name as it stands in a path, whatever it is made of.
 
-    def _copies(self, copied: _Copied, vhost: str) -> list[Row]:
-        return self._rows(copied.listed.format(vhost=_quoted(vhost)), *copied.key, *copied.body)
-
-
-def _quoted(text: str) -> str:
+    :param text: the name
+    """
     return quote(text, safe="")
 
 

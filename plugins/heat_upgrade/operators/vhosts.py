@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowSkipException
 
+from heat_upgrade.clients import Clients
 from heat_upgrade.operators.base import CloudOperator
 from heat_upgrade.run.dry_run import Command, Intent
 
@@ -20,19 +21,14 @@ class CreateVhostOperator(CloudOperator):
 
     def upgrade(self, plan: Plan) -> None:
         """Create what is missing."""
-        from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
-
-        rabbitmq = RabbitMQManagementHook(self.cloud.connections.rabbitmq)
         source, target = self.cloud.release(plan.source).vhost, self.cloud.release(plan.target).vhost
-        if not rabbitmq.create_vhost_like(source, target):
+        if not Clients(self.cloud).vhosts.create_like(source, target):
             self.log.info("Vhost %s has all that it needs", target)
 
     def rehearse(self, plan: Plan, context: Context) -> Intent:
         """Ask what is missing."""
-        from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
-
         source, target = self.cloud.release(plan.source).vhost, self.cloud.release(plan.target).vhost
-        changes = RabbitMQManagementHook(self.cloud.connections.rabbitmq).vhost_changes(source, target)
+        changes = Clients(self.cloud).vhosts.changes(source, target)
         if not changes:
             return Intent(f"nothing: vhost {target} has all that it needs")
         return Intent(
@@ -46,24 +42,20 @@ class DeleteVhostOperator(CloudOperator):
 
     def upgrade(self, plan: Plan) -> None:
         """Delete the vhost and see it gone."""
-        from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
-
         if not plan.delete_old_vhost:
             raise AirflowSkipException("delete_old_vhost is off: the old vhost stays")
-        rabbitmq = RabbitMQManagementHook(self.cloud.connections.rabbitmq)
+        vhosts = Clients(self.cloud).vhosts
         vhost = self.cloud.release(plan.source).vhost
-        gone = rabbitmq.delete_vhost(vhost)
+        gone = vhosts.delete(vhost)
         self.log.info("Vhost %s %s", vhost, "is deleted" if gone else "was gone already")
 
     def rehearse(self, plan: Plan, context: Context) -> Intent:
         """Ask whether there is a vhost to delete."""
-        from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
-
-        rabbitmq = RabbitMQManagementHook(self.cloud.connections.rabbitmq)
+        vhosts = Clients(self.cloud).vhosts
         vhost = self.cloud.release(plan.source).vhost
         if not plan.delete_old_vhost:
             return Intent(f"nothing: delete_old_vhost is off, so vhost {vhost} stays")
-        if not rabbitmq.vhost_exists(vhost):
+        if not vhosts.vhost_exists(vhost):
             return Intent(f"nothing: vhost {vhost} is gone already")
-        command = Command("RabbitMQ", rabbitmq.deletion(vhost).request)
+        command = Command("RabbitMQ", vhosts.deletion(vhost).request)
         return Intent(f"delete vhost {vhost}, with its queues, once nobody is connected to it", (command,))

@@ -15,6 +15,7 @@ from heat_upgrade.readings import WORK_TOPICS, QueueReading, Unavailable, engine
 if TYPE_CHECKING:
     from heat_upgrade.cloud.sections import Release
     from heat_upgrade.hooks.rabbitmq import Node, Permission, RabbitMQManagementHook
+    from heat_upgrade.hooks.vhosts import VhostHook
     from heat_upgrade.readings import ExpiringPolicy
 
 # Topics, engines' own queues, fanouts and replies; what others read from Heat are its notifications.
@@ -46,7 +47,7 @@ class BrokerFacts:
     changes: Sequence[str] | Unavailable
 
     @classmethod
-    def read(cls, rabbitmq: RabbitMQManagementHook, source: Release | None, target: Release) -> BrokerFacts:
+    def read(cls, rabbitmq: VhostHook, source: Release | None, target: Release) -> BrokerFacts:
         """
         Ask RabbitMQ for all of it; what doesn't answer at all is asked once.
 
@@ -71,7 +72,7 @@ class BrokerFacts:
             queues=read(partial(_queues, rabbitmq, source.vhost)),
             expiring=read(partial(rabbitmq.expiring_policies, source.vhost)),
             permissions=read(partial(rabbitmq.permissions, source.vhost)),
-            changes=read(lambda: [str(change) for change in rabbitmq.vhost_changes(source.vhost, target.vhost)]),
+            changes=read(lambda: [str(change) for change in rabbitmq.changes(source.vhost, target.vhost)]),
         )
 
     @property

@@ -51,7 +51,7 @@ class Survey:
         time_of_sweep: Callable[[set[str]], timedelta] = lambda _: timedelta(),
     ) -> None:
         from heat_upgrade.hooks.heat_database import HeatDatabaseHook
-        from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+        from heat_upgrade.hooks.vhosts import VhostHook
 
         self.cloud = cloud
         self.parameters = parameters
@@ -63,7 +63,7 @@ class Survey:
         self.hosts = {name: facts for name, facts in self.found.items() if isinstance(facts, HostFacts)}
         self.move = self._move()
         self.source = self._source()
-        self.broker = BrokerFacts.read(RabbitMQManagementHook(cloud.connections.rabbitmq), self.source, self.target)
+        self.broker = BrokerFacts.read(VhostHook(cloud.connections.rabbitmq), self.source, self.target)
         self.database = DatabaseFacts.read(HeatDatabaseHook(cloud.connections.database), self.broker.live_engines)
 
     def groups(self) -> dict[str, list[Check]]:

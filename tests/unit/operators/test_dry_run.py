@@ -17,11 +17,12 @@ from airflow.sdk.exceptions import AirflowSkipException
 from heat_upgrade import hosts
 from heat_upgrade.cloud.sections import Host
 from heat_upgrade.exceptions import UpgradeError
-from heat_upgrade.hooks import heat_api, heat_database, rabbitmq
+from heat_upgrade.hooks import heat_api, heat_database, rabbitmq, vhosts
 from heat_upgrade.hooks.heat_api import HeatApiHook
 from heat_upgrade.hooks.heat_database import HeatDatabaseHook
 from heat_upgrade.hooks.host import HeatHostHook
-from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook, VhostChange
+from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+from heat_upgrade.hooks.vhosts import VhostChange, VhostHook
 from heat_upgrade.hosts import HostState
 from heat_upgrade.names import PLANNED
 from heat_upgrade.operators.api_watch import WatchApiOperator
@@ -69,13 +70,13 @@ class Servers:
 
     def __init__(self, cloud_hosts: Mapping[str, Host]) -> None:
         self.hosts = cloud_hosts
-        self.broker = mock.create_autospec(RabbitMQManagementHook, instance=True)
+        self.broker = mock.create_autospec(VhostHook, instance=True)
         self.database = mock.create_autospec(HeatDatabaseHook, instance=True)
         self.looked: list[tuple[str, str]] = []
-        for name in ("create_vhost_like", "delete_vhost"):
+        for name in ("create_like", "delete"):
             getattr(self.broker, name).side_effect = AssertionError(f"{name} in a dry run")
         self.broker.vhost_exists.side_effect = lambda vhost: vhost == "heat"
-        self.broker.vhost_changes.return_value = [VhostChange("created", "PUT", "vhosts/heat_26", {"tags": ""})]
+        self.broker.changes.return_value = [VhostChange("created", "PUT", "vhosts/heat_26", {"tags": ""})]
         self.broker.deletion.return_value = VhostChange("deleted", "DELETE", "vhosts/heat")
         self.broker.queues.return_value = [QueueReading("engine", 2, 1, 1)]
         self.broker.connections.return_value = []
@@ -107,6 +108,7 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
     monkeypatch.setattr(hosts, "hook_for", lambda _, host: servers.hook(host.name))
     monkeypatch.setattr(hosts, "rotation_hook", lambda one, role: servers.hook(f"{one.host.name}'s balancer"))
     monkeypatch.setattr(rabbitmq, "RabbitMQManagementHook", lambda _: servers.broker)
+    monkeypatch.setattr(vhosts, "VhostHook", lambda _: servers.broker)
     monkeypatch.setattr(heat_database, "HeatDatabaseHook", lambda _: servers.database)
     api = mock.create_autospec(HeatApiHook, side_effect=AssertionError("Heat's API in a dry run"))
     monkeypatch.setattr(heat_api, "HeatApiHook", api)

@@ -24,12 +24,13 @@ from heat_upgrade.exceptions import (
     RemoteStepError,
     UpgradeError,
 )
-from heat_upgrade.hooks import heat_api, heat_database, rabbitmq
+from heat_upgrade.hooks import heat_api, heat_database, rabbitmq, vhosts
 from heat_upgrade.hooks.heat_api import BuildInfo, HeatApiHook
 from heat_upgrade.hooks.heat_database import HeatDatabaseError, HeatDatabaseHook, HeatDatabaseRefusedError
 from heat_upgrade.hooks.host import HeatHostHook
-from heat_upgrade.hooks.rabbitmq import Node, Permission, RabbitMQManagementError, RabbitMQManagementHook
+from heat_upgrade.hooks.rabbitmq import Node, Permission, RabbitMQManagementError
 from heat_upgrade.hooks.ssh_command import RunningCommand, Told
+from heat_upgrade.hooks.vhosts import VhostHook
 from heat_upgrade.hosts import HostState
 from heat_upgrade.operators import job
 from heat_upgrade.operators.apis import (
@@ -88,7 +89,7 @@ class Servers:
     """Everything that the operators talk to."""
 
     def __init__(self) -> None:
-        self.broker = mock.create_autospec(RabbitMQManagementHook, instance=True)
+        self.broker = mock.create_autospec(VhostHook, instance=True)
         self.database = mock.create_autospec(HeatDatabaseHook, instance=True)
         self.api = mock.create_autospec(HeatApiHook, instance=True)
         self.steps: list[tuple[str, str]] = []
@@ -105,7 +106,7 @@ class Servers:
         self.broker.queues.return_value = []
         self.broker.expiring_policies.return_value = []
         self.broker.permissions.return_value = [Permission("heat", True)]
-        self.broker.vhost_changes.return_value = []
+        self.broker.changes.return_value = []
         self.database.stranded_stacks.return_value = []
         self.database.revision.return_value = "c6214ca60943"
         self.database.server_time.side_effect = lambda: datetime.now(UTC)
@@ -162,6 +163,7 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
     monkeypatch.setattr(hosts, "hook_for", lambda _, host: servers.hook(host.name))
     monkeypatch.setattr(hosts, "rotation_hook", lambda one, role: servers.hook(f"{one.host.name} {role}"))
     monkeypatch.setattr(rabbitmq, "RabbitMQManagementHook", lambda _: servers.broker)
+    monkeypatch.setattr(vhosts, "VhostHook", lambda _: servers.broker)
     monkeypatch.setattr(heat_database, "HeatDatabaseHook", lambda _: servers.database)
     monkeypatch.setattr(heat_api, "HeatApiHook", lambda _: servers.api)
     return servers
@@ -559,6 +561,6 @@ def test_the_old_vhost_stays_unless_the_run_asks_for_more(servers: Servers) -> N
     delete = DeleteVhostOperator(task_id="delete_old_vhost", cloud=CLOUD)
     with pytest.raises(AirflowSkipException, match="the old vhost stays"):
         delete.execute(context())
-    servers.broker.delete_vhost.assert_not_called()
+    servers.broker.delete.assert_not_called()
     delete.execute(context(Plan(OLD, NEW, NAMES, delete_old_vhost=True)))
-    servers.broker.delete_vhost.assert_called_once_with("heat")
+    servers.broker.delete.assert_called_once_with("heat")

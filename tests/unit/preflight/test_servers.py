@@ -12,7 +12,8 @@ import pytest
 
 from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.hooks.heat_database import HeatDatabaseHook
-from heat_upgrade.hooks.rabbitmq import Node, Permission, RabbitMQManagementHook
+from heat_upgrade.hooks.rabbitmq import Node, Permission
+from heat_upgrade.hooks.vhosts import VhostHook
 from heat_upgrade.preflight.check import Check, Outcome
 from heat_upgrade.preflight.database import (
     DatabaseFacts,
@@ -139,7 +140,7 @@ class TestBrokerFacts:
 
     @pytest.fixture
     def hook(self) -> mock.Mock:
-        hook: mock.Mock = mock.create_autospec(RabbitMQManagementHook, instance=True)
+        hook: mock.Mock = mock.create_autospec(VhostHook, instance=True)
         hook.tags.return_value = {"administrator"}
         hook.vhost_exists.side_effect = lambda vhost: vhost == "heat"
         hook.consumers.return_value = {"engine": 1, "heat-engine-listener.e1": 1}

@@ -1,0 +1,151 @@
+"""The vhosts that an upgrade makes and deletes in RabbitMQ."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from heat_upgrade.hooks.rabbitmq import ACTIONS, POLICY, RabbitMQManagementHook, Row, quoted
+
+
+@dataclass(frozen=True)
+class VhostChange:
+    """One request that makes a vhost more like another, and what it does in words."""
+
+    text: str
+    method: str
+    path: str
+    body: Row | None = None
+
+    def __str__(self) -> str:
+        """Return what it does."""
+        return self.text
+
+    @property
+    def request(self) -> str:
+        """Return the request as it is sent, below the server's address."""
+        return f"{self.method} /api/{self.path}" + (f" {json.dumps(self.body)}" if self.body else "")
+
+
+@dataclass(frozen=True)
+class _Copied:
+    """What belongs to a vhost and is copied: how it is listed, written, told apart and what is in it."""
+
+    text: str
+    listed: str
+    written: str
+    key: tuple[str, ...]
+    body: tuple[str, ...]
+
+    def change(self, vhost: str, row: Row) -> VhostChange:
+        names = {key: quoted(str(row[key])) for key in self.key}
+        path = self.written.format(vhost=quoted(vhost), **names)
+        return VhostChange(self.text.format(**row), "PUT", path, {key: row[key] for key in self.body})
+
+
+_COPIED = (
+    _Copied(
+        "permissions of user {user!r}",
+        "vhosts/{vhost}/permissions",
+        "permissions/{vhost}/{user}",
+        ("user",),
+        ACTIONS,
+    ),
+    _Copied(
+        "topic permissions of user {user!r} on exchange {exchange!r}",
+        "vhosts/{vhost}/topic-permissions",
+        "topic-permissions/{vhost}/{user}",
+        ("user", "exchange"),
+        ("exchange", "write", "read"),
+    ),
+    _Copied("policy {name!r}", "policies/{vhost}", "policies/{vhost}/{name}", ("name",), POLICY),
+    _Copied(
+        "operator policy {name!r}", "operator-policies/{vhost}", "operator-policies/{vhost}/{name}", ("name",), POLICY
+    ),
+)
+
+
+class VhostHook(RabbitMQManagementHook):
+    """Make a vhost like another one, and delete one that nobody uses."""
+
+    def changes(self, source: str, target: str) -> list[VhostChange]:
+        """
+        Return what is missing for a vhost to serve like another; nothing once the source has been deleted.
+
+        :param source: the vhost to be like
+        :param target: the vhost to make
+        :raises RabbitMQManagementError: when neither exists
+        """
+        like, made = self._vhost(source), self._vhost(target)
+        if like is None and made is None:
+            raise self._error(
+                f"has neither vhost {source!r} nor vhost {target!r}, expected at least the first: "
+                "check the releases' vhosts in the cloud file",
+                404,
+            )
+        if like is None:
+            return []
+        return [
+            *(self._creation(target, like) if made is None else ()),
+            *(change for copied in _COPIED for change in self._missing(copied, source, target, made is not None)),
+        ]
+
+    def create_like(self, source: str, target: str) -> list[str]:
+        """
+        Make a vhost that serves like another, and return what was changed in words: nothing the second time.
+
+        Copied are permissions, topic permissions, policies, operator policies and the default queue type.
+
+        :param source: the vhost to be like
+        :param target: the vhost to make
+        """
+        changes = self.changes(source, target)
+        for change in changes:
+            self.log.info("vhost %r: %s", target, change.text)
+            self._call(change.method, change.path, change.body)
+        return [change.text for change in changes]
+
+    def delete(self, vhost: str) -> bool:
+        """
+        Delete a vhost that nobody is connected to, with its queues; False if it doesn't exist.
+
+        :param vhost: the vhost
+        :raises RabbitMQManagementError: while a client is connected
+        """
+        if not self.vhost_exists(vhost):
+            return False
+        if clients := self.connections(vhost):
+            raise self._error(
+                f"has clients on vhost {vhost!r}, expected none: stop {', '.join(sorted(set(map(str, clients))))}"
+            )
+        deletion = self.deletion(vhost)
+        self._call(deletion.method, deletion.path)
+        return True
+
+    def deletion(self, vhost: str) -> VhostChange:
+        """
+        Return what deletes a vhost.
+
+        :param vhost: the vhost
+        """
+        return VhostChange("deleted", "DELETE", f"vhosts/{quoted(vhost)}")
+
+    def _creation(self, vhost: str, like: Row) -> list[VhostChange]:
+        kind = like.get("default_queue_type")
+        # RabbitMQ up to 3.11.11 knows the second name only, and none lets the type be changed later.
+        body = {} if kind in (None, "", "undefined") else {"default_queue_type": kind, "defaultqueuetype": kind}
+        own = quoted(self._connection.login or "")
+        return [
+            VhostChange("created", "PUT", f"vhosts/{quoted(vhost)}", body),
+            # RabbitMQ gives its creator all permissions: only those of the other vhost are to be.
+            VhostChange("its creator's permissions taken back", "DELETE", f"permissions/{quoted(vhost)}/{own}"),
+        ]
+
+    def _missing(self, copied: _Copied, source: str, target: str, exists: bool) -> list[VhostChange]:
+        there = self._copies(copied, target) if exists else []
+        wanted = self._copies(copied, source)
+        present = [copied.change(target, row) for row in there]
+        return [change for row in wanted if (change := copied.change(target, row)) not in present]
+
+    def _copies(self, copied: _Copied, vhost: str) -> list[Row]:
+        return self._rows(copied.listed.format(vhost=quoted(vhost)), *copied.key, *copied.body)
