@@ -40,3 +40,25 @@ def is_retryable(error: Exception) -> bool:
     :param error: what it raised
     """
     return not isinstance(error, AirflowFailException | AirflowNotFoundException)
+
+
+def is_presentable(error: BaseException) -> bool:
+    """
+    Return whether an error's text was written to be read by operators; that of any other may hold a secret.
+
+    :param error: what was raised
+    """
+    return isinstance(error, AirflowException)
+
+
+def error_text(error: object) -> str:
+    """
+    Return what to show of an error outside of its task's own log.
+
+    :param error: what was raised; anything else where the task's process has ended without raising
+    """
+    if not isinstance(error, BaseException):
+        return "exited without an error message: see the log of its worker"
+    if is_presentable(error):
+        return str(error)
+    return f"{type(error).__name__} (text withheld: it may hold a secret)"

@@ -11,7 +11,7 @@ from typing import NamedTuple, Self, TypeVar
 
 from airflow.sdk.exceptions import AirflowException
 
-from heat_upgrade.exceptions import MayPass, UpgradeError, is_retryable
+from heat_upgrade.exceptions import MayPass, UpgradeError, is_presentable, is_retryable
 from heat_upgrade.formatting import duration
 
 T = TypeVar("T")
@@ -95,10 +95,9 @@ def read(ask: Callable[[], T]) -> T | Unavailable:
     """
     try:
         return ask()
-    except AirflowException as error:
-        return Unavailable(str(error), retryable=is_retryable(error))
     except Exception as error:
-        # Not its text, which may hold a secret: a reading goes further than the log.
+        if is_presentable(error):
+            return Unavailable(str(error), retryable=is_retryable(error))
         _log.exception("A reading failed unexpectedly")
         reason = f"failed unexpectedly ({type(error).__name__}): see the traceback in the task's log, and report it"
         return Unavailable(reason, retryable=is_retryable(error))

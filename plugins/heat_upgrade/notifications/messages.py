@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowException
-
+from heat_upgrade.exceptions import error_text
 from heat_upgrade.formatting import duration
 from heat_upgrade.names import DRAIN
 from heat_upgrade.run.plan import Plan
@@ -39,10 +38,10 @@ def approval(cloud: Cloud, context: Context) -> Composed:
 
 def error(cloud: Cloud, context: Context) -> Composed:
     """Tell which task failed, why, and how the run goes on."""
-    task_id = context["ti"].task_id
+    task_id, reason = context["ti"].task_id, error_text(context.get("exception"))
     return (
         f"Heat in {cloud.name}: upgrade has stopped at {task_id}",
-        f"{told(context.get('exception'))}\n\nNothing runs after {task_id} until somebody has dealt with this: do what "
+        f"{reason}\n\nNothing runs after {task_id} until somebody has dealt with this: do what "
         "it says and clear the task with all that follows it, and the run goes on from there.",
     )
 
@@ -94,19 +93,6 @@ COMPOSERS: dict[Event, Callable[[Cloud, Context], Composed]] = {
     "error": error,
     "done": done,
 }
-
-
-def told(error: BaseException | str | None) -> str:
-    """
-    Return an error's text, where somebody has written it to be read; others may hold secrets.
-
-    :param error: what a task has raised; None where nobody knows
-    """
-    if isinstance(error, AirflowException):
-        return without_secrets(str(error))
-    if isinstance(error, BaseException):
-        return f"{type(error).__name__}: its text is in the task's log"
-    return "The task's process has ended without telling why: see the log of its worker"
 
 
 def without_secrets(text: str) -> str:

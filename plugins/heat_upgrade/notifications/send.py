@@ -16,6 +16,7 @@ from airflow.sdk.exceptions import AirflowException
 from pydantic import TypeAdapter
 
 from heat_upgrade.cloud.notifications import Event, Notification, Smtp, Webhook
+from heat_upgrade.exceptions import error_text
 from heat_upgrade.formatting import one_line
 from heat_upgrade.notifications import messages
 
@@ -175,7 +176,9 @@ def _send_one(entry: Notification, message: Message, context: Any) -> None:
     try:
         notifier_of(entry)(context)
     except Exception as error:
-        log.warning("%s: the message %r wasn't sent: %s", entry, message.event, messages.told(error))
+        log.warning(
+            "%s: the message %r wasn't sent: %s", entry, message.event, messages.without_secrets(error_text(error))
+        )
     else:
         log.info("%s: the message %r was sent", entry, message.event)
 

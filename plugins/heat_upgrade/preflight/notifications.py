@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from heat_upgrade.exceptions import error_text
 from heat_upgrade.notifications import send as notify
-from heat_upgrade.notifications.messages import told
+from heat_upgrade.notifications.messages import without_secrets
 from heat_upgrade.preflight.check import Check, passed, warned
 
 if TYPE_CHECKING:
@@ -36,5 +37,5 @@ def _problem(entry: Notification) -> str | None:
         if entry.kind != "notifier":
             BaseHook.get_connection(entry.connection)
     except Exception as error:
-        return f"{entry}: {told(error)}"
+        return f"{entry}: {without_secrets(error_text(error))}"
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from heat_upgrade.exceptions import error_text
 from heat_upgrade.names import BEGAN, ERROR
 
 if TYPE_CHECKING:
@@ -26,12 +27,7 @@ def note_begin(context: Context) -> None:
 
 def note_error(context: Context) -> None:
     """Note why a task failed."""
-    from airflow.sdk.exceptions import AirflowException
-
-    error = context.get("exception")
-    # Nobody has checked the text of others for secrets.
-    told = str(error) if isinstance(error, AirflowException) else f"{type(error).__name__}: see the task's log"
     try:
-        context["ti"].xcom_push(key=ERROR, value=told[:LONGEST])
+        context["ti"].xcom_push(key=ERROR, value=error_text(context.get("exception"))[:LONGEST])
     except Exception as trouble:
         _log.warning("The report won't know why this task failed (%s)", type(trouble).__name__)
