@@ -1,4 +1,4 @@
-"""The net under a dry run and preflight: while hands are off, whatever would change something refuses to."""
+"""Read-only guard for dry runs and preflight."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from contextlib import contextmanager
 from heat_upgrade.exceptions import UpgradeError
 
 # Of the process, not of a thread: hosts are asked in threads, and a task has a process to itself.
-_off: list[str] = []
+_readers: list[str] = []
 
 
 @contextmanager
-def hands_off(who: str) -> Iterator[None]:
+def read_only(who: str) -> Iterator[None]:
     """
     Keep this process from changing anything.
 
-    :param who: what only looks meanwhile, for the message
+    :param who: what only reads meanwhile, for the message
     """
-    _off.append(who)
+    _readers.append(who)
     try:
         yield
     finally:
-        _off.pop()
+        _readers.pop()
 
 
-def about_to(do: str) -> None:
+def ensure_writable(action: str) -> None:
     """
     Refuse to go on where nothing may be changed; every call that changes something begins with it.
 
-    :param do: what is about to be done
-    :raises UpgradeError: while hands are off
+    :param action: what is about to be done
+    :raises UpgradeError: inside of ``read_only``
     """
-    if _off:
+    if _readers:
         raise UpgradeError(
-            f"{_off[-1]} was about to {do}, expected it to do no more than look, and nothing was changed: this is a "
-            "mistake in the upgrade itself, please report it"
+            f"{_readers[-1]} was about to {action}, expected it to read only, and nothing was changed: this is a bug "
+            "in the upgrade itself, please report it"
         )

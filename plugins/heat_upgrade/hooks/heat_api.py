@@ -11,8 +11,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from airflow.sdk import BaseHook
 
-from heat_upgrade import read_only as hands_off
 from heat_upgrade.exceptions import MayPass, UpgradeError
+from heat_upgrade.read_only import ensure_writable
 
 if TYPE_CHECKING:
     from keystoneauth1.adapter import Adapter
@@ -147,7 +147,7 @@ class HeatApiHook(BaseHook):
         """
         from keystoneauth1.exceptions import ClientException
 
-        hands_off.about_to(f"send Heat a {method} of {path}")
+        ensure_writable(f"send Heat a {method} of {path}")
         try:
             # An engine answers: it may take Heat's whole rpc_response_timeout.
             self.heat.request(path, method, json=body, timeout=90)
@@ -169,7 +169,7 @@ class HeatApiHook(BaseHook):
         """
         from keystoneauth1.exceptions import ClientException, HttpServerError, RetriableConnectionFailure
 
-        hands_off.about_to("create a stack")
+        ensure_writable("create a stack")
         name = f"heat-upgrade-smoke-{uuid.uuid4().hex[:8]}"
         try:
             body = {"stack_name": name, "template": SMOKE_TEMPLATE, "timeout_mins": 5}

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import paramiko
 from airflow.providers.ssh.hooks.ssh import SSHHook
 
-from heat_upgrade import read_only as hands_off
 from heat_upgrade.exceptions import HostRefused, HostUnreachable, JobCutOff, RemoteStepError
 from heat_upgrade.hooks.ssh_command import RunningCommand, Told
+from heat_upgrade.read_only import ensure_writable
 from heat_upgrade.remote.step import LOST, STOPPED, Outcome
 from heat_upgrade.remote.steps import reachable
 
@@ -85,7 +85,7 @@ class HeatHostHook(SSHHook):
         :raises RemoteStepError: when the step ends with another status than 0
         """
         if not step.looks:
-            hands_off.about_to(f"run step {step.name} on {self.name}")
+            ensure_writable(f"run step {step.name} on {self.name}")
         try:
             status, lines, complaints = self._run(step, silence)
         except (OSError, EOFError, paramiko.SSHException) as broken:
@@ -108,7 +108,7 @@ class HeatHostHook(SSHHook):
         :param step: what to do
         :raises HostUnreachable: when the host can't be reached or the connection breaks off
         """
-        hands_off.about_to(f"start step {step.name} on {self.name}")
+        ensure_writable(f"start step {step.name} on {self.name}")
         with self._command(step.start_command, step.bundle) as running:
             yield running
 
@@ -142,7 +142,7 @@ class HeatHostHook(SSHHook):
         :param job: the job
         :raises HostUnreachable: when the host can't be reached
         """
-        hands_off.about_to(f"stop step {job.step} on {self.name}")
+        ensure_writable(f"stop step {job.step} on {self.name}")
         # A connection of its own: this may interrupt what uses the other one.
         other = copy(self)
         other.client = None

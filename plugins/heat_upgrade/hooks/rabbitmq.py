@@ -15,8 +15,8 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowFailException
 from requests.auth import HTTPBasicAuth
 
-from heat_upgrade import read_only as hands_off
 from heat_upgrade.exceptions import MayPass, UpgradeError
+from heat_upgrade.read_only import ensure_writable
 from heat_upgrade.readings import TOPICS, ClientConnection, ExpiringPolicy, QueueReading, carries_work, engines_of
 
 if TYPE_CHECKING:
@@ -265,7 +265,7 @@ class RabbitMQManagementHook(BaseHook):
 
     def _call(self, method: str, path: str, body: Row | None = None) -> Any:
         if method != "GET":
-            hands_off.about_to(f"send RabbitMQ a {method} of {path}")
+            ensure_writable(f"send RabbitMQ a {method} of {path}")
         url = f"{self._address}/api/{path}"
         try:
             answer = self._session.request(method, url, json=body, timeout=_TIMEOUT, allow_redirects=False)

@@ -1,4 +1,4 @@
-"""What is told of a run: a subject and a text for each event."""
+"""What is sent of a run: a subject and a text for each event."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Composed = tuple[str, str]
 
 
 def started(cloud: Cloud, context: Context) -> Composed:
-    """Tell what the run is about to do."""
+    """Return what the run is about to do."""
     plan = Plan.of(context)
     return (
         f"Heat in {cloud.name}: upgrade to {plan.target} has started",
@@ -31,13 +31,13 @@ def started(cloud: Cloud, context: Context) -> Composed:
 
 
 def approval(cloud: Cloud, context: Context) -> Composed:
-    """Tell what is asked, with all that the question shows."""
+    """Return what is asked, with all that the question shows."""
     task: Any = context["task"]
     return f"Approval wanted. {task.subject}", task.body
 
 
 def error(cloud: Cloud, context: Context) -> Composed:
-    """Tell which task failed, why, and how the run goes on."""
+    """Return which task failed, why, and how the run goes on."""
     task_id, reason = context["ti"].task_id, error_text(context.get("exception"))
     return (
         f"Heat in {cloud.name}: upgrade has stopped at {task_id}",
@@ -47,7 +47,7 @@ def error(cloud: Cloud, context: Context) -> Composed:
 
 
 def done(cloud: Cloud, context: Context) -> Composed:
-    """Tell how the run has ended: all is upgraded, or hosts are left."""
+    """Return how the run has ended: all is upgraded, or hosts remain."""
     plan = Plan.of(context)
     if context["ti"].task_id == DRAIN:
         return (
@@ -64,7 +64,7 @@ def done(cloud: Cloud, context: Context) -> Composed:
 
 def window(cloud: Cloud, wait: str) -> Composed:
     """
-    Tell that a run waits for a maintenance window.
+    Return that a run waits for a maintenance window.
 
     :param cloud: the cloud
     :param wait: until when and why
@@ -72,17 +72,17 @@ def window(cloud: Cloud, wait: str) -> Composed:
     return f"Heat in {cloud.name}: upgrade waits for a maintenance window", wait
 
 
-def drain(cloud: Cloud, plan: Plan, patience: float) -> Composed:
+def drain(cloud: Cloud, plan: Plan, timeout: float) -> Composed:
     """
-    Tell that the drain takes long; the reading that says why comes after it.
+    Return that the drain takes long; the reading that says why comes after it.
 
     :param cloud: the cloud
     :param plan: the run's plan
-    :param patience: seconds for which the run waits in all
+    :param timeout: seconds for which the run waits in all
     """
     return (
         f"Heat in {cloud.name}: the drain takes longer than {duration(cloud.drain.warn_after)}",
-        f"The engines of {plan.source} haven't finished. The run goes on waiting, for {duration(patience)} in "
+        f"The engines of {plan.source} haven't finished. The run goes on waiting, for {duration(timeout)} in "
         "all, and nothing is lost meanwhile. The last reading:",
     )
 

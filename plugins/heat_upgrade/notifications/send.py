@@ -1,4 +1,4 @@
-"""Telling whom the cloud file names what a run does; whatever goes wrong with that only shows in the log."""
+"""Notify whom the cloud file names of what a run does; whatever goes wrong with that only shows in the log."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Message:
     """
-    What is told; a notifier's templates know it as ``message``.
+    What is sent; a notifier's templates know it as ``message``.
 
     :param event: what has happened
     :param cloud: the cloud's name
@@ -67,7 +67,7 @@ class Message:
 
 class UpgradeNotifier(BaseNotifier):
     """
-    Tell of an event of a run: a callback of tasks, and of the questions that they ask.
+    Notify of an event of a run: a callback of tasks, and of the questions that they ask.
 
     :param cloud: the cloud, with its ``notifications``
     :param event: the event
@@ -84,19 +84,19 @@ class UpgradeNotifier(BaseNotifier):
             return
         try:
             subject, text = messages.COMPOSERS[self.event](self.cloud, context)
-            tell(self.cloud, self.event, context, subject, text)
+            notify(self.cloud, self.event, context, subject, text)
         except Exception:
-            # The run goes on, whoever hears of it.
-            self.log.exception("Nobody was told of the event %r", self.event)
+            # The run goes on, with or without the message.
+            self.log.exception("Could not send the message of the event %r", self.event)
 
 
 def notifiers(cloud: Cloud, event: Event) -> list[UpgradeNotifier]:
-    """Return what tells of an event; none where the cloud file wants nobody told."""
+    """Return what notifies of an event; none where the cloud file wants nobody notified."""
     wanted = any(event in entry.events for entry in cloud.notifications)
     return [UpgradeNotifier(cloud=cloud, event=event)] if wanted else []
 
 
-def tell(cloud: Cloud, event: Event, context: Context, subject: str, text: str) -> None:
+def notify(cloud: Cloud, event: Event, context: Context, subject: str, text: str) -> None:
     """
     Send a message of a task.
 
@@ -110,7 +110,7 @@ def tell(cloud: Cloud, event: Event, context: Context, subject: str, text: str) 
         send(cloud.notifications, message_of(cloud, event, context, subject, text), context)
 
 
-def packed(cloud: Cloud, event: Event, context: Context, subject: str, text: str) -> dict[str, Any]:
+def pack(cloud: Cloud, event: Event, context: Context, subject: str, text: str) -> dict[str, Any]:
     """Return a message of a task and whom to send it to, as a trigger's arguments hold it; no secret."""
     return {
         "message": asdict(message_of(cloud, event, context, subject, text)),
@@ -169,7 +169,7 @@ def send(entries: Sequence[Notification], message: Message, context: Any) -> Non
     for entry, thread in zip(wanted, threads, strict=True):
         thread.join(max(0.0, deadline - time.monotonic()))
         if thread.is_alive():
-            log.warning("%s: nothing is known of the message %r after %.0f s", entry, message.event, LIMIT)
+            log.warning("%s: timed out sending the message %r after %.0f s", entry, message.event, LIMIT)
 
 
 def _send_one(entry: Notification, message: Message, context: Any) -> None:
@@ -177,10 +177,10 @@ def _send_one(entry: Notification, message: Message, context: Any) -> None:
         notifier_of(entry)(context)
     except Exception as error:
         log.warning(
-            "%s: the message %r wasn't sent: %s", entry, message.event, messages.without_secrets(error_text(error))
+            "%s: could not send the message %r: %s", entry, message.event, messages.without_secrets(error_text(error))
         )
     else:
-        log.info("%s: the message %r was sent", entry, message.event)
+        log.info("%s: sent the message %r", entry, message.event)
 
 
 def notifier_of(entry: Notification) -> BaseNotifier:

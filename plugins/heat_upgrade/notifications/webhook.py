@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection, Context
 
 # Seconds to connect, and from one byte of the answer to the next.
-PATIENCE = (5.0, 10.0)
+TIMEOUT = (5.0, 10.0)
 
 
 class WebhookNotifier(BaseNotifier):
@@ -45,7 +45,7 @@ class WebhookNotifier(BaseNotifier):
                 url,
                 json=message.as_json(),
                 headers=headers_of(connection),
-                timeout=PATIENCE,
+                timeout=TIMEOUT,
                 allow_redirects=False,  # the headers are for this server alone
             )
         except requests.RequestException as error:

@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from heat_upgrade.exceptions import MayPass
 from heat_upgrade.names import DRAIN, PLANNED, UPGRADES
-from heat_upgrade.read_only import hands_off
+from heat_upgrade.read_only import read_only
 from heat_upgrade.run.dry_run import Intent
 from heat_upgrade.run.plan import Plan
 
@@ -63,7 +63,7 @@ class UpgradeTask(BaseOperator if TYPE_CHECKING else object):  # type: ignore[mi
         """Decide, for all tasks, between the two; what a dry run tells is no result of the task."""
         if not plan.dry_run:
             return self.act(plan, context)
-        with hands_off(self.task_id):
+        with read_only(self.task_id):
             intent = self._intent(plan, context)
         self.log.info("Dry run. A real one here: %s", "\n".join(filter(None, [intent.says, intent.shows])))
         context["ti"].xcom_push(key=PLANNED, value=intent.as_xcom())

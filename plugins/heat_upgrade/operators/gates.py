@@ -13,7 +13,7 @@ from heat_upgrade import hosts
 from heat_upgrade.exceptions import MayPass, UpgradeError
 from heat_upgrade.formatting import duration
 from heat_upgrade.notifications import messages
-from heat_upgrade.notifications.send import tell
+from heat_upgrade.notifications.send import notify
 from heat_upgrade.operators.base import CloudOperator, begin
 from heat_upgrade.readings import Unavailable
 from heat_upgrade.run.dry_run import Intent
@@ -87,7 +87,7 @@ class WindowGateOperator(CloudOperator):
         period, told = self._judge(plan, context)
         self.log.info(told)
         if period:
-            tell(self.cloud, "window", context, *messages.window(self.cloud, told))
+            notify(self.cloud, "window", context, *messages.window(self.cloud, told))
             self.defer(trigger=DateTimeTrigger(moment=period.start), method_name="execute_complete")
 
     def upgrade(self, plan: Plan) -> None:

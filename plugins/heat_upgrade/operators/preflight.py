@@ -14,7 +14,7 @@ from heat_upgrade.operators.base import CloudOperator, other_runs
 from heat_upgrade.preflight.check import failures, may_pass, table
 from heat_upgrade.preflight.survey import Survey
 from heat_upgrade.problems import ProblemsError
-from heat_upgrade.read_only import hands_off
+from heat_upgrade.read_only import read_only
 from heat_upgrade.run.parameters import COLD, ROLLING, RunParameters
 from heat_upgrade.run.timings import time_of_sweep
 
@@ -58,7 +58,7 @@ class PreflightOperator(CloudOperator):
             parameters = RunParameters.parse(params, self.cloud, COLD if self.cold else ROLLING)
         except ProblemsError as wrong:
             raise AirflowFailException(str(wrong)) from None
-        with hands_off(self.task_id):
+        with read_only(self.task_id):
             survey = Survey(
                 self.cloud,
                 parameters,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from heat_upgrade.exceptions import error_text
-from heat_upgrade.notifications import send as notify
 from heat_upgrade.notifications.messages import without_secrets
+from heat_upgrade.notifications.send import notifier_of
 from heat_upgrade.preflight.check import Check, passed, warned
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def _problem(entry: Notification) -> str | None:
     from airflow.sdk import BaseHook
 
     try:
-        notify.notifier_of(entry)
+        notifier_of(entry)
         if entry.kind != "notifier":
             BaseHook.get_connection(entry.connection)
     except Exception as error:

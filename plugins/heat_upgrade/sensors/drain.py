@@ -14,7 +14,7 @@ from heat_upgrade.drain.messages import reading_table
 from heat_upgrade.drain.watch import DrainWatch
 from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.notifications import messages
-from heat_upgrade.notifications.send import notifiers, packed
+from heat_upgrade.notifications.send import notifiers, pack
 from heat_upgrade.operators.base import UpgradeTask, begin
 from heat_upgrade.run.approvals import ways
 from heat_upgrade.run.dry_run import Intent
@@ -81,7 +81,7 @@ class OldEnginesDrainedSensor(UpgradeTask, BaseSensorOperator):
         after, patience = self.cloud.drain.warn_after, self.patience(plan)
         if after >= patience or not notifiers(self.cloud, "drain"):
             return None
-        message = packed(self.cloud, "drain", context, *messages.drain(self.cloud, plan, patience))
+        message = pack(self.cloud, "drain", context, *messages.drain(self.cloud, plan, patience))
         return {"at": time.time() + after, **message}
 
     def trigger(self, plan: Plan, warning: dict[str, Any] | None = None) -> OldEnginesDrainedTrigger:

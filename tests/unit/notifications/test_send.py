@@ -17,8 +17,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from heat_upgrade.cloud.model import Cloud
 from heat_upgrade.cloud.notifications import EVENTS, Event
-from heat_upgrade.notifications import messages
-from heat_upgrade.notifications import send as notify
+from heat_upgrade.notifications import messages, send
 from heat_upgrade.notifications.webhook import WebhookNotifier, headers_of, url_of
 from heat_upgrade.preflight.check import Outcome
 from heat_upgrade.preflight.notifications import notifications
@@ -79,7 +78,7 @@ def context(task_id: str = "preflight", exception: Any = None) -> Any:
 
 def hear(event: Event, **more: Any) -> Any:
     """Return the one message of an event."""
-    notify.UpgradeNotifier(cloud=cloud(kept()), event=event)(context(**more))
+    send.UpgradeNotifier(cloud=cloud(kept()), event=event)(context(**more))
     ((_, message),) = Kept.sent
     return message
 
@@ -126,15 +125,15 @@ class TestMessages:
 
     def test_the_wait_for_a_window(self) -> None:
         lab = cloud(kept("window"))
-        notify.tell(lab, "window", context(), *messages.window(lab, "Waiting until Saturday"))
+        send.notify(lab, "window", context(), *messages.window(lab, "Waiting until Saturday"))
         ((_, message),) = Kept.sent
         assert message.subject == "Heat in lab: upgrade waits for a maintenance window"
         assert message.text == "Waiting until Saturday"
 
     def test_a_long_drain_is_told_from_the_triggerer_with_the_last_reading(self) -> None:
         lab = cloud(kept("drain"))
-        parcel = notify.packed(lab, "drain", context(), *messages.drain(lab, PLAN, 7200))
-        notify.send_packed(json.loads(json.dumps(parcel)), "waits for  stack 'web'")
+        parcel = send.pack(lab, "drain", context(), *messages.drain(lab, PLAN, 7200))
+        send.send_packed(json.loads(json.dumps(parcel)), "waits for  stack 'web'")
         ((_, message),) = Kept.sent
         assert message.subject == "Heat in lab: the drain takes longer than 30 min"
         assert "for 2 h in all" in message.text
@@ -144,9 +143,7 @@ class TestMessages:
         message = hear("error", exception=AirflowException("x" * 9000))
         assert len(message.text) < messages.LONGEST + 100
         lab = cloud(kept("error"))
-        assert (
-            notify.message_of(lab, "error", context(), "a\r\nBcc: b" + "x" * 999, "").subject == "a Bcc: b" + "x" * 192
-        )
+        assert send.message_of(lab, "error", context(), "a\r\nBcc: b" + "x" * 999, "").subject == "a Bcc: b" + "x" * 192
 
 
 class TestSending:
@@ -155,7 +152,7 @@ class TestSending:
     def test_each_hears_of_what_it_wants_to(self) -> None:
         lab = cloud(kept("error", text="of errors"), kept(text="of all"), kept("done", text="of the end"))
         for event in ("started", "error"):
-            notify.tell(lab, event, context(), "subject", "text")
+            send.notify(lab, event, context(), "subject", "text")
         assert sorted((message.event, text) for text, message in Kept.sent) == [
             ("error", "of all"),
             ("error", "of errors"),
@@ -164,46 +161,44 @@ class TestSending:
 
     @pytest.mark.parametrize("event", EVENTS)
     def test_by_default_all_is_told(self, event: Event) -> None:
-        assert len(notify.notifiers(cloud(kept()), event)) == 1
-        assert notify.notifiers(cloud(), event) == []
-        assert len(notify.notifiers(cloud(kept("done")), event)) == (event == "done")
+        assert len(send.notifiers(cloud(kept()), event)) == 1
+        assert send.notifiers(cloud(), event) == []
+        assert len(send.notifiers(cloud(kept("done")), event)) == (event == "done")
 
     def test_what_users_wrote_is_no_template(self) -> None:
-        notify.tell(cloud(kept()), "error", context(), "{{ ti.log_url }}", "text")
+        send.notify(cloud(kept()), "error", context(), "{{ ti.log_url }}", "text")
         ((text, _),) = Kept.sent
         assert text == "{{ ti.log_url }}"
 
     def test_a_notifier_that_fails_shows_in_the_log_alone_without_its_secrets(self, caplog: Any) -> None:
-        notify.tell(cloud(kept(fails=True), kept()), "done", context(), "subject", "text")
+        send.notify(cloud(kept(fails=True), kept()), "done", context(), "subject", "text")
         assert len(Kept.sent) == 1
-        warned = [record.message for record in caplog.records if record.name == notify.__name__]
-        assert f"{THIS}: the message 'done' wasn't sent: ValueError (text withheld: it may hold a secret)" in warned
+        warned = [record.message for record in caplog.records if record.name == send.__name__]
+        assert f"{THIS}: could not send the message 'done': ValueError (text withheld: it may hold a secret)" in warned
 
     def test_one_that_hangs_holds_up_nobody(self, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
-        monkeypatch.setattr(notify, "LIMIT", 0.2)
+        monkeypatch.setattr(send, "LIMIT", 0.2)
         began = time.monotonic()
-        notify.tell(cloud(kept(hangs=True), kept()), "done", context(), "subject", "text")
+        send.notify(cloud(kept(hangs=True), kept()), "done", context(), "subject", "text")
         assert time.monotonic() - began < 5
         assert len(Kept.sent) == 1
-        assert "nothing is known of the message 'done'" in caplog.text
+        assert "timed out sending the message 'done'" in caplog.text
 
     def test_a_dry_run_tells_nobody(self) -> None:
-        notify.UpgradeNotifier(cloud=cloud(kept()), event="done")(
-            context("verify_cloud") | {"params": {"dry_run": True}}
-        )
+        send.UpgradeNotifier(cloud=cloud(kept()), event="done")(context("verify_cloud") | {"params": {"dry_run": True}})
         assert Kept.sent == []
 
     def test_a_message_that_can_not_be_made_stops_nothing(self) -> None:
         broken = context()
         broken["ti"].xcom_pull.side_effect = RuntimeError
-        notify.UpgradeNotifier(cloud=cloud(kept()), event="started")(broken)
+        send.UpgradeNotifier(cloud=cloud(kept()), event="started")(broken)
         assert Kept.sent == []
 
     def test_an_e_mail_has_templates_of_its_own_alone(self) -> None:
         (entry,) = cloud({"kind": "smtp", "connection": "mail", "to": ["a@example.org"]}).notifications
-        notifier = notify.notifier_of(entry)
+        notifier = send.notifier_of(entry)
         assert isinstance(notifier, SmtpNotifier)
-        message = notify.Message("done", "lab", DAG, RUN, "t", "{{ 1 + 1 }}", "<b>{{ 1 }}</b>", LOG)
+        message = send.Message("done", "lab", DAG, RUN, "t", "{{ 1 + 1 }}", "<b>{{ 1 }}</b>", LOG)
         notifier.render_template_fields({"message": message})  # type: ignore[typeddict-unknown-key]
         assert notifier.subject == "{{ 1 + 1 }}"
         assert "&lt;b&gt;{{ 1 }}&lt;/b&gt;" in str(notifier.html_content)
@@ -243,7 +238,7 @@ class TestWebhook:
         monkeypatch.setattr(BaseHook, "get_connection", lambda _: connection)
         refused = requests.ConnectionError("Max retries exceeded with url: /secret")
         monkeypatch.setattr(requests, "post", mock.Mock(side_effect=refused))
-        made: Any = {"message": notify.Message("done", "lab", DAG, RUN, "t", "s", "x", LOG)}
+        made: Any = {"message": send.Message("done", "lab", DAG, RUN, "t", "s", "x", LOG)}
         with pytest.raises(AirflowException) as caught:
             WebhookNotifier(conn_id="hook").notify(made)
         assert str(caught.value) == "example.org: ConnectionError"

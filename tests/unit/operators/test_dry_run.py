@@ -31,7 +31,7 @@ from heat_upgrade.operators.dry_run import ShowPlanOperator
 from heat_upgrade.operators.gates import MayStartOperator
 from heat_upgrade.operators.preflight import PreflightOperator
 from heat_upgrade.operators.report import ReportOperator
-from heat_upgrade.read_only import hands_off
+from heat_upgrade.read_only import read_only
 from heat_upgrade.readings import QueueReading
 from heat_upgrade.remote.step import Step
 from heat_upgrade.run.dry_run import Intent
@@ -304,13 +304,13 @@ class TestHandsOff:
     )
     def test_nothing_is_changed(self, act: Callable[[HeatHostHook], object], host: HeatHostHook) -> None:
         with (
-            hands_off("a task"),
-            pytest.raises(UpgradeError, match=r"a task was about to .*, expected it to do no more"),
+            read_only("a task"),
+            pytest.raises(UpgradeError, match=r"a task was about to .*, expected it to read only"),
         ):
             act(host)
 
     def test_to_look_is_allowed_and_afterwards_all_is(self, host: HeatHostHook) -> None:
-        with hands_off("a task"), pytest.raises(Exception, match="c1: SSH to"):
+        with read_only("a task"), pytest.raises(Exception, match="c1: SSH to"):
             host.run_step(Step("look", {}, "/s", looks=True))
         with pytest.raises(Exception, match="c1: SSH to"):
             host.run_step(Step("switch_api", {}, "/s"))

@@ -122,15 +122,15 @@ class TestMaySwitch:
     def test_whom_the_cloud_file_names_is_told_of_the_wait(
         self, world: World, gate: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        tell = mock.Mock()
-        monkeypatch.setattr(module, "tell", tell)
+        notified = mock.Mock()
+        monkeypatch.setattr(module, "notify", notified)
         waits_until(gate())
-        _, event, _, subject, text = tell.call_args.args
+        _, event, _, subject, text = notified.call_args.args
         assert (event, subject) == ("window", "Heat in lab: upgrade waits for a maintenance window")
         assert text.startswith("Waiting until 2026-11-21 21:00 UTC (Sat 22:00 Europe/Berlin)")
         world.now = OPEN
         gate()()
-        assert tell.call_count == 1
+        assert notified.call_count == 1
 
     def test_it_opens_in_a_window(self, world: World, gate: Any) -> None:
         world.now = OPEN
