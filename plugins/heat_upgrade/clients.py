@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heat_upgrade.cloud.sections import Commands, HAProxy
+from heat_upgrade.remote.step import Machine
 
 if TYPE_CHECKING:
     from heat_upgrade.cloud.model import Cloud, Deployment
@@ -73,23 +75,7 @@ class Clients:
 
         :param host: one of the cloud's hosts
         """
-        from heat_upgrade.hooks.host import HeatHostHook
-
-        return HeatHostHook(**self.host_arguments(host))
-
-    def host_arguments(self, host: Host) -> dict[str, Any]:
-        """
-        Return what makes the SSH hook of a host, as a trigger's arguments hold it; no secret.
-
-        :param host: one of the cloud's hosts
-        """
-        return {
-            "ssh_conn_id": self._cloud.connections.ssh,
-            "address": host.address,
-            "port": host.port,
-            "host_key": host.host_key,
-            "name": host.name,
-        }
+        return self.connect(self.machine(host))
 
     def balancer(self, deployment: Deployment, role: Role) -> HeatHostHook:
         """
@@ -98,15 +84,35 @@ class Clients:
         :param deployment: a release on the API's host
         :param role: the API
         """
+        return self.connect(self.balancer_machine(deployment, role))
+
+    def connect(self, machine: Machine) -> HeatHostHook:
+        """
+        Return the SSH hook of a machine.
+
+        :param machine: a host of the cloud, or a load balancer
+        """
         from heat_upgrade.hooks.host import HeatHostHook
 
+        return HeatHostHook(**asdict(machine))
+
+    def machine(self, host: Host) -> Machine:
+        """
+        Return where SSH reaches a host.
+
+        :param host: one of the cloud's hosts
+        """
+        return Machine(host.name, self._cloud.connections.ssh, host.address, host.port, host.host_key)
+
+    def balancer_machine(self, deployment: Deployment, role: Role) -> Machine:
+        """
+        Return where an API leaves and rejoins the load balancer's rotation.
+
+        :param deployment: a release on the API's host
+        :param role: the API
+        """
         rotation = deployment.rotation(role)
         if not isinstance(rotation, HAProxy | Commands) or not rotation.address:
-            return self.host(deployment.host)
-        return HeatHostHook(
-            ssh_conn_id=self._cloud.connections.ssh,
-            address=rotation.address,
-            port=rotation.port,
-            host_key=rotation.host_key,
-            name=f"{deployment.host.name}'s load balancer {rotation.address}",
-        )
+            return self.machine(deployment.host)
+        name = f"{deployment.host.name}'s load balancer {rotation.address}"
+        return Machine(name, self._cloud.connections.ssh, rotation.address, rotation.port, rotation.host_key)

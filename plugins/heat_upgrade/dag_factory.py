@@ -13,10 +13,10 @@ from heat_upgrade.cloud.sections import Host
 from heat_upgrade.names import MAY_PREPARE, PREFLIGHT, REPORT, WATCH
 from heat_upgrade.notifications.send import notifiers
 from heat_upgrade.operators.api_watch import WatchApiOperator
-from heat_upgrade.operators.base import HostOperator
 from heat_upgrade.operators.gates import MayPrepareOperator
 from heat_upgrade.operators.preflight import BrokenCloudOperator
 from heat_upgrade.operators.report import ReportOperator
+from heat_upgrade.operators.steps import HostOperator
 from heat_upgrade.report.notes import note_begin, note_error
 from heat_upgrade.retries import RETRIES
 from heat_upgrade.run.approvals import Approvals

@@ -67,6 +67,8 @@ FIND, APPROVE, END, WAIT = "find", "approve", "end", "wait"
 
 # Keys of XComs: when and where a task began, why it failed, what it would do in a real run, what a wait has seen.
 BEGAN, ERROR, PLANNED, HISTORY = "began", "error", "planned", "history"
+# How long the tasks of a run took, for the runs to come; of a run that goes back apart.
+TIMINGS, TIMINGS_BACK = "timings", "timings_back"
 
 
 def of_host(host: str, task: str) -> str:

@@ -23,11 +23,8 @@ class WatchApiOperator(CloudOperator):
         """Find the API's address, then wait. The report can do without: nothing here fails."""
         if Plan.of(context).dry_run:
             raise AirflowSkipException("a dry run moves no API: there is nothing to watch")
-        from heat_upgrade.hooks.heat_api import HeatApiHook
-
-        hook = HeatApiHook(self.cloud.connections.api)
         try:
-            url, verify = hook.versions_url, hook.verify
+            url, verify = self.clients.api.versions_url, self.clients.api.verify
         except Exception as error:
             # Not its text, which nobody has checked for secrets; preflight and verify_cloud name such trouble.
             self.log.warning("The API's address can't be found (%s), so nobody watches it", type(error).__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from heat_upgrade import hosts
 from heat_upgrade.formatting import duration, first_few
 from heat_upgrade.names import DRAIN
 from heat_upgrade.notifications.send import notifiers
-from heat_upgrade.operators.base import UpgradeTask, begin
+from heat_upgrade.operators.base import UpgradeTask
 from heat_upgrade.run.approvals import (
     Approvals,
     asks_before_switch,
@@ -21,7 +22,7 @@ from heat_upgrade.run.approvals import (
     question,
     ways,
 )
-from heat_upgrade.run.dry_run import Intent
+from heat_upgrade.run.dry_run import PlannedAction
 from heat_upgrade.run.plan import Plan
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ class ApproveOperator(UpgradeTask, ApprovalOperator):
     """
     Ask whether a run goes on, and stop it unless somebody approves in time; pass where the run doesn't ask here.
 
-    Whoever inherits from it says with ``asks`` which runs ask, with ``left`` whether the cloud leaves anything to ask
-    about, and with ``then`` and ``reject`` what each answer does.
+    Subclasses implement ``asks`` (which runs ask), ``remains`` (whether the cloud leaves anything to ask about),
+    ``then`` and ``reject`` (what each answer does).
 
     :param cloud: the cloud; its ``approvals`` say how long an answer is waited for
     """
@@ -54,6 +55,7 @@ class ApproveOperator(UpgradeTask, ApprovalOperator):
     def __init__(self, *, cloud: Cloud, **kwargs: Any) -> None:
         self.patience = timedelta(seconds=cloud.approvals.timeout)
         super().__init__(
+            cloud=cloud,
             subject=f"Heat in {cloud.name}: go on?",
             defaults=self.REJECT,
             fail_on_reject=True,
@@ -61,32 +63,27 @@ class ApproveOperator(UpgradeTask, ApprovalOperator):
             notifiers=notifiers(cloud, "approval"),
             **kwargs,
         )
-        self.cloud = cloud
 
-    def execute(self, context: Context) -> Any:
-        """Ask where the run wants it, or in a dry run ask nobody."""
-        return self.perform(begin(context, self.cloud), context)
-
-    def act(self, plan: Plan, context: Context) -> Any:
+    def run(self, plan: Plan, context: Context) -> Any:
         """Show what was done so far and what comes next, and wait for the answer."""
         if not self.asks(plan):
             self.log.info("This run doesn't ask here, its approvals are: %s", plan.approvals)
             return None
         states = hosts.states_of(self.cloud, self.cloud.hosts)
-        if not self.left(plan, states):
+        if not self.remains(plan, states):
             self.log.info("The cloud is beyond this step already: there is nothing to ask")
             return None
         self.subject = f"Heat in {self.cloud.name}: {self.ask(plan)}?"
         self.body = self._body(plan, states)
         # Airflow shows the first question's text when it is asked again; this is how things are now.
         self.log.info("%s\n%s", self.subject, self.body)
-        return super().execute(context)
+        return ApprovalOperator.execute(self, context)
 
-    def rehearse(self, plan: Plan, context: Context) -> Intent:
+    def preview(self, plan: Plan, context: Context) -> PlannedAction:
         """Say whether it would ask."""
         if not self.asks(plan):
-            return Intent("nothing: the run doesn't ask here")
-        return Intent(f"ask whether to {self.ask(plan)}, for {duration(self.patience)} at most")
+            return PlannedAction.nothing("the run doesn't ask here")
+        return PlannedAction(f"ask whether to {self.ask(plan)}, for {duration(self.patience)} at most")
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Go on, or stop the run."""
@@ -99,12 +96,10 @@ class ApproveOperator(UpgradeTask, ApprovalOperator):
         return super().execute_complete(context, event)
 
     def _body(self, plan: Plan, states: Mapping[str, HostState]) -> str:
-        from heat_upgrade.hooks.heat_database import HeatDatabaseHook
-
         return question(
             plan,
             states,
-            HeatDatabaseHook(self.cloud.connections.database).stacks_in_progress(),
+            self.clients.database.stacks_in_progress(),
             then=self.then(plan),
             reject=self.reject(plan),
             now=datetime.now(UTC),
@@ -117,33 +112,33 @@ class ApproveOperator(UpgradeTask, ApprovalOperator):
         user = event.get("responded_by_user") or {}
         return f"Rejected by {user.get('name') or 'somebody'}"
 
+    @abstractmethod
     def asks(self, plan: Plan) -> bool:
         """Say whether the run wants to be asked here."""
-        raise NotImplementedError(f"{type(self).__name__} has to say which runs ask")
 
-    def left(self, plan: Plan, states: Mapping[str, HostState]) -> bool:
+    @abstractmethod
+    def remains(self, plan: Plan, states: Mapping[str, HostState]) -> bool:
         """Say whether what is asked about is still to be done."""
-        raise NotImplementedError(f"{type(self).__name__} has to say what is asked about")
 
+    @abstractmethod
     def ask(self, plan: Plan) -> str:
         """Return the question, as a part of a sentence."""
-        raise NotImplementedError(f"{type(self).__name__} has to ask something")
 
+    @abstractmethod
     def then(self, plan: Plan) -> str:
         """Say what an approval does."""
-        raise NotImplementedError(f"{type(self).__name__} has to say what comes next")
 
+    @abstractmethod
     def reject(self, plan: Plan) -> str:
         """Say how a rejection leaves the cloud."""
-        raise NotImplementedError(f"{type(self).__name__} has to say how the cloud is left")
 
 
 class ApproveSwitchOperator(ApproveOperator):
     """Ask before the first API moves; skip at once the questions between the hosts that the run doesn't ask."""
 
-    def act(self, plan: Plan, context: Context) -> None:
+    def run(self, plan: Plan, context: Context) -> None:
         """Ask, or pass."""
-        super().act(plan, context)
+        super().run(plan, context)
         self._skip_what_is_not_asked(plan)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> None:
@@ -162,7 +157,7 @@ class ApproveSwitchOperator(ApproveOperator):
         """Ask where the run has an API to move."""
         return asks_before_switch(self.cloud, plan)
 
-    def left(self, plan: Plan, states: Mapping[str, HostState]) -> bool:
+    def remains(self, plan: Plan, states: Mapping[str, HostState]) -> bool:
         """Look whether any of the run's APIs hasn't moved."""
         return any(name in plan.hosts and not state.apis_moved(plan.target) for name, state in states.items())
 
@@ -200,7 +195,7 @@ class ApproveWaveOperator(ApproveOperator):
         """Ask where the run does so between hosts."""
         return self.wave in later_waves_to_ask_before(self.cloud, plan)
 
-    def left(self, plan: Plan, states: Mapping[str, HostState]) -> bool:
+    def remains(self, plan: Plan, states: Mapping[str, HostState]) -> bool:
         """Look whether an API of the next hosts hasn't moved."""
         return any(not states[host.name].apis_moved(plan.target) for host in self._next(plan))
 
@@ -234,7 +229,7 @@ class ApproveOutageOperator(ApproveOperator):
         """Ask where the run does so."""
         return plan.approvals == Approvals.OUTAGE
 
-    def left(self, plan: Plan, states: Mapping[str, HostState]) -> bool:
+    def remains(self, plan: Plan, states: Mapping[str, HostState]) -> bool:
         """Look whether an old API still serves."""
         return any(plan.source in state.releases(role) for state in states.values() for role in state.host.api_roles)
 
@@ -261,7 +256,7 @@ class ApproveRetireOperator(ApproveOperator):
         """Ask where the run does so, unless an operator has just decided what is cut off."""
         return plan.approvals == Approvals.OLD_ENGINES and plan.cut_off is None
 
-    def left(self, plan: Plan, states: Mapping[str, HostState]) -> bool:
+    def remains(self, plan: Plan, states: Mapping[str, HostState]) -> bool:
         """Look whether an old engine runs."""
         return any(plan.source in state.releases("engine") for state in states.values())
 
@@ -295,18 +290,14 @@ class ConfirmCutOffOperator(UpgradeTask, ApprovalOperator):
 
     def __init__(self, *, cloud: Cloud, **kwargs: Any) -> None:
         super().__init__(
+            cloud=cloud,
             subject=f"Heat in {cloud.name}: stop the old engines though they haven't finished?",
             fail_on_reject=True,
             notifiers=notifiers(cloud, "approval"),
             **kwargs,
         )
-        self.cloud = cloud
 
-    def execute(self, context: Context) -> Any:
-        """Ask, or in a dry run ask nobody."""
-        return self.perform(begin(context, self.cloud), context)
-
-    def act(self, plan: Plan, context: Context) -> Any:
+    def run(self, plan: Plan, context: Context) -> Any:
         """Show what is cut off and wait for an answer, for as long as it takes."""
         left = context["ti"].xcom_pull(task_ids=DRAIN)
         if left is None:
@@ -314,13 +305,13 @@ class ConfirmCutOffOperator(UpgradeTask, ApprovalOperator):
             return None
         self.body = cut_off_question(left)
         self.log.info(self.body)
-        return super().execute(context)
+        return ApprovalOperator.execute(self, context)
 
-    def rehearse(self, plan: Plan, context: Context) -> Intent:
+    def preview(self, plan: Plan, context: Context) -> PlannedAction:
         """Say whether it could come to a question."""
         if not plan.bounded_wait:
-            return Intent("nothing: the wait has no bound, so nothing is cut off")
-        return Intent(
+            return PlannedAction.nothing("the wait has no bound, so nothing is cut off")
+        return PlannedAction(
             f"ask whether to cut off what the old engines haven't done {plan.bounded_wait:.0f} s after the APIs' end; "
             "go on by itself if they have"
         )

@@ -1,23 +1,25 @@
-"""What the upgrade's operators share: the cloud, the run's plan, and hosts that aren't part of a run."""
+"""What the upgrade's tasks share: the cloud, the run's plan, and that a dry run only shows what a real one does."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
+from heat_upgrade.clients import Clients
 from heat_upgrade.exceptions import MayPass
 from heat_upgrade.names import DRAIN, PLANNED, UPGRADES
 from heat_upgrade.read_only import read_only
-from heat_upgrade.run.dry_run import Intent
+from heat_upgrade.run.dry_run import PlannedAction
 from heat_upgrade.run.plan import Plan
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from heat_upgrade.cloud.model import Cloud, Deployment
-    from heat_upgrade.cloud.sections import Host
+    from heat_upgrade.cloud.model import Cloud
 
 
 def other_runs(context: Context, cloud: Cloud) -> list[str]:
@@ -49,49 +51,9 @@ def begin(context: Context, cloud: Cloud) -> Plan:
     return Plan.of(context)
 
 
-class UpgradeTask(BaseOperator if TYPE_CHECKING else object):  # type: ignore[misc]
+class CloudOperator(BaseOperator):
     """
-    A task of an upgrade: it acts, or in a dry run tells what it would do. Whoever inherits from it can do both.
-
-    :cvar timed: whether the time that it took once says how long it will take; not so where it waits for people
-    """
-
-    cloud: Cloud
-    timed = True
-
-    def perform(self, plan: Plan, context: Context) -> Any:
-        """Decide, for all tasks, between the two; what a dry run tells is no result of the task."""
-        if not plan.dry_run:
-            return self.act(plan, context)
-        with read_only(self.task_id):
-            intent = self._intent(plan, context)
-        self.log.info("Dry run. A real one here: %s", "\n".join(filter(None, [intent.says, intent.shows])))
-        context["ti"].xcom_push(key=PLANNED, value=intent.as_xcom())
-        return None
-
-    def act(self, plan: Plan, context: Context) -> Any:
-        """Do the task, and whatever else its run or Airflow wants of it."""
-        return self.upgrade(plan)
-
-    def upgrade(self, plan: Plan) -> Any:
-        """Do the step: look, act if needed, verify."""
-        raise NotImplementedError(f"{type(self).__name__} has to say what it does")
-
-    def rehearse(self, plan: Plan, context: Context) -> Intent:
-        """Read what ``upgrade`` would read, change nothing, wait for nothing, and say what it would do."""
-        raise NotImplementedError(f"{type(self).__name__} has to say what it would do in a dry run")
-
-    def _intent(self, plan: Plan, context: Context) -> Intent:
-        if DRAIN in self.get_flat_relative_ids(upstream=True):
-            drain = context["ti"].xcom_pull(task_ids=DRAIN, key=PLANNED)
-            if drain and drain["ends_run"]:
-                return Intent(f"nothing: the run would have ended with {DRAIN}")
-        return self.rehearse(plan, context)
-
-
-class CloudOperator(UpgradeTask, BaseOperator):
-    """
-    A step for the whole cloud.
+    A task of one cloud.
 
     :param cloud: the cloud
     """
@@ -100,34 +62,50 @@ class CloudOperator(UpgradeTask, BaseOperator):
         super().__init__(**kwargs)
         self.cloud = cloud
 
-    def execute(self, context: Context) -> Any:
-        """Do the step for the run's plan."""
-        return self.perform(begin(context, self.cloud), context)
+    @cached_property
+    def clients(self) -> Clients:
+        """Return what connects to the cloud's hosts and servers."""
+        return Clients(self.cloud)
 
 
-class HostOperator(CloudOperator):
+class UpgradeTask(CloudOperator):
     """
-    A step for one host; skipped where the run leaves the host out.
+    A task of an upgrade: it acts, or in a dry run shows what it would do.
 
-    :param cloud: the cloud
-    :param host: one of its hosts
+    :cvar timed: whether the time that it took once says how long it will take; not so where it waits for people
     """
 
-    def __init__(self, *, host: Host, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.host = host
+    timed = True
 
     def execute(self, context: Context) -> Any:
-        """Do the step for the run's plan if the host is part of it."""
+        """Decide, for all tasks, between the two; what a dry run shows is no result of the task."""
         plan = begin(context, self.cloud)
-        if self.host.name not in plan.hosts:
-            raise AirflowSkipException(f"{self.host.name} is not among this run's hosts: {', '.join(plan.hosts)}")
-        return self.perform(plan, context)
+        if reason := self.left_out(plan):
+            raise AirflowSkipException(reason)
+        if not plan.dry_run:
+            return self.run(plan, context)
+        with read_only(self.task_id):
+            action = self._after_the_end(context) or self.preview(plan, context)
+        self.log.info("Dry run. A real run here: %s", "\n".join(filter(None, [action.text, action.shows])))
+        context["ti"].xcom_push(key=PLANNED, value=action.as_xcom())
+        return None
 
-    def source(self, plan: Plan) -> Deployment:
-        """Return the release that the host comes from, with its paths and names there."""
-        return self.cloud.deployment(self.host, self.cloud.release(plan.source))
+    @abstractmethod
+    def run(self, plan: Plan, context: Context) -> Any:
+        """Inspect the cloud, act where needed, verify; return the task's result."""
 
-    def target(self, plan: Plan) -> Deployment:
-        """Return the release that the host goes to, with its paths and names there."""
-        return self.cloud.deployment(self.host, self.cloud.release(plan.target))
+    @abstractmethod
+    def preview(self, plan: Plan, context: Context) -> PlannedAction:
+        """Read what ``run`` would read, change nothing, wait for nothing, and return what it would do."""
+
+    def left_out(self, plan: Plan) -> str:
+        """Return why the task is no part of the run; empty where it is."""
+        return ""
+
+    def _after_the_end(self, context: Context) -> PlannedAction | None:
+        """Return that there is nothing to do where a real run would have ended before this task."""
+        if DRAIN in self.get_flat_relative_ids(upstream=True):
+            drain = context["ti"].xcom_pull(task_ids=DRAIN, key=PLANNED)
+            if drain and drain["ends_run"]:
+                return PlannedAction.nothing(f"the run would have ended with {DRAIN}")
+        return None

@@ -1,4 +1,4 @@
-"""The end of a dry run: what all its tasks have told, as one plan."""
+"""The end of a dry run: what all its tasks have shown, as one plan."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from heat_upgrade.names import PLANNED, VERIFY
 from heat_upgrade.operators.apis import LeaveRotationOperator, RejoinRotationOperator
 from heat_upgrade.operators.base import CloudOperator, begin
 from heat_upgrade.remote import steps
-from heat_upgrade.run.dry_run import Intent, PlannedTask, Rehearsal, markdown
-from heat_upgrade.run.timings import MARGIN, longest_path, measured_by, time_of_sweep
+from heat_upgrade.run.dry_run import DryRun, PlannedAction, PlannedTask, markdown
+from heat_upgrade.run.timings import MARGIN, Timings, longest_path, time_of_sweep
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
@@ -26,54 +26,53 @@ class ShowPlanOperator(CloudOperator):
     """Show the plan of a dry run, and keep it as its XCom; skipped in a run that has done what others plan."""
 
     def execute(self, context: Context) -> str:
-        """Gather what the tasks before this one have told."""
+        """Gather what the tasks before this one have shown."""
         plan = begin(context, self.cloud)
         if not plan.dry_run:
             raise AirflowSkipException("this was no dry run: it has done what a dry run shows")
-        page = markdown(self.rehearsal(plan, context))
+        page = markdown(self.gathered(plan, context))
         self.log.info("The plan\n%s", page)
         return page
 
-    def rehearsal(self, plan: Plan, context: Context) -> Rehearsal:
-        """Return what this run has rehearsed, with the time that a real one would take."""
-        run, seconds = self._measured(plan, context)
+    def gathered(self, plan: Plan, context: Context) -> DryRun:
+        """Return what the tasks of this run have shown, with the time that a real one would take."""
+        timings = Timings.last(context, going_back=plan.going_back)
         order = {task.task_id: task for task in self.dag.topological_sort()}  # type: ignore[no-untyped-call]
-        told = context["ti"].xcom_pull(task_ids=list(order), key=PLANNED, map_indexes=-1)
-        tasks = [
-            PlannedTask(name, _host_of(order[name]), Intent.of_xcom(saved), seconds.get(name))
-            for name, saved in zip(order, told, strict=True)
-            if saved
-        ]
+        tasks = self._tasks(order, timings, context)
         some_host = self.cloud.deployment(self.cloud.hosts[0], self.cloud.release(plan.source))
         upstream = {name: task.upstream_task_ids for name, task in order.items()}
         # What wouldn't be done takes no time, whatever it took when it was.
-        takes = {task.task: task.seconds for task in tasks if task.seconds and not task.intent.idle}
-        return Rehearsal(
+        takes = {task.task: task.seconds for task in tasks if task.seconds and not task.action.idle}
+        # A run that ended at the drain, with hosts left for another one, says nothing of the whole.
+        run = timings.run if VERIFY in timings.seconds else ""
+        outage = longest_path(upstream, _outage(takes, order)) if run else 0.0
+        return DryRun(
             title=self._title(plan),
             tasks=tasks,
             estimate=[
                 self._whole(run, longest_path(upstream, takes)),
-                self._touched(plan, _leaving(tasks, order), longest_path(upstream, _outage(takes, order)), context),
+                self._touched(plan, _leaving(tasks, order), outage, timings),
             ],
             unpacking=steps.stop_api(some_host).unpacking,
         )
 
+    def _tasks(self, order: Mapping[str, BaseOperator], timings: Timings, context: Context) -> list[PlannedTask]:
+        actions = context["ti"].xcom_pull(task_ids=list(order), key=PLANNED, map_indexes=-1)
+        timed = {name for name, task in order.items() if getattr(task, "timed", True)}
+        return [
+            PlannedTask(
+                task=name,
+                host=_host_of(order[name]),
+                action=PlannedAction.of_xcom(saved),
+                seconds=timings.seconds.get(name) if name in timed else None,
+            )
+            for name, saved in zip(order, actions, strict=True)
+            if saved
+        ]
+
     def _title(self, plan: Plan) -> str:
         kind = "going back" if plan.going_back else "cold upgrade" if plan.cold else "upgrade"
         return f"{kind} of {self.cloud.name} from {plan.source} to {plan.target} on {', '.join(plan.hosts)}"
-
-    def _measured(self, plan: Plan, context: Context) -> tuple[str, dict[str, float]]:
-        """Return the last run of this kind that got through, and how long each of its tasks took."""
-        instance = context["ti"]
-        run = instance.xcom_pull(task_ids=VERIFY, key=measured_by(plan), map_indexes=-1, include_prior_dates=True)
-        if not run:
-            return "", {}
-        timed = {task.task_id for task in self.dag.tasks if getattr(task, "timed", True)}
-        crumbs = instance.get_task_breadcrumbs(instance.dag_id, run)  # type: ignore[attr-defined]
-        done = (crumb for crumb in crumbs if crumb["state"] == "success" and crumb["task_id"] in timed)
-        seconds = {crumb["task_id"]: crumb["duration"] for crumb in done if crumb["duration"]}
-        # Airflow may have forgotten them.
-        return (run, seconds) if seconds else ("", {})
 
     def _whole(self, run: str, seconds: float) -> str:
         if run:
@@ -88,12 +87,12 @@ class ShowPlanOperator(CloudOperator):
             "and migration take, the first run will show."
         )
 
-    def _touched(self, plan: Plan, leaving: set[str], outage: float, context: Context) -> str:
+    def _touched(self, plan: Plan, leaving: set[str], outage: float, timings: Timings) -> str:
         if not leaving:
             return "Users: nothing is left to do that they could notice."
         windows = self.cloud.windows
         if not plan.cold:
-            sweep, reason = time_of_sweep(self.cloud, leaving, windows, context)
+            sweep, reason = time_of_sweep(self.cloud, leaving, timings)
             return f"The sweep of the APIs: about {duration(sweep / MARGIN)}. {reason}."
         if outage:
             return f"The outage: about {duration(outage)}, as its tasks took in that run."
@@ -108,7 +107,7 @@ def _host_of(task: BaseOperator) -> str:
 
 def _leaving(tasks: Iterable[PlannedTask], order: Mapping[str, BaseOperator]) -> set[str]:
     """Return the hosts whose APIs users would see leave."""
-    return {task.host for task in tasks if isinstance(order[task.task], LeaveRotationOperator) and task.intent.commands}
+    return {task.host for task in tasks if isinstance(order[task.task], LeaveRotationOperator) and task.action.commands}
 
 
 def _outage(takes: Mapping[str, float], order: Mapping[str, BaseOperator]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -14,10 +15,10 @@ from heat_upgrade.exceptions import MayPass, UpgradeError
 from heat_upgrade.formatting import duration
 from heat_upgrade.notifications import messages
 from heat_upgrade.notifications.send import notify
-from heat_upgrade.operators.base import CloudOperator, begin
+from heat_upgrade.operators.base import CloudOperator, UpgradeTask, begin
 from heat_upgrade.readings import Unavailable
-from heat_upgrade.run.dry_run import Intent
-from heat_upgrade.run.timings import time_of_sweep
+from heat_upgrade.run.dry_run import PlannedAction
+from heat_upgrade.run.timings import Timings, time_of_sweep
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -68,42 +69,42 @@ class MayStartOperator(CloudOperator):
         return f"the cloud is on {pending} already" if running == {pending} else None
 
 
-class WindowGateOperator(CloudOperator):
+class WindowGateOperator(UpgradeTask):
     """
     Wait, in the triggerer, for a maintenance window with room for what comes after; open at once without windows.
 
-    Whoever inherits from it says with ``needed`` how long that takes, and with ``upgrade`` what else has to be right.
+    Subclasses say with ``needed`` how long that takes, and with ``check`` what else has to be right.
     """
 
     timed = False
 
     def execute_complete(self, context: Context, event: Any) -> None:
         """Check the cloud and the clock once more after a wait: they may have changed meanwhile."""
-        self.act(begin(context, self.cloud), context)
+        self.run(begin(context, self.cloud), context)
 
-    def act(self, plan: Plan, context: Context) -> None:
+    def run(self, plan: Plan, context: Context) -> None:
         """Check the cloud and the clock, and wait if it isn't time yet."""
-        self.upgrade(plan)
+        self.check(plan)
         period, told = self._judge(plan, context)
         self.log.info(told)
         if period:
             notify(self.cloud, "window", context, *messages.window(self.cloud, told))
             self.defer(trigger=DateTimeTrigger(moment=period.start), method_name="execute_complete")
 
-    def upgrade(self, plan: Plan) -> None:
+    def check(self, plan: Plan) -> None:
         """Check nothing but the clock."""
 
-    def rehearse(self, plan: Plan, context: Context) -> Intent:
+    def preview(self, plan: Plan, context: Context) -> PlannedAction:
         """Say whether it would wait at this moment, and why."""
         try:
             period, told = self._judge(plan, context)
         except UpgradeError as error:
-            return Intent(f"fail, as it is now: {error}")
-        return Intent(told[:1].lower() + told[1:] if period else f"go on at once. {told}")
+            return PlannedAction(f"fail, as it is now: {error}")
+        return PlannedAction(told[:1].lower() + told[1:] if period else f"go on at once. {told}")
 
+    @abstractmethod
     def needed(self, context: Context, plan: Plan, windows: Windows) -> Need:
         """Return how long a window has to stay open."""
-        raise NotImplementedError(f"{type(self).__name__} has to say how long a window it needs")
 
     def _judge(self, plan: Plan, context: Context) -> tuple[Period | None, str]:
         """Return the window to wait for, None to go on, and why."""
@@ -142,10 +143,10 @@ class SweepGateOperator(WindowGateOperator):
     """A gate on the way to what users notice; a sweep or an outage that has begun, or is over, waits for nothing."""
 
     def needed(self, context: Context, plan: Plan, windows: Windows) -> Need:
-        """Look which APIs are left, and judge by that."""
+        """Look which APIs remain, and judge by that."""
         states = hosts.states_of(self.cloud, [host for host in self.cloud.hosts if host.api_roles])
-        left = {name for name, state in states.items() if name in plan.hosts and not state.apis_moved(plan.target)}
-        if not left:
+        remaining = {name for name, state in states.items() if name in plan.hosts and not state.apis_moved(plan.target)}
+        if not remaining:
             return None, f"Every API of this run is on {plan.target} already: no window is needed"
         if begun := [name for name, state in states.items() if _has_begun(state, plan)]:
             what = "APIs have been stopped there" if plan.cold else f"APIs of {plan.target} serve there already"
@@ -153,17 +154,24 @@ class SweepGateOperator(WindowGateOperator):
                 f"{', '.join(begun)}: {what}. A cloud left half-way is the worst state, so the run goes on whether a "
                 "window is open or not"
             )
-        return self.room_for(left, context, windows)
+        return self.room_for(plan, remaining, context, windows)
 
-    def room_for(self, left: set[str], context: Context, windows: Windows) -> Need:
-        """Return how long a window has to stay open for what comes after the gate; ``left`` are the hosts to move."""
-        raise NotImplementedError(f"{type(self).__name__} has to say how long a window it needs")
+    @abstractmethod
+    def room_for(self, plan: Plan, remaining: set[str], context: Context, windows: Windows) -> Need:
+        """
+        Return how long a window has to stay open for what comes after the gate.
+
+        :param plan: the run's plan
+        :param remaining: names of the hosts that are still to move
+        :param context: the task's
+        :param windows: the cloud's windows
+        """
 
 
 class MayPrepareOperator(SweepGateOperator):
     """The gate before the preparation, for clouds that want even what no user notices in a window."""
 
-    def room_for(self, left: set[str], context: Context, windows: Windows) -> Need:
+    def room_for(self, plan: Plan, remaining: set[str], context: Context, windows: Windows) -> Need:
         """Ask for an open window, as nothing that has been prepared hurts when it closes."""
         return DELAY, ""
 
@@ -171,7 +179,7 @@ class MayPrepareOperator(SweepGateOperator):
 class MaySwitchOperator(SweepGateOperator):
     """The gate before users are touched: an engine of the target listens, and a window has room for the whole sweep."""
 
-    def upgrade(self, plan: Plan) -> None:
+    def check(self, plan: Plan) -> None:
         """
         Refuse to go on where calls to a new API would find no engine.
 
@@ -189,30 +197,28 @@ class MaySwitchOperator(SweepGateOperator):
             raise MayPass(f"{found}: see the logs of the engines that this run has started, then clear this task")
         self.log.info("%d engine processes of %s listen on vhost %s", listening, plan.target, vhost)
 
-    def rehearse(self, plan: Plan, context: Context) -> Intent:
+    def preview(self, plan: Plan, context: Context) -> PlannedAction:
         """Also say how many engines of the target there are; a dry run has started none."""
         vhost, listening = self._listening(plan)
         engines = f"see an engine of {plan.target} on vhost {vhost} ({listening} listen now)"
-        return Intent(f"{engines}, then {super().rehearse(plan, context).says}")
+        return PlannedAction(f"{engines}, then {super().preview(plan, context).text}")
 
     def _listening(self, plan: Plan) -> tuple[str, int]:
-        from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
-
         vhost = self.cloud.release(plan.target).vhost
-        rabbitmq = RabbitMQManagementHook(self.cloud.connections.rabbitmq)
+        rabbitmq = self.clients.rabbitmq
         if plan.dry_run and not rabbitmq.vhost_exists(vhost):
             return vhost, 0
         return vhost, rabbitmq.consumers(vhost).get("engine", 0)
 
-    def room_for(self, left: set[str], context: Context, windows: Windows) -> Need:
+    def room_for(self, plan: Plan, remaining: set[str], context: Context, windows: Windows) -> Need:
         """Judge the sweep by the slowest host of earlier runs."""
-        return time_of_sweep(self.cloud, left, windows, context)
+        return time_of_sweep(self.cloud, remaining, Timings.last(context, going_back=plan.going_back))
 
 
 class MayStopOperator(SweepGateOperator):
     """The gate before an outage: a window with room for all of it."""
 
-    def room_for(self, left: set[str], context: Context, windows: Windows) -> Need:
+    def room_for(self, plan: Plan, remaining: set[str], context: Context, windows: Windows) -> Need:
         """Ask for as long as the cloud file grants an outage."""
         return timedelta(seconds=windows.seconds_per_outage), ""
 

@@ -16,7 +16,7 @@ from heat_upgrade.preflight.survey import Survey
 from heat_upgrade.problems import ProblemsError
 from heat_upgrade.read_only import read_only
 from heat_upgrade.run.parameters import COLD, ROLLING, RunParameters
-from heat_upgrade.run.timings import time_of_sweep
+from heat_upgrade.run.timings import Timings, time_of_sweep
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -76,10 +76,10 @@ class PreflightOperator(CloudOperator):
             )
         return survey.plan().as_xcom()
 
-    def _time_of_sweep(self, context: Context, left: set[str]) -> timedelta:
+    def _time_of_sweep(self, context: Context, remaining: set[str], going_back: bool) -> timedelta:
         windows = self.cloud.windows
-        if windows is None or not left:
+        if windows is None or not remaining:
             return timedelta()
         if self.cold:
             return timedelta(seconds=windows.seconds_per_outage)
-        return time_of_sweep(self.cloud, left, windows, context)[0]
+        return time_of_sweep(self.cloud, remaining, Timings.last(context, going_back=going_back))[0]

@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from heat_upgrade.names import BEGAN, DRAIN, ERROR, HISTORY, PREFLIGHT, REPORT, VERIFY, WATCH
 from heat_upgrade.operators.approvals import ApproveWaveOperator
 from heat_upgrade.operators.base import CloudOperator
+from heat_upgrade.run.timings import Timings, tasks_of_move
 from heat_upgrade.triggers.run import OthersDoneTrigger, unfinished
 
 if TYPE_CHECKING:
@@ -18,12 +19,9 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from heat_upgrade.cloud.model import Cloud
     from heat_upgrade.report.facts import Drain, Flight, Outcome, Report, Step
 
 FAILED = frozenset({"failed", "upstream_failed"})
-# The XCom with how long each step took when it last succeeded, for the runs to come.
-TOOK = "took"
 
 
 class ReportOperator(CloudOperator):
@@ -57,7 +55,8 @@ class ReportOperator(CloudOperator):
         gathered = Gathered(self, context)
         report = gathered.report()
         context["ti"].xcom_push(key=REPORT, value=report.model_dump_json())
-        context["ti"].xcom_push(key=TOOK, value=gathered.took())
+        if report.outcome == "success":
+            gathered.save_timings(context)
         where = self._write(report)
         if report.outcome != "success":
             what = ", ".join(step.task for step in report.failed) or "it was marked as failed between two tasks"
@@ -103,9 +102,8 @@ class Gathered:
         self.crumbs = {crumb["task_id"]: crumb for crumb in crumbs if crumb["task_id"] != operator.task_id}
         reached = {task for task, crumb in self.crumbs.items() if crumb["state"] not in ("upstream_failed", "removed")}
         self.began = {task: self._pull(task, BEGAN) if task in reached else None for task in self.crumbs}
-        self.last: dict[str, float] = (
-            self._pull(operator.task_id, TOOK, include_prior_dates=True) or {}  # of a run before this one
-        )
+        self.going_back = bool(self.plan.get("going_back"))
+        self.timings = Timings.last(context, going_back=self.going_back)
 
     def report(self) -> Report:
         """Return the facts."""
@@ -135,27 +133,29 @@ class Gathered:
             notes=tuple(self.notes),
         )
 
-    def took(self) -> dict[str, float]:
-        """Return how long each step took when it last succeeded, in this run or before; a dry run's don't count."""
+    def save_timings(self, context: Context) -> None:
+        """Record how long each task took; a dry run's say nothing, nor do those of hosts that had moved before it."""
         if self.plan.get("dry_run"):
-            return self.last
-        now = {task: crumb["duration"] for task, crumb in self.crumbs.items() if crumb["state"] == "success"}
-        return self.last | {task: seconds for task, seconds in now.items() if seconds is not None}
+            return
+        moved = {host.task_id for host in self.cloud.hosts if host.name in self.plan.get("moved", ())}
+        idle = {task for host in moved for task in tasks_of_move(host)}
+        crumbs = [crumb for task, crumb in self.crumbs.items() if crumb["state"] == "success" and task not in idle]
+        seconds = {crumb["task_id"]: crumb["duration"] for crumb in crumbs if crumb["duration"] is not None}
+        self.timings.after(self.instance.run_id, seconds).save(context, going_back=self.going_back)
 
     def _steps(self) -> Iterable[Step]:
         from heat_upgrade.report.facts import Step, moment
 
         for task, crumb in self.crumbs.items():
             began = self.began[task]
-            host, name = place(task, self.cloud)
             yield Step(
                 task=task,
-                host=host,
-                name=name,
+                host=began["host"] if began else None,
+                name=began["step"] if began else task,
                 state=crumb["state"],
                 began=moment(began["time"]) if began else None,
                 seconds=crumb["duration"],
-                last=self.last.get(task),
+                last=self.timings.seconds.get(task),
                 tries=began["try"] if began else 1,
                 error=(self._pull(task, ERROR) or "") if crumb["state"] == "failed" else "",
             )
@@ -189,11 +189,10 @@ class Gathered:
         )
 
     def _flights(self, stacks: list[dict[str, str]]) -> tuple[Flight, ...]:
-        from heat_upgrade.hooks.heat_database import HeatDatabaseHook
         from heat_upgrade.report.facts import Flight
 
         try:
-            found = HeatDatabaseHook(self.cloud.connections.database).stack_states([stack["id"] for stack in stacks])
+            found = self.operator.clients.database.stack_states([stack["id"] for stack in stacks])
         except AirflowException as error:
             self.notes.append(f"How the stacks in flight have ended isn't known: {error}")
             return tuple(Flight(**stack, ended="unknown") for stack in stacks)
@@ -206,21 +205,8 @@ class Gathered:
 
         return tuple(Flight(**stack, ended=ended(stack["id"])) for stack in stacks)
 
-    def _pull(self, task: str, key: str = "return_value", **more: Any) -> Any:
-        return self.instance.xcom_pull(task_ids=task, key=key, map_indexes=-1, **more)
-
-
-def place(task: str, cloud: Cloud) -> tuple[str | None, str]:
-    """
-    Return the host that a task is for, None for the whole cloud, and what the task does.
-
-    :param task: its id, as ``prepare.controller_1`` or ``controller_1.switch_api``
-    :param cloud: the cloud
-    """
-    names = {host.task_id: host.name for host in cloud.hosts}
-    parts = task.split(".")
-    host = next((names[part] for part in parts if part in names), None)
-    return host, next((part for part in parts if part not in names), task)
+    def _pull(self, task: str, key: str = "return_value") -> Any:
+        return self.instance.xcom_pull(task_ids=task, key=key, map_indexes=-1)
 
 
 def was_stopped(states: Mapping[str, str], began: set[str], rules: Mapping[str, tuple[str, Iterable[str]]]) -> bool:

@@ -8,11 +8,10 @@ from airflow.sdk.exceptions import AirflowException
 
 from heat_upgrade import hosts
 from heat_upgrade.exceptions import UpgradeError
-from heat_upgrade.operators.base import CloudOperator
+from heat_upgrade.operators.base import UpgradeTask
 from heat_upgrade.preflight.database import STRANDED_AFTER
 from heat_upgrade.readings import WORK_TOPICS
-from heat_upgrade.run.dry_run import Intent
-from heat_upgrade.run.timings import measured_by
+from heat_upgrade.run.dry_run import PlannedAction
 from heat_upgrade.stranded.rule import TAKE_UP
 
 if TYPE_CHECKING:
@@ -20,19 +19,17 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from heat_upgrade.cloud.model import Cloud
-    from heat_upgrade.cloud.sections import Host
+    from heat_upgrade.clients import Clients
+    from heat_upgrade.cloud.model import Deployment
     from heat_upgrade.hosts import HostState
     from heat_upgrade.run.plan import Plan
 
 
-class VerifyCloudOperator(CloudOperator):
+class VerifyCloudOperator(UpgradeTask):
     """See every service on the target, every engine listening, no stack stranded, and a new stack complete."""
 
-    def upgrade(self, plan: Plan) -> list[dict[str, str]]:
+    def run(self, plan: Plan, context: Context) -> list[dict[str, str]]:
         """Check all of it and name everything that isn't as it should be; return what was found, for the report."""
-        from heat_upgrade.hooks.heat_api import HeatApiHook
-
         states = hosts.states_of(self.cloud, self.cloud.hosts)
         problems = [
             *self._services(plan, states),
@@ -43,8 +40,8 @@ class VerifyCloudOperator(CloudOperator):
         if problems:
             raise UpgradeError("the cloud isn't as it should be after the upgrade:\n" + "\n".join(problems))
         for host in self.cloud.hosts_with("api"):
-            check_release(self.cloud, host, plan)
-        name = HeatApiHook(self.cloud.connections.api).run_smoke_stack()
+            check_release(self.clients, self.cloud.deployment(host, self.cloud.release(plan.target)), plan)
+        name = self.clients.api.run_smoke_stack()
         self._name_cut_off(plan)
         self.log.info("%s: every service on %s; the smoke stack %s was complete", self.cloud.name, plan.target, name)
         return [
@@ -59,17 +56,11 @@ class VerifyCloudOperator(CloudOperator):
             )
         ]
 
-    def act(self, plan: Plan, context: Context) -> list[dict[str, str]]:
-        """Also leave word of the run for those that estimate the time of the next one: this one has got through."""
-        found = self.upgrade(plan)
-        context["ti"].xcom_push(key=measured_by(plan), value=context["ti"].run_id)
-        return found
-
-    def rehearse(self, plan: Plan, context: Context) -> Intent:
+    def preview(self, plan: Plan, context: Context) -> PlannedAction:
         """Look at what would be checked, and say how it is now."""
         states = hosts.states_of(self.cloud, self.cloud.hosts)
         running = sorted(set[str]().union(*(state.running for state in states.values())))
-        return Intent(
+        return PlannedAction(
             f"see every service on {plan.target} alone (now {', '.join(running)}), every engine listening, no work "
             "left and no stack stranded; then create and delete a stack of one small resource through the API"
         )
@@ -84,10 +75,8 @@ class VerifyCloudOperator(CloudOperator):
                     )
 
     def _engines(self, plan: Plan, states: dict[str, HostState]) -> Iterator[str]:
-        from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
-
         vhost = self.cloud.release(plan.target).vhost
-        consumers = RabbitMQManagementHook(self.cloud.connections.rabbitmq).consumers(vhost)
+        consumers = self.clients.rabbitmq.consumers(vhost)
         for host in self.cloud.hosts_with("engine"):
             queue = f"engine.{states[host.name].heat_host}"
             if not consumers.get(queue):
@@ -97,9 +86,7 @@ class VerifyCloudOperator(CloudOperator):
                 )
 
     def _left_behind(self, plan: Plan) -> Iterator[str]:
-        from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
-
-        rabbitmq = RabbitMQManagementHook(self.cloud.connections.rabbitmq)
+        rabbitmq = self.clients.rabbitmq
         vhost = self.cloud.release(plan.source).vhost
         for queue in rabbitmq.queues(vhost) if rabbitmq.vhost_exists(vhost) else []:
             if queue.name in WORK_TOPICS and queue.messages:
@@ -112,12 +99,9 @@ class VerifyCloudOperator(CloudOperator):
                 )
 
     def _stranded(self, plan: Plan) -> Iterator[str]:
-        from heat_upgrade.hooks.heat_database import HeatDatabaseHook
-        from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
-
-        rabbitmq = RabbitMQManagementHook(self.cloud.connections.rabbitmq)
+        rabbitmq = self.clients.rabbitmq
         live = rabbitmq.live_engine_ids(self.cloud.release(plan.target).vhost)
-        database = HeatDatabaseHook(self.cloud.connections.database)
+        database = self.clients.database
         cut_off = set(plan.cut_off or ())
         for stack in database.stranded_stacks(live, STRANDED_AFTER):  # parents come before their children
             if stack.id in cut_off or stack.owner_id in cut_off:
@@ -129,11 +113,9 @@ class VerifyCloudOperator(CloudOperator):
                 )
 
     def _name_cut_off(self, plan: Plan) -> None:
-        from heat_upgrade.hooks.heat_database import HeatDatabaseHook
-
         if not plan.cut_off:
             return
-        found = HeatDatabaseHook(self.cloud.connections.database).stacks_in_progress()
+        found = self.clients.database.stacks_in_progress()
         if left := [str(stack) for stack in found if stack.id in plan.cut_off or stack.owner_id in plan.cut_off]:
             self.log.warning(
                 "Cut off, as was confirmed, and in progress with nobody working on it:\n%s\n"
@@ -144,30 +126,27 @@ class VerifyCloudOperator(CloudOperator):
             )
 
 
-def check_release(cloud: Cloud, host: Host, plan: Plan) -> None:
+def check_release(clients: Clients, target: Deployment, plan: Plan) -> None:
     """
     Ask a host's heat-api, past the load balancer, which release it is and which release's engine answers it.
 
-    :param cloud: the cloud
-    :param host: one of its hosts with a heat-api
+    :param clients: what connects to the cloud
+    :param target: the plan's target on a host with a heat-api
     :param plan: the run's plan
     :raises UpgradeError: when another release than the plan's target answers, or the login is refused
     :raises MayPass: when nothing answers
     """
-    from heat_upgrade.hooks.heat_api import HeatApiHook
-
-    target = cloud.deployment(host, cloud.release(plan.target))
-    listen, hook = target.listen("api"), hosts.hook_for(cloud, host)
+    listen, hook, name = target.listen("api"), clients.host(target.host), target.host.name
     with hook.local_url(listen.address, listen.port) as url:
         try:
-            found = HeatApiHook(cloud.connections.api).build_info(url)
+            found = clients.api.build_info(url)
         except AirflowException as error:
-            raise type(error)(f"{host.name}: {error}") from error
+            raise type(error)(f"{name}: {error}") from error
     # A release that somebody else configured may not tell its name; the upgrade's own configuration always does.
     nameless = plan.going_back and found == ("unknown", "unknown")
     if found != (plan.target, plan.target) and not nameless:
         raise UpgradeError(
-            f"{host.name}: build_info names API {found.api} and engine {found.engine}, expected {plan.target} for "
+            f"{name}: build_info names API {found.api} and engine {found.engine}, expected {plan.target} for "
             f"both: check [revision] heat_revision and transport_url in {target.config}, then clear this task"
         )
-    hook.log.info("%s: API and engine answer with %s", host.name, found.api)
+    hook.log.info("%s: API and engine answer with %s", name, found.api)

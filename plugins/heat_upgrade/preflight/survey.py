@@ -38,7 +38,7 @@ class Survey:
     :param parameters: what the run is to do
     :param cold: whether it is a cold upgrade
     :param other_runs: the DAGs that have a run over the cloud meanwhile
-    :param time_of_sweep: says for how long users are touched while the APIs of some hosts move
+    :param time_of_sweep: says for how long users are touched while the APIs of some hosts move, on or back
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Survey:
         *,
         cold: bool = False,
         other_runs: Sequence[str] = (),
-        time_of_sweep: Callable[[set[str]], timedelta] = lambda _: timedelta(),
+        time_of_sweep: Callable[[set[str], bool], timedelta] = lambda *_: timedelta(),
     ) -> None:
         from heat_upgrade.hooks.heat_database import HeatDatabaseHook
         from heat_upgrade.hooks.vhosts import VhostHook
@@ -119,6 +119,10 @@ class Survey:
             # Which move it is can't be told while no host answers.
             return Unavailable(str(refused), retryable=not self.hosts)
 
+    @property
+    def _goes_back(self) -> bool:
+        return not isinstance(self.move, Unavailable) and self.move.going_back
+
     def _source(self) -> Release | None:
         """Return the release that the cloud comes from; the oldest that runs, where the move is refused."""
         if not isinstance(self.move, Unavailable):
@@ -142,7 +146,7 @@ class Survey:
             for facts in self.hosts.values()
             if facts.state.host.name in self.parameters.hosts and not facts.state.apis_moved(self.target.version)
         }
-        return window(name, windows, self.time_of_sweep(left), datetime.now(UTC), ignored=ignored)
+        return window(name, windows, self.time_of_sweep(left, self._goes_back), datetime.now(UTC), ignored=ignored)
 
     def _alone(self, name: str) -> Check:
         if self.other_runs:
@@ -178,7 +182,7 @@ class Survey:
         migration = Migration(
             source=self.source,
             target=self.target,
-            going_back=not isinstance(self.move, Unavailable) and self.move.going_back,
+            going_back=self._goes_back,
             cloud=self.cloud.name,
             starts_engine=not self.cold
             and any(self.target.version not in state.releases("engine") for state in engines),

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 STEPS_DIRECTORY = Path(__file__).with_name("scripts")
 
@@ -147,6 +148,32 @@ class Job:
     def _command(self, verb: str) -> str:
         script = shlex.quote(f"{self.state}/steps/{self.bundle}/job")
         return f"bash {script} {verb} {shlex.quote(self.id)} </dev/null"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """
+    A machine that SSH reaches: what makes its hook, and no secret, which the Airflow connection has.
+
+    :param name: what messages call it
+    :param ssh_conn_id: Airflow connection with the user and the key, the same for all hosts of a cloud
+    :param address: name or IP address
+    :param port: SSH port
+    :param host_key: its public key as ``type base64``; without it the Airflow user's known_hosts decides
+    """
+
+    name: str
+    ssh_conn_id: str
+    address: str
+    port: int = 22
+    host_key: str | None = None
+
+
+class PlacedStep(NamedTuple):
+    """A step, and where it is done."""
+
+    machine: Machine
+    step: Step
 
 
 # How a job can end without a status.

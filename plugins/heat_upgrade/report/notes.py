@@ -16,10 +16,22 @@ _log = logging.getLogger(__name__)
 
 
 def note_begin(context: Context) -> None:
-    """Note when a task began, and with which try; after a wait in the triggerer that is still its first moment."""
-    instance = context["ti"]
+    """
+    Note when a task began, with which try, for which host, and what it does there.
+
+    After a wait in the triggerer the time still is that of the first moment.
+
+    :param context: the task's
+    """
+    instance, host = context["ti"], getattr(context["task"], "host", None)
     try:
-        note = {"time": instance.start_date.timestamp(), "try": instance.try_number}
+        step = next(part for part in instance.task_id.split(".") if not host or part != host.task_id)
+        note = {
+            "time": instance.start_date.timestamp(),
+            "try": instance.try_number,
+            "host": host.name if host else None,
+            "step": step,
+        }
         instance.xcom_push(key=BEGAN, value=note)
     except Exception as error:
         _log.warning("The report won't know when this task began (%s)", type(error).__name__)

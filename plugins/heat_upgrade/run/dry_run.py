@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from heat_upgrade.formatting import duration, markdown_block, markdown_text
 
 if TYPE_CHECKING:
-    from heat_upgrade.remote.step import Step
+    from heat_upgrade.remote.step import PlacedStep
 
 
 class Command(NamedTuple):
@@ -19,45 +19,55 @@ class Command(NamedTuple):
     line: str
 
     @classmethod
-    def of(cls, where: str, step: Step) -> Command:
+    def of(cls, placed: PlacedStep) -> Command:
         """
         Return the command of a step.
 
-        :param where: the host
-        :param step: what a real run has done there
+        :param placed: what a real run has done, and where
         """
-        return cls(where, step.last_line)
+        return cls(placed.machine.name, placed.step.last_line)
 
 
 @dataclass(frozen=True)
-class Intent:
+class PlannedAction:
     """
     What a task would do.
 
-    :param says: in a sentence, beginning with a verb; ``nothing: ...`` with the reason where it would do nothing
-    :param commands: what a real run sends, to the letter
+    :param summary: in a sentence that begins with a verb; where nothing would be done, the reason
+    :param commands: what a real run sends, verbatim
     :param diff: how a file would change, secrets masked
     :param shows: what was read for it, as a table
     :param ends_run: whether a real run would end well here, and skip all that follows
+    :param idle: whether nothing would be done
     """
 
-    says: str
+    summary: str
     commands: tuple[Command, ...] = ()
     diff: tuple[str, ...] = ()
     shows: str = ""
     ends_run: bool = False
+    idle: bool = False
+
+    @classmethod
+    def nothing(cls, reason: str) -> PlannedAction:
+        """
+        Return that nothing would be done.
+
+        :param reason: why
+        """
+        return cls(reason, idle=True)
 
     @property
-    def idle(self) -> bool:
-        """Tell whether nothing would be done."""
-        return self.says.startswith("nothing: ")
+    def text(self) -> str:
+        """Return the sentence for people."""
+        return f"nothing: {self.summary}" if self.idle else self.summary
 
     def as_xcom(self) -> dict[str, Any]:
         """Return it as an XCom holds it."""
         return asdict(self) | {"commands": [list(each) for each in self.commands], "diff": list(self.diff)}
 
     @classmethod
-    def of_xcom(cls, saved: Mapping[str, Any]) -> Intent:
+    def of_xcom(cls, saved: Mapping[str, Any]) -> PlannedAction:
         """Return what an XCom held."""
         commands = tuple(Command(*each) for each in saved["commands"])
         return cls(**{**saved, "commands": commands, "diff": tuple(saved["diff"])})
@@ -70,22 +80,22 @@ class PlannedTask:
 
     :param task: its id
     :param host: the host that it is for; empty for the whole cloud
-    :param intent: what it would do
+    :param action: what it would do
     :param seconds: how long it took in an earlier run; None where none has measured it
     """
 
     task: str
     host: str
-    intent: Intent
+    action: PlannedAction
     seconds: float | None = None
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class DryRun:
     """
     A dry run that is over.
 
-    :param title: what was rehearsed
+    :param title: what a real run would be
     :param tasks: in the order of the run; those that it skips are left out
     :param estimate: how long a real run would take, and what says so
     :param unpacking: what a real run's commands on a host begin with
@@ -97,29 +107,29 @@ class Rehearsal:
     unpacking: str = ""
 
 
-def markdown(rehearsal: Rehearsal) -> str:
+def markdown(dry_run: DryRun) -> str:
     """Render a dry run's plan."""
-    hosts = dict.fromkeys(task.host for task in rehearsal.tasks if task.host)
+    hosts = dict.fromkeys(task.host for task in dry_run.tasks if task.host)
     lines = [
-        f"# Dry run: {rehearsal.title}",
+        f"# Dry run: {dry_run.title}",
         "",
         "Nothing was changed. This is what a real run would do, as the cloud is now.",
         "",
-        *_order(rehearsal.tasks),
+        *_order(dry_run.tasks),
         "## Time",
         "",
-        *(f"- {line}" for line in rehearsal.estimate),
+        *(f"- {line}" for line in dry_run.estimate),
         "",
     ]
     for host, heading in (("", "The whole cloud"), *((host, host) for host in hosts)):
-        lines += _section(heading, [task for task in rehearsal.tasks if task.host == host])
-    if rehearsal.unpacking:
+        lines += _section(heading, [task for task in dry_run.tasks if task.host == host])
+    if dry_run.unpacking:
         lines += [
             "## What every command on a host begins with",
             "",
             "Over SSH, with the scripts on standard input:",
             "",
-            markdown_block(rehearsal.unpacking, "sh"),
+            markdown_block(dry_run.unpacking, "sh"),
         ]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -128,23 +138,23 @@ def _order(tasks: Iterable[PlannedTask]) -> Iterator[str]:
     yield from ("## In order", "", "| task | what a real run would do | took last time |", "|---|---|---|")
     for task in tasks:
         took = "" if task.seconds is None else duration(task.seconds)
-        yield f"| `{task.task}` | {markdown_text(task.intent.says)} | {took} |"
+        yield f"| `{task.task}` | {markdown_text(task.action.text)} | {took} |"
     yield ""
 
 
 def _section(heading: str, tasks: Iterable[PlannedTask]) -> Iterator[str]:
-    told = [task for task in tasks if task.intent.commands or task.intent.diff or task.intent.shows]
-    if not told:
+    shown = [task for task in tasks if task.action.commands or task.action.diff or task.action.shows]
+    if not shown:
         return
     yield from (f"## {heading}", "")
-    for task in told:
-        yield from (f"### {task.task}", "", markdown_text(task.intent.says), "")
-        if task.intent.shows:
-            yield from (markdown_block(task.intent.shows, "text"), "")
-        for where, lines in _by_place(task.intent.commands).items():
+    for task in shown:
+        yield from (f"### {task.task}", "", markdown_text(task.action.text), "")
+        if task.action.shows:
+            yield from (markdown_block(task.action.shows, "text"), "")
+        for where, lines in _by_place(task.action.commands).items():
             yield from (f"To {where}:", "", markdown_block("\n".join(lines), "sh"), "")
-        if task.intent.diff:
-            yield from (markdown_block("\n".join(task.intent.diff), "diff"), "")
+        if task.action.diff:
+            yield from (markdown_block("\n".join(task.action.diff), "diff"), "")
 
 
 def _by_place(commands: Iterable[Command]) -> dict[str, list[str]]:

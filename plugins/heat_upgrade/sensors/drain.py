@@ -15,9 +15,9 @@ from heat_upgrade.drain.watch import DrainWatch
 from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.notifications import messages
 from heat_upgrade.notifications.send import notifiers, pack
-from heat_upgrade.operators.base import UpgradeTask, begin
+from heat_upgrade.operators.base import UpgradeTask
 from heat_upgrade.run.approvals import ways
-from heat_upgrade.run.dry_run import Intent
+from heat_upgrade.run.dry_run import PlannedAction
 from heat_upgrade.run.plan import Plan
 from heat_upgrade.triggers.drain import DRAINED, PATIENCE, TIMED_OUT, OldEnginesDrainedTrigger
 
@@ -37,14 +37,9 @@ class OldEnginesDrainedSensor(UpgradeTask, BaseSensorOperator):
     """
 
     def __init__(self, *, cloud: Cloud, **kwargs: Any) -> None:
-        super().__init__(poke_interval=cloud.drain.interval, timeout=cloud.drain.timeout, **kwargs)
-        self.cloud = cloud
+        super().__init__(cloud=cloud, poke_interval=cloud.drain.interval, timeout=cloud.drain.timeout, **kwargs)
 
-    def execute(self, context: Context) -> None:
-        """Wait for the run's old engines."""
-        self.perform(begin(context, self.cloud), context)
-
-    def act(self, plan: Plan, context: Context) -> None:
+    def run(self, plan: Plan, context: Context) -> None:
         """See that no old API runs anywhere, then wait."""
         self.check_apis(plan, hosts.states_of(self.cloud, self.cloud.hosts))
         self.defer(
@@ -54,10 +49,10 @@ class OldEnginesDrainedSensor(UpgradeTask, BaseSensorOperator):
             timeout=timedelta(seconds=self.patience(plan) + self.poke_interval + 2 * PATIENCE),
         )
 
-    def rehearse(self, plan: Plan, context: Context) -> Intent:
+    def preview(self, plan: Plan, context: Context) -> PlannedAction:
         """Take one reading, whichever APIs still run, and say whether the old engines would stop after this run."""
         if stay := self.stays(plan, hosts.states_of(self.cloud, self.cloud.hosts)):
-            return Intent(
+            return PlannedAction(
                 f"end the run here, since {', '.join(stay)} stay on {plan.source}; a later run over these hosts "
                 "finishes the upgrade",
                 ends_run=True,
@@ -66,7 +61,7 @@ class OldEnginesDrainedSensor(UpgradeTask, BaseSensorOperator):
         reading = self.trigger(plan).read_now()
         verdict = watch.observe(reading)
         left = len(verdict.errors) + len(verdict.blockers)
-        return Intent(
+        return PlannedAction(
             f"wait until the old engines have nothing left to do, {self.patience(plan):.0f} s at most. One reading as "
             f"it is now, with the old release at work: {left or 'nothing'} in the way",
             shows=reading_table(reading, watch),
@@ -136,18 +131,18 @@ class AllApisStoppedSensor(OldEnginesDrainedSensor):
     :param cloud: the cloud; as for the rolling upgrade
     """
 
-    def act(self, plan: Plan, context: Context) -> None:
+    def run(self, plan: Plan, context: Context) -> None:
         """Pass where an earlier run has retired the old engines, else wait."""
         if plan.retired:
             self.log.info("Every service was on the target before this run: there is nothing to wait for")
             return
-        super().act(plan, context)
+        super().run(plan, context)
 
-    def rehearse(self, plan: Plan, context: Context) -> Intent:
+    def preview(self, plan: Plan, context: Context) -> PlannedAction:
         """Take no reading where there is nothing to read."""
         if plan.retired:
-            return Intent("nothing: every service is on the target already, so there is nothing to wait for")
-        return super().rehearse(plan, context)
+            return PlannedAction.nothing("every service is on the target already, so there is nothing to wait for")
+        return super().preview(plan, context)
 
     def check_apis(self, plan: Plan, states: dict[str, HostState]) -> None:
         """See that no API of the source runs on any host."""

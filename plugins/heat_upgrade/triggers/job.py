@@ -1,12 +1,13 @@
-"""Follow a job on a host to its end."""
+"""Follow jobs on hosts to their ends."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import TriggerEvent
@@ -25,46 +26,55 @@ LOOK = 0.3
 SOON, AT_MOST = 2.0, 30.0
 # Seconds for which a host may be away; a restart takes minutes.
 ABSENCE = 600.0
+_log = logging.getLogger(__name__)
 
 
-class HostJobTrigger(ArgumentsTrigger):
+@dataclass
+class FollowedJob:
     """
-    Wait until a job on a host is over; its output goes to the log as it comes.
+    A job on a host, until it is over; its output goes to the log as it comes.
 
-    It fires once, with a dict: ``host``, ``outcome`` (how the job ended, or None), ``raised`` and ``message`` (which
-    error says why nobody knows how it ended).
-
-    :param host: what makes the host's hook; no secret, which the Airflow connection has
+    :param machine: what makes the host's hook; no secret, which the Airflow connection has
     :param job: the job
     :param told: how many lines of its output, and of its errors, are in the log
     :param patience: seconds that the job may take, for the message
     :param deadline: when they are over, in seconds since the epoch; a restart of the triggerer doesn't prolong it
     """
 
-    arguments = ("host", "job", "told", "patience", "deadline")
+    machine: dict[str, Any]
+    job: dict[str, str]
+    told: list[int]
+    patience: float
+    deadline: float
 
-    def __init__(
-        self, *, host: dict[str, Any], job: dict[str, str], told: list[int], patience: float, deadline: float
-    ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.host = host
-        self.job = job
-        self.told = told
-        self.patience = patience
-        self.deadline = deadline
+    @property
+    def name(self) -> str:
+        """Return what messages call the host."""
+        name: str = self.machine["name"]
+        return name
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Follow the job to its end, over as many connections as that takes."""
-        event: dict[str, Any] = {"host": self.host["name"], "outcome": None, "raised": "", "message": ""}
+    async def end(self) -> dict[str, Any]:
+        """
+        Follow the job to its end, over as many connections as that takes.
+
+        :return: ``machine``, ``outcome`` (how the job ended, or None), ``raised`` and ``message`` (which error says why
+            nobody knows how it ended)
+        """
+        end: dict[str, Any] = {"machine": self.name, "outcome": None, "raised": "", "message": ""}
         try:
-            event["outcome"] = asdict(await self._outcome())
+            return end | {"outcome": asdict(await self._outcome())}
         except (HostUnreachable, HostRefused, JobOverdue) as error:
-            event |= {"raised": type(error).__name__, "message": str(error)}
-        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+            return end | {"raised": type(error).__name__, "message": str(error)}
 
-    async def on_kill(self) -> None:
-        """End the job: a user has failed, passed or cleared the task. A restart of the triggerer doesn't come here."""
-        await asyncio.to_thread(lambda: self._hook().stop_job(Job(**self.job)))
+    def stop(self) -> None:
+        """End the job."""
+        self.hook().stop_job(Job(**self.job))
+
+    def hook(self) -> HeatHostHook:
+        """Import and make the hook: seconds on a busy machine, for which the loop shall not wait."""
+        from heat_upgrade.hooks.host import HeatHostHook
+
+        return HeatHostHook(**self.machine)
 
     async def _outcome(self) -> Outcome:
         seen, pause = time.time(), SOON
@@ -78,7 +88,7 @@ class HostJobTrigger(ArgumentsTrigger):
                     seen, pause = time.time(), SOON
                 if time.time() - seen > ABSENCE:
                     raise
-                self.log.warning("%s; connecting again in %.0f s", broken, pause)
+                _log.warning("%s; connecting again in %.0f s", broken, pause)
             await asyncio.sleep(pause)
             pause = min(2 * pause, AT_MOST)
 
@@ -86,7 +96,7 @@ class HostJobTrigger(ArgumentsTrigger):
         from heat_upgrade.hooks.ssh_command import Told
 
         job = Job(**self.job)
-        hook = await asyncio.to_thread(self._hook)
+        hook = await asyncio.to_thread(self.hook)
         connection = ExitStack()
         try:
             followed = hook.followed(job, Told(*self.told))
@@ -103,20 +113,40 @@ class HostJobTrigger(ArgumentsTrigger):
 
     def _tell(self, running: RunningCommand) -> None:
         for level, line in running.news():
-            self.log.log(level, "%s: %s", self.host["name"], line)
+            _log.log(level, "%s: %s", self.name, line)
         self.told = list(running.told)
 
     def _check_time(self) -> None:
         if time.time() > self.deadline:
             job = Job(**self.job)
             raise JobOverdue(
-                f"{self.host['name']}: step {job.step} has not ended within {self.patience:.0f} s, expected its end: "
+                f"{self.name}: step {job.step} has not ended within {self.patience:.0f} s, expected its end: "
                 f"it goes on there, and what it has written is in {job.folder}; see what it waits for, then clear this "
                 "task, which follows it"
             )
 
-    def _hook(self) -> HeatHostHook:
-        """Import and make the hook: seconds on a busy machine, for which the loop shall not wait."""
-        from heat_upgrade.hooks.host import HeatHostHook
 
-        return HeatHostHook(**self.host)
+class HostJobsTrigger(ArgumentsTrigger):
+    """
+    Wait until jobs on hosts are over, all at once; it fires once, with how each has ended.
+
+    :param jobs: what makes a ``FollowedJob``, for each
+    """
+
+    arguments = ("jobs",)
+
+    def __init__(self, *, jobs: list[dict[str, Any]]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.jobs = jobs
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Follow the jobs to their ends."""
+        ends = await asyncio.gather(*(FollowedJob(**job).end() for job in self.jobs))
+        yield TriggerEvent(ends)  # type: ignore[no-untyped-call]
+
+    async def on_kill(self) -> None:
+        """End the jobs: a user has failed, passed or cleared the task. A restart of the triggerer doesn't come here."""
+        stops = (asyncio.to_thread(FollowedJob(**job).stop) for job in self.jobs)
+        failed = [error for error in await asyncio.gather(*stops, return_exceptions=True) if error]
+        if failed:
+            raise failed[0]

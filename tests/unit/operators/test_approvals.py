@@ -35,6 +35,7 @@ from heat_upgrade.run.approvals import (
     question,
     waves_to_move,
 )
+from heat_upgrade.run.dry_run import PlannedAction
 from heat_upgrade.run.plan import Plan
 from tests.unit._helpers.clouds.broken import DELETE, edited
 
@@ -278,7 +279,8 @@ class TestOperators:
         assert skipped_by(lambda: switch().execute(dry)) == set()
         asked.assert_not_called()
         looked.assert_not_called()
-        assert dry["ti"].xcom_push.call_args.kwargs["value"]["says"].startswith(says)
+        planned = PlannedAction.of_xcom(dry["ti"].xcom_push.call_args.kwargs["value"])
+        assert planned.text.startswith(says)
 
     def test_what_an_operator_has_just_decided_is_not_asked_again(
         self, asked: mock.Mock, monkeypatch: pytest.MonkeyPatch

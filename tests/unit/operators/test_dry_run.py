@@ -15,6 +15,7 @@ from airflow.sdk import DAG, BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
 from heat_upgrade import hosts
+from heat_upgrade.clients import Clients
 from heat_upgrade.cloud.sections import Host
 from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.hooks import heat_api, heat_database, rabbitmq, vhosts
@@ -26,7 +27,7 @@ from heat_upgrade.hooks.vhosts import VhostChange, VhostHook
 from heat_upgrade.hosts import HostState
 from heat_upgrade.names import PLANNED
 from heat_upgrade.operators.api_watch import WatchApiOperator
-from heat_upgrade.operators.base import CloudOperator, UpgradeTask
+from heat_upgrade.operators.base import UpgradeTask
 from heat_upgrade.operators.dry_run import ShowPlanOperator
 from heat_upgrade.operators.gates import MayStartOperator
 from heat_upgrade.operators.preflight import PreflightOperator
@@ -34,12 +35,12 @@ from heat_upgrade.operators.report import ReportOperator
 from heat_upgrade.read_only import read_only
 from heat_upgrade.readings import QueueReading
 from heat_upgrade.remote.step import Step
-from heat_upgrade.run.dry_run import Intent
+from heat_upgrade.run.dry_run import PlannedAction
 from heat_upgrade.run.plan import Plan
 from tests.unit._helpers.dag_files import BOTH, SHAPES, Shape, cloud_file, loader
 from tests.unit._helpers.healthy import CLOUD, NEW, OLD
 
-# These have nothing to rehearse: they only look, or are the rehearsal's end.
+# These have nothing to preview: they only look, or are the end of a dry run.
 # Around the upgrade, so no part of the plan.
 AROUND = (WatchApiOperator, ReportOperator, EmptyOperator)
 ONLY_LOOK = (PreflightOperator, MayStartOperator, ShowPlanOperator, *AROUND)
@@ -105,8 +106,7 @@ class Servers:
 def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
     servers = Servers({})
     monkeypatch.setattr(hosts, "look_at", servers.look_at)
-    monkeypatch.setattr(hosts, "hook_for", lambda _, host: servers.hook(host.name))
-    monkeypatch.setattr(hosts, "rotation_hook", lambda one, role: servers.hook(f"{one.host.name}'s balancer"))
+    monkeypatch.setattr(Clients, "connect", lambda _, machine: servers.hook(machine.name))
     monkeypatch.setattr(rabbitmq, "RabbitMQManagementHook", lambda _: servers.broker)
     monkeypatch.setattr(vhosts, "VhostHook", lambda _: servers.broker)
     monkeypatch.setattr(heat_database, "HeatDatabaseHook", lambda _: servers.database)
@@ -121,7 +121,7 @@ class Run:
     def __init__(self, dag: DAG, plan: Plan, measured: Mapping[str, float] | None = None) -> None:
         self.dag = dag
         self.plan = plan
-        self.measured = measured or {}
+        self.measured = {"run": "run-of-may", "seconds": {**measured, "verify_cloud": 0.1}} if measured else None
         self.xcoms: dict[tuple[str, str], Any] = {("preflight", "return_value"): plan.as_xcom()}
         self.skipped: set[str] = set()
 
@@ -131,8 +131,8 @@ class Run:
                 self._execute(task)
         return str(self.xcoms.get(("show_plan", "return_value")))
 
-    def intent(self, task_id: str) -> Intent:
-        return Intent.of_xcom(json.loads(json.dumps(self.xcoms[task_id, PLANNED])))
+    def planned(self, task_id: str) -> PlannedAction:
+        return PlannedAction.of_xcom(json.loads(json.dumps(self.xcoms[task_id, PLANNED])))
 
     def _execute(self, task: BaseOperator) -> None:
         try:
@@ -146,16 +146,14 @@ class Run:
     def context(self, task_id: str) -> Any:
         def pull(task_ids: Any, key: str = "return_value", include_prior_dates: bool = False, **_: Any) -> Any:
             if include_prior_dates:
-                return "run-of-may" if key == "measured_run" and self.measured else None
+                return self.measured if (task_ids, key) == ("report", "timings") else None
             if isinstance(task_ids, str):
                 return self.xcoms.get((task_ids, key))
             return [self.xcoms.get((each, key)) for each in task_ids]
 
-        crumbs = [{"task_id": name, "state": "success", "duration": took} for name, took in self.measured.items()]
         instance = SimpleNamespace(
             xcom_pull=pull,
             xcom_push=lambda key, value: self.xcoms.update({(task_id, key): value}),
-            get_task_breadcrumbs=lambda dag_id, run_id: crumbs if run_id == "run-of-may" else [],
             dag_id=self.dag.dag_id,
             run_id="now",
         )
@@ -171,8 +169,7 @@ def tasks_of(dag: DAG) -> Iterator[BaseOperator]:
 def test_every_task_can_say_what_it_would_do(kind: str, shape: Shape, load: LoadDag) -> None:
     for task in tasks_of(load(kind, shape.roles, waves=shape.waves, windows=WINDOWS)):
         assert isinstance(task, UpgradeTask), task.task_id
-        assert type(task).rehearse is not UpgradeTask.rehearse, task.task_id
-        assert type(task).perform is UpgradeTask.perform, "there is one place that decides"
+        assert type(task).execute is UpgradeTask.execute, "there is one place that decides"
 
 
 @pytest.mark.parametrize("windows", [None, WINDOWS], ids=["any time", "windows"])
@@ -188,7 +185,7 @@ def test_a_dry_run_walks_the_whole_order_and_changes_nothing(
     assert results == {"preflight", "show_plan"}, "nothing that a later run reads"
     for task in tasks_of(run.dag):
         assert f"`{task.task_id}`" in page
-        assert run.intent(task.task_id).says
+        assert run.planned(task.task_id).summary
     assert {step for _, step in servers.looked} == {"preview_prepare"}
 
 
@@ -214,16 +211,16 @@ def test_a_run_over_some_hosts_ends_where_a_real_one_would(load: LoadDag, server
     assert "controller_2.switch_api" in run.skipped
     assert "end the run here, since controller-2, controller-3 stay on 25.0.2" in page
     for task in ("retire.controller_1", "verify_cloud", "delete_old_vhost"):
-        assert run.intent(task) == Intent("nothing: the run would have ended with wait_until_drained")
+        assert run.planned(task) == PlannedAction.nothing("the run would have ended with wait_until_drained")
 
 
 def test_going_back_migrates_and_backs_up_nothing(load: LoadDag, servers: Servers) -> None:
     run = Run(load("heat_rolling_upgrade"), Plan(OLD, NEW, NAMES, going_back=True, dry_run=True))
     page = run.walk()
     assert page.startswith("# Dry run: going back of lab")
-    assert run.intent("back_up_database").idle
-    assert run.intent("sync_database").idle
-    (command,) = run.intent("prepare.controller_1").commands
+    assert run.planned("back_up_database").idle
+    assert run.planned("sync_database").idle
+    (command,) = run.planned("prepare.controller_1").commands
     assert "KEEP_CONFIG=yes" in command.line
 
 
@@ -260,23 +257,21 @@ class TestTime:
 def test_a_gate_says_that_it_would_wait_and_does_not(load: LoadDag, servers: Servers) -> None:
     run = Run(load("heat_rolling_upgrade", windows={**WINDOWS, "blackouts": ["2020-01-01 to 2060-01-01"]}), DRY)
     run.walk()
-    assert "fail, as it is now: may_switch needs" in run.intent("may_switch").says
+    assert "fail, as it is now: may_switch needs" in run.planned("may_switch").summary
     run = Run(load("heat_rolling_upgrade", windows={**WINDOWS, "openings": [{**OPENING, "cron": "0 3 1 1 *"}]}), DRY)
     run.walk()
-    says = run.intent("may_switch").says
+    says = run.planned("may_switch").summary
     assert says.startswith("see an engine of 26.0.2 on vhost heat_26 (0 listen now), then ")
     assert "waiting until" in says or "a window is open" in says.lower()
 
 
-def test_a_task_that_can_not_rehearse_does_nothing(servers: Servers) -> None:
-    class Careless(CloudOperator):
-        def upgrade(self, plan: Plan) -> None:
+def test_a_task_that_can_not_say_what_it_would_do_is_no_task() -> None:
+    class Careless(UpgradeTask):
+        def run(self, plan: Plan, context: Any) -> None:
             raise AssertionError("it acts in a dry run")
 
-    with DAG("any") as dag:
-        careless = Careless(task_id="careless", cloud=CLOUD)
-    with pytest.raises(NotImplementedError, match="Careless has to say what it would do"):
-        careless.execute(Run(dag, DRY).context("careless"))
+    with pytest.raises(TypeError, match="preview"):
+        Careless(task_id="careless", cloud=CLOUD)  # type: ignore[abstract]
 
 
 class TestHandsOff:

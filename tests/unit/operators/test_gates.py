@@ -22,7 +22,6 @@ from heat_upgrade.hooks import rabbitmq
 from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
 from heat_upgrade.hosts import HostState
 from heat_upgrade.operators import gates as module
-from heat_upgrade.operators.apis import RejoinRotationOperator
 from heat_upgrade.operators.gates import MayPrepareOperator, MayStartOperator, MayStopOperator, MaySwitchOperator
 from heat_upgrade.readings import Unavailable
 from heat_upgrade.run.plan import Plan
@@ -43,6 +42,11 @@ AFTER_THE_BLACKOUT = datetime(2026, 12, 5, 21, tzinfo=UTC)
 
 def cloud(**edits: Any) -> Cloud:
     return Cloud.model_validate({**edited({**EDITS, **edits}), "name": "lab"})
+
+
+# Seconds that each of the three steps of a host took.
+MOVED = {"controller_1": 19.0, "edge_example": 13.0}
+STEPS = ("leave_rotation", "switch_api", "rejoin_rotation")
 
 
 class World:
@@ -161,10 +165,11 @@ class TestMaySwitch:
 
     def test_the_slowest_host_of_earlier_runs_is_the_measure(self, world: World, gate: Any, capsys: Any) -> None:
         world.now = "2026-11-22 00:57:00"
-        world.xcoms = {"controller_1.rejoin_rotation": 59.0, "edge_example.rejoin_rotation": 40.0}
+        seconds = {f"{host}.{step}": took for host, took in MOVED.items() for step in STEPS}
+        world.xcoms = {"report": {"run": "earlier", "seconds": seconds}}
         gate()()
-        assert "a host takes 59 s (controller-1 when it moved last, the slowest)" in capsys.readouterr().out
-        world.xcoms["edge_example.rejoin_rotation"] = 61.0
+        assert "a host takes 57 s (controller-1 when it moved last, the slowest)" in capsys.readouterr().out
+        world.xcoms["report"]["seconds"]["edge_example.switch_api"] = 40.0
         assert waits_until(gate()) == AFTER_THE_BLACKOUT
 
     def test_a_sweep_for_which_no_window_is_long_enough_is_told(self, world: World, gate: Any) -> None:
@@ -340,23 +345,3 @@ class TestMayStart:
     def test_a_manual_run_always_goes_on(self, edits: dict[str, Any], world: World, start: Any) -> None:
         assert start("manual", cloud(**edits)) == set()
         assert not world.looked
-
-
-class TestMeasure:
-    """How long a host takes is measured where it moves, for the gate of the next run."""
-
-    @pytest.fixture
-    def rejoin(self, world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[..., float | None]:
-        ticks = iter([100.0, 102.5])
-        monkeypatch.setattr("heat_upgrade.operators.apis.time.monotonic", lambda: next(ticks))
-        monkeypatch.setattr(RejoinRotationOperator, "upgrade", lambda *_: None)
-        operator = RejoinRotationOperator(task_id="rejoin_rotation", cloud=cloud(), host=cloud().host(FIRST))
-        return lambda: operator.execute(world.context())
-
-    def test_it_is_what_the_three_steps_took(self, world: World, rejoin: Any) -> None:
-        world.xcoms = {"controller_1.leave_rotation": 6.0, "controller_1.switch_api": 20.0}
-        assert rejoin() == 28.5
-
-    def test_a_host_that_had_moved_before_says_nothing(self, world: World, rejoin: Any) -> None:
-        world.xcoms = {"controller_1.switch_api": 1.0}
-        assert rejoin() is None

@@ -15,6 +15,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
 
 from heat_upgrade import hosts
+from heat_upgrade.clients import Clients
 from heat_upgrade.exceptions import (
     HostRefused,
     HostUnreachable,
@@ -32,7 +33,7 @@ from heat_upgrade.hooks.rabbitmq import Node, Permission, RabbitMQManagementErro
 from heat_upgrade.hooks.ssh_command import RunningCommand, Told
 from heat_upgrade.hooks.vhosts import VhostHook
 from heat_upgrade.hosts import HostState
-from heat_upgrade.operators import job
+from heat_upgrade.operators import steps as module
 from heat_upgrade.operators.apis import (
     LeaveRotationOperator,
     RejoinRotationOperator,
@@ -50,7 +51,7 @@ from heat_upgrade.operators.vhosts import DeleteVhostOperator
 from heat_upgrade.preflight import ask
 from heat_upgrade.preflight.facts import HostFacts
 from heat_upgrade.readings import QueueReading, StackRow, Unavailable
-from heat_upgrade.remote.step import Outcome, Step
+from heat_upgrade.remote.step import Machine, Outcome, Step
 from heat_upgrade.run.plan import Plan
 from tests.unit._helpers.healthy import CLOUD, HEAD, NAMES, NEW, OLD, healthy
 
@@ -135,6 +136,7 @@ class Servers:
 
     def hook(self, name: str) -> HeatHostHook:
         hook = mock.create_autospec(HeatHostHook, instance=True)
+        hook.name = name
         hook.run_step.side_effect = lambda step, **_: self.steps.append((name, step.name)) or {}
 
         @contextmanager
@@ -160,8 +162,10 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
     servers = Servers()
     monkeypatch.setattr(hosts, "look_at", lambda _, some: {host.name: servers.states[host.name] for host in some})
     monkeypatch.setattr(ask, "ask_all", lambda *_: (servers.ask(), {}))
-    monkeypatch.setattr(hosts, "hook_for", lambda _, host: servers.hook(host.name))
-    monkeypatch.setattr(hosts, "rotation_hook", lambda one, role: servers.hook(f"{one.host.name} {role}"))
+    monkeypatch.setattr(Clients, "connect", lambda _, machine: servers.hook(machine.name))
+    monkeypatch.setattr(
+        Clients, "balancer_machine", lambda _, one, role: Machine(f"{one.host.name} {role}", "ssh", "lb")
+    )
     monkeypatch.setattr(rabbitmq, "RabbitMQManagementHook", lambda _: servers.broker)
     monkeypatch.setattr(vhosts, "VhostHook", lambda _: servers.broker)
     monkeypatch.setattr(heat_database, "HeatDatabaseHook", lambda _: servers.database)
@@ -206,34 +210,40 @@ def test_messages_that_an_engine_left_are_told(servers: Servers) -> None:
         of_host(RetireEngineOperator).execute(context())
 
 
+def ended(outcome: Outcome | None, machine: str = "controller-1") -> dict[str, Any]:
+    """Return what the trigger tells of a job."""
+    return {"machine": machine, "outcome": asdict(outcome) if outcome else None, "raised": "", "message": ""}
+
+
 class TestLongStep:
     """A step that takes long is left to the triggerer."""
 
     @pytest.fixture(autouse=True)
     def soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(job, "AT_ONCE", 0.0)
+        monkeypatch.setattr(module, "AT_ONCE", 0.0)
 
     def test_it_is_deferred_without_a_secret(self, servers: Servers) -> None:
         servers.takes_long = True
         with pytest.raises(TaskDeferred) as deferred:
             of_host(PrepareHostOperator).execute(context())
         _, arguments = deferred.value.trigger.serialize()
-        assert arguments["host"] == hosts.hook_arguments(CLOUD, CLOUD.host("controller-1"))
-        assert arguments["job"]["step"] == "prepare"
-        assert arguments["told"] == [1, 0]
-        assert arguments["deadline"] == pytest.approx(time.time() + arguments["patience"], abs=5)
-        assert deferred.value.timeout.total_seconds() > arguments["patience"]
+        (followed,) = arguments["jobs"]
+        assert followed["machine"] == asdict(Clients(CLOUD).machine(CLOUD.host("controller-1")))
+        assert followed["job"]["step"] == "prepare"
+        assert followed["told"] == [1, 0]
+        assert followed["deadline"] == pytest.approx(time.time() + followed["patience"], abs=5)
+        assert deferred.value.timeout.total_seconds() > followed["patience"]
         assert deferred.value.method_name == "execute_complete"
 
     def test_what_comes_after_it_is_done_after_the_deferral(self, servers: Servers) -> None:
         servers.broker.queues.return_value = [QueueReading("engine_worker", 2, 0, 0)]
-        event = {"host": "controller-1", "outcome": asdict(Outcome(0, {})), "raised": "", "message": ""}
+        event = [ended(Outcome(0, {}))]
         with pytest.raises(UpgradeError, match="left messages"):
             of_host(RetireEngineOperator).execute_complete(context(), event)
 
     @pytest.mark.parametrize("error", [HostUnreachable, HostRefused, JobOverdue])
     def test_an_end_that_nobody_knows_is_told(self, error: type, servers: Servers) -> None:
-        event = {"host": "controller-1", "outcome": None, "raised": error.__name__, "message": "why"}
+        event = [ended(None) | {"raised": error.__name__, "message": "why"}]
         with pytest.raises(error, match="why"):
             of_host(PrepareHostOperator).execute_complete(context(), event)
 
@@ -246,7 +256,7 @@ class TestLongStep:
         ],
     )
     def test_how_it_ended_decides(self, outcome: Outcome, error: type, said: str, servers: Servers) -> None:
-        event = {"host": "controller-1", "outcome": asdict(outcome), "raised": "", "message": ""}
+        event = [ended(outcome)]
         with pytest.raises(error, match=said) as caught:
             of_host(PrepareHostOperator).execute_complete(context(), event)
         assert isinstance(caught.value, AirflowFailException) == (error is RemoteStepError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from heat_upgrade.cloud.model import Cloud
 from heat_upgrade.hooks.heat_api import HeatApiHook
 from heat_upgrade.hooks.heat_database import HeatDatabaseError, HeatDatabaseHook
 from heat_upgrade.operators.api_watch import WatchApiOperator
-from heat_upgrade.operators.report import ReportOperator, place, was_stopped
+from heat_upgrade.operators.report import ReportOperator, was_stopped
 from heat_upgrade.readings import StackState
 from heat_upgrade.report import notes, server
 from heat_upgrade.report.facts import Report
@@ -62,7 +63,11 @@ class Instance:
 
 
 def began(*tasks: str) -> dict[tuple[str, str], Any]:
-    return {(task, "began"): {"time": 1000.0 + number, "try": 1} for number, task in enumerate(tasks)}
+    return {
+        (task, "began"): {"time": 1000.0 + number, "try": 1, "host": "c1" if task.endswith(".c1") else None}
+        | {"step": task.removesuffix(".c1")}
+        for number, task in enumerate(tasks)
+    }
 
 
 GOOD = {"preflight": "success", "prepare.c1": "success", "wait_until_drained": "success", "report": "running"}
@@ -120,13 +125,16 @@ def test_the_next_run_is_told_how_long_each_step_took(make):
     first = Instance(GOOD, XCOMS)
     assert {step.last for step in make(first).steps} == {None}
     second = Instance({**GOOD, "prepare.c1": "skipped"}, XCOMS)
-    second.earlier = {("report", "took"): {**first.xcoms["report", "took"], "prepare.c1": 40.0}}
+    seconds = {**first.xcoms["report", "timings"]["seconds"], "prepare.c1": 40.0}
+    second.earlier = {("report", "timings"): {"run": "first", "seconds": seconds}}
     assert {step.task: step.last for step in make(second).steps} == {
         "preflight": 2.5,
         "prepare.c1": 40.0,
         "wait_until_drained": 2.5,
     }
-    assert second.xcoms["report", "took"]["prepare.c1"] == 40.0, "a step that didn't run keeps its time"
+    kept = second.xcoms["report", "timings"]
+    assert kept["run"] == RUN_ID
+    assert kept["seconds"]["prepare.c1"] == 40.0, "a step that didn't run keeps its time"
 
 
 @pytest.mark.parametrize("state", ["failed", "upstream_failed"])
@@ -210,10 +218,44 @@ def test_a_rule_that_minds_no_skip_tells_a_stopped_run():
     assert not was_stopped({"a": "skipped", "b": "success"}, {"a", "b"}, rules)
 
 
-def test_a_task_tells_its_host(cloud):
-    assert place("prepare.c1", cloud) == ("c1", "prepare")
-    assert place("c2.switch_api", cloud) == ("c2", "switch_api")
-    assert place("verify_cloud", cloud) == (None, "verify_cloud")
+@pytest.mark.parametrize(
+    ("task_id", "host", "step"),
+    [
+        ("prepare.controller_1_east", "controller-1.east", "prepare"),
+        ("controller_1_east.switch_api", "controller-1.east", "switch_api"),
+        ("verify_cloud", None, "verify_cloud"),
+    ],
+)
+def test_a_task_notes_its_host_as_it_begins(task_id, host, step):
+    noted = {}
+    instance = SimpleNamespace(
+        task_id=task_id,
+        start_date=datetime(2026, 5, 1, tzinfo=UTC),
+        try_number=2,
+        xcom_push=lambda key, value: noted.update({key: value}),
+    )
+    task = SimpleNamespace(host=SimpleNamespace(name=host, task_id="controller_1_east")) if host else object()
+    notes.note_begin({"ti": instance, "task": task})  # type: ignore[typeddict-item]
+    assert noted == {"began": {"time": 1777593600.0, "try": 2, "host": host, "step": step}}
+
+
+@pytest.mark.parametrize(("going_back", "key"), [(False, "timings"), (True, "timings_back")])
+def test_a_host_that_had_moved_before_says_nothing_of_the_next_sweep(going_back, key, make):
+    plan = XCOMS["preflight", "return_value"] | {"moved": ["c1"], "going_back": going_back}
+    tasks = ("c1.leave_rotation", "c1.switch_api", "c1.rejoin_rotation", "c2.switch_api")
+    instance = Instance(GOOD | dict.fromkeys(tasks, "success"), XCOMS | {("preflight", "return_value"): plan})
+    instance.earlier = {("report", key): {"run": "first", "seconds": {"c1.switch_api": 40.0}}}
+    make(instance)
+    kept = instance.xcoms["report", key]["seconds"]
+    assert kept["c1.switch_api"] == 40.0
+    assert "c1.leave_rotation" not in kept
+    assert kept["c2.switch_api"] == kept["prepare.c1"] == 2.5
+
+
+def test_a_run_that_failed_is_no_measure(make):
+    instance = Instance({**GOOD, "prepare.c1": "failed"}, XCOMS)
+    make(instance)
+    assert ("report", "timings") not in instance.xcoms
 
 
 def test_the_watch_asks_the_version_document(cloud, monkeypatch):
@@ -237,11 +279,10 @@ def test_a_watch_that_finds_no_address_holds_up_nothing(cloud, monkeypatch, caps
 def test_a_dry_run_watches_nothing_and_its_times_do_not_count(cloud, make):
     with pytest.raises(AirflowSkipException):
         WatchApiOperator(task_id="watch_api", cloud=cloud).execute(context("c1", dry_run=True))  # type: ignore[arg-type]
-    rehearsed = XCOMS | {("preflight", "return_value"): XCOMS["preflight", "return_value"] | {"dry_run": True}}
-    instance = Instance(GOOD, rehearsed)
-    instance.earlier = {("report", "took"): {"preflight": 9.0}}
+    dry = XCOMS | {("preflight", "return_value"): XCOMS["preflight", "return_value"] | {"dry_run": True}}
+    instance = Instance(GOOD, dry)
     assert "a dry run" in make(instance).notes[0]
-    assert instance.xcoms["report", "took"] == {"preflight": 9.0}
+    assert ("report", "timings") not in instance.xcoms
 
 
 @pytest.mark.parametrize(

@@ -5,28 +5,30 @@ from __future__ import annotations
 import json
 import re
 
-from heat_upgrade.run.dry_run import Command, Intent, PlannedTask, Rehearsal, markdown
+from heat_upgrade.run.dry_run import Command, DryRun, PlannedAction, PlannedTask, markdown
 from heat_upgrade.run.timings import longest_path
 
 ODD = "a | b ```` `c` <script> [x](y) *z*"
-PREPARE = Intent(
+PREPARE = PlannedAction(
     f"write {ODD}",
     (Command("controller-1", "exec env A='b c' bash /s/steps/1/prepare </dev/null"),),
     ("--- /etc/heat/25/heat.conf", "+++ /etc/heat/26/heat.conf", "-```` old", "+new"),
 )
-DRAIN = Intent("wait", shows="reading 1\nqueues 0")
-LEAVE = Intent("leave", (Command("controller-1's load balancer", "leave api"), Command("RabbitMQ", "PUT /api/x")))
-NOTHING = Intent("nothing: it is there")
+DRAIN = PlannedAction("wait", shows="reading 1\nqueues 0")
+LEAVE = PlannedAction(
+    "leave", (Command("controller-1's load balancer", "leave api"), Command("RabbitMQ", "PUT /api/x"))
+)
+NOTHING = PlannedAction.nothing("it is there")
 
 
 def plan(*tasks: PlannedTask) -> str:
-    return markdown(Rehearsal("upgrade of lab", tasks, ["about a minute", "a guess"], unpacking="umask 077\ntar"))
+    return markdown(DryRun("upgrade of lab", tasks, ["about a minute", "a guess"], unpacking="umask 077\ntar"))
 
 
-def test_an_intent_comes_back_from_an_xcom_as_it_was() -> None:
-    for intent in (PREPARE, DRAIN, LEAVE, NOTHING, Intent("end", ends_run=True)):
-        assert Intent.of_xcom(json.loads(json.dumps(intent.as_xcom()))) == intent
-    assert [intent.idle for intent in (PREPARE, NOTHING)] == [False, True]
+def test_an_action_comes_back_from_an_xcom_as_it_was() -> None:
+    for action in (PREPARE, DRAIN, LEAVE, NOTHING, PlannedAction("end", ends_run=True)):
+        assert PlannedAction.of_xcom(json.loads(json.dumps(action.as_xcom()))) == action
+    assert [action.idle for action in (PREPARE, NOTHING)] == [False, True]
 
 
 def test_the_plan_is_one_table_in_the_runs_order() -> None:

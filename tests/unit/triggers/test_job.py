@@ -17,16 +17,16 @@ from heat_upgrade.hooks.host import HeatHostHook
 from heat_upgrade.hooks.ssh_command import RunningCommand, Told
 from heat_upgrade.remote.step import Job, Outcome
 from heat_upgrade.triggers import job as module
-from heat_upgrade.triggers.job import HostJobTrigger
+from heat_upgrade.triggers.job import FollowedJob, HostJobsTrigger
 
 HOST = {"ssh_conn_id": "ssh", "address": "10.0.0.11", "port": 22, "host_key": "ssh-ed25519 AAAA", "name": "c1"}
 JOB = {"step": "prepare", "id": "prepare-1", "state": "/state", "bundle": "b", "become": "none"}
 ENDED = Outcome(0, {"a": "b"})
 
 
-def trigger(**changed: Any) -> HostJobTrigger:
-    arguments: dict[str, Any] = {"host": HOST, "job": JOB, "told": [2, 0], "patience": 60, "deadline": time.time() + 60}
-    return HostJobTrigger(**{**arguments, **changed})
+def trigger(**changed: Any) -> HostJobsTrigger:
+    job: dict[str, Any] = {"machine": HOST, "job": JOB, "told": [2, 0], "patience": 60, "deadline": time.time() + 60}
+    return HostJobsTrigger(jobs=[job | changed])
 
 
 @pytest.fixture
@@ -46,28 +46,33 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> mock.Mock:
         yield running
 
     hook.followed.side_effect = followed
-    monkeypatch.setattr(HostJobTrigger, "_hook", lambda _: hook)
+    monkeypatch.setattr(FollowedJob, "hook", lambda _: hook)
     return hook
 
 
-def event(waiting: HostJobTrigger) -> dict[str, Any]:
+def event(waiting: HostJobsTrigger) -> dict[str, Any]:
+    (end,) = fired(waiting)
+    return end
+
+
+def fired(waiting: HostJobsTrigger) -> list[dict[str, Any]]:
     async def events() -> list[Any]:
         return [event.payload async for event in waiting.run()]
 
-    (fired,) = asyncio.run(events())
-    return json.loads(json.dumps(fired))  # type: ignore[no-any-return]
+    (payload,) = asyncio.run(events())
+    return json.loads(json.dumps(payload))  # type: ignore[no-any-return]
 
 
 def test_it_is_made_anew_from_what_it_serializes() -> None:
     path, arguments = trigger(deadline=12.5).serialize()
-    assert path == "heat_upgrade.triggers.job.HostJobTrigger"
-    again = HostJobTrigger(**json.loads(json.dumps(arguments)))
+    assert path == "heat_upgrade.triggers.job.HostJobsTrigger"
+    again = HostJobsTrigger(**json.loads(json.dumps(arguments)))
     assert again.serialize() == (path, arguments)
 
 
 def test_it_tells_how_the_job_ended(hook: mock.Mock) -> None:
     told = event(trigger())
-    assert (told["host"], told["raised"], told["message"]) == ("c1", "", "")
+    assert (told["machine"], told["raised"], told["message"]) == ("c1", "", "")
     assert Outcome(**told["outcome"]) == ENDED
 
 
@@ -79,7 +84,7 @@ def test_it_connects_again_until_the_host_is_there(hook: mock.Mock) -> None:
 def test_it_gives_up_on_a_host_that_stays_away(hook: mock.Mock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ABSENCE", 0.1)
     hook.outcome.side_effect = HostUnreachable("away")
-    assert event(trigger()) == {"host": "c1", "outcome": None, "raised": "HostUnreachable", "message": "away"}
+    assert event(trigger()) == {"machine": "c1", "outcome": None, "raised": "HostUnreachable", "message": "away"}
 
 
 def test_it_does_not_try_again_where_it_is_refused(hook: mock.Mock) -> None:
@@ -112,3 +117,16 @@ def test_only_a_user_ends_the_job(hook: mock.Mock) -> None:
     hook.stop_job.assert_not_called()
     asyncio.run(trigger().on_kill())
     hook.stop_job.assert_called_once_with(Job(**JOB))
+
+
+def test_jobs_on_several_hosts_are_followed_side_by_side(hook: mock.Mock) -> None:
+    jobs = [trigger().jobs[0] | {"machine": HOST | {"name": name}} for name in ("c1", "c2")]
+    hook.outcome.side_effect = [HostRefused("another key"), ENDED]
+    assert [(end["machine"], end["raised"]) for end in fired(HostJobsTrigger(jobs=jobs))] == [
+        ("c1", "HostRefused"),
+        ("c2", ""),
+    ]
+    hook.stop_job.side_effect = [HostUnreachable("away"), None]
+    with pytest.raises(HostUnreachable, match="away"):
+        asyncio.run(HostJobsTrigger(jobs=jobs).on_kill())
+    assert hook.stop_job.call_count == 2
