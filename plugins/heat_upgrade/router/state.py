@@ -1,0 +1,267 @@
+"""
+Change what the routers of a host go by: the side of the upgrade that writes the state file.
+
+    python3 -m router.state DIRECTORY show
+    python3 -m router.state DIRECTORY create < NEW              where no state is there yet, or just this one
+    python3 -m router.state DIRECTORY hold WHAT SECONDS TIMEOUT
+    python3 -m router.state DIRECTORY prepare SEQUENCE < NEW    while the hold with that sequence lasts
+    python3 -m router.state DIRECTORY release SEQUENCE
+
+NEW is a JSON object with ``sides``, ``default``, ``projects`` and ``stacks``. Each verb prints the state as JSON,
+after ``hold`` with ``touched``, the ids of the stacks that were changed through this host in the last minute.
+
+A flip keeps one invariant: **changes go by the new state on some host only if no host goes by the old one.**
+
+1. ``hold changes`` on all hosts. It answers when no change is under way on that host that began before. If the upgrade
+   is cut off here, the hold runs out by itself, and changes go on by the old state.
+2. Read which stacks are in flight, and ``prepare`` the new state on all hosts. A host takes it only while its hold is
+   in force, and keeps the locks without which no change begins, so it can't be late by a moment. From then on that host
+   waits to be told: another host may be ahead or behind.
+3. When all hosts are prepared, ``release`` them all. Whoever finds one host released, finishes. Where no host is, and
+   one didn't take the new state, ``prepare`` the old state on the others and release them.
+
+Runs on the host with its own Python, 3.8 or newer, as the account that owns the directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .heat_upgrade_router import LISTED, OTHERS, VERSION, Hold, State, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STATE = "state.json"
+WRITERS = "writers.lock"
+POLL = 0.01  # seconds
+
+
+class StateError(Exception):
+    """The state can't be changed as asked; nothing was changed. The text says what to do."""
+
+
+def locks_of(what: str) -> list[str]:
+    """Return the locks that changes keep which a hold is about."""
+    return [LISTED] if what == "listed" else [LISTED, OTHERS]
+
+
+def read(directory: Path) -> State | None:
+    """
+    Return the state of a host, or None where there is none yet.
+
+    :param directory: where it lies.
+    :raises StateError: if what lies there is no state.
+    """
+    path = directory / STATE
+    try:
+        return parse(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise StateError(f"{path} holds {error}, expected version {VERSION}: remove it if no API uses it") from error
+
+
+def create(directory: Path, new: dict[str, Any]) -> State:
+    """
+    Make the directory's files before any router reads them.
+
+    :param directory: an existing directory; what is made takes its group.
+    :param new: the fields of the state.
+    :raises StateError: if another state is there.
+    """
+    with _writing(directory):
+        for name in (LISTED, OTHERS):
+            (directory / name).touch()
+            _share(directory / name, directory)
+        known = read(directory)
+        planned = _planned(new, known.sequence if known else 1, None)
+        return _same(known, planned) if known else _write(directory, planned)
+
+
+def hold(directory: Path, what: str, seconds: float, timeout: float) -> State:
+    """
+    Hold changes, and return when none is under way that began before.
+
+    :param directory: where the state lies.
+    :param what: ``changes`` or ``listed``.
+    :param seconds: how long the hold lasts at most.
+    :param timeout: seconds for the changes under way; then the hold is let go.
+    :raises StateError: if they took longer, or if the state waits to be released.
+    """
+    with _writing(directory):
+        known = _known(directory)
+        if known.hold and known.hold.until is None:
+            raise StateError(f"the state {known.sequence} waits to be released: release it, or prepare another one")
+        new_hold = Hold(what, time.monotonic() + seconds, seconds)
+        state = _write(directory, known._replace(sequence=known.sequence + 1, hold=new_hold))
+        try:
+            with _alone(directory, what, timeout):
+                return state
+        except StateError:
+            _write(directory, state._replace(sequence=state.sequence + 1, hold=None))
+            raise
+
+
+def prepare(directory: Path, sequence: int, new: dict[str, Any]) -> State:
+    """
+    Replace who works on what, and go on to hold changes until they are released.
+
+    :param directory: where the state lies.
+    :param sequence: the hold's, as :func:`hold` returned it.
+    :param new: the fields of the state; after a hold of the listed stacks, only stacks may go.
+    :raises StateError: if that hold isn't in force any more; nothing was changed then.
+    """
+    with _writing(directory):
+        known = _known(directory)
+        if known.hold is None or known.sequence not in (sequence, sequence + 1):
+            raise StateError(f"the state has sequence {known.sequence}, expected {sequence} with a hold: hold again")
+        endless = known.hold._replace(until=None)
+        planned = _planned(new, sequence + 1, endless)
+        if known.sequence == sequence + 1:
+            return _same(known, planned)
+        if known.hold.what == "listed" and not _only_shorter(known, planned):
+            raise StateError("only the listed stacks are held, so nothing but their list may change: hold changes")
+        with _alone(directory, known.hold.what, timeout=1):
+            if not known.hold.holds(listed=True):
+                raise StateError(f"the hold {sequence} has run out after {known.hold.seconds} s: hold again")
+            return _write(directory, planned)
+
+
+def release(directory: Path, sequence: int) -> State:
+    """
+    Let go what is held: changes go by the state as it is.
+
+    :param directory: where the state lies.
+    :param sequence: that of the state to release, as :func:`prepare` or :func:`hold` returned it.
+    :raises StateError: if another state is there.
+    """
+    with _writing(directory):
+        known = _known(directory)
+        if known.hold is None and known.sequence == sequence + 1:
+            return known
+        if known.hold is None or known.sequence != sequence:
+            raise StateError(f"the state has sequence {known.sequence}, expected {sequence} with a hold: look again")
+        return _write(directory, known._replace(sequence=sequence + 1, hold=None))
+
+
+def touched(directory: Path) -> list[str]:
+    """Return the ids of the stacks that were changed through this host in the last minute, as its routers tell."""
+    found: set[str] = set()
+    for path in sorted((directory / "run").glob("*.json")):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            found.update(json.loads(path.read_text("utf-8").split("\n")[0])["touched"])
+    return sorted(found)
+
+
+def _known(directory: Path) -> State:
+    known = read(directory)
+    if known is None:
+        raise StateError(f"{directory / STATE} is missing, expected the routers' state: create it")
+    return known
+
+
+def _planned(new: dict[str, Any], sequence: int, held: Hold | None) -> State:
+    try:
+        return State(sequence, frozenset(new["sides"]), new["default"], new["projects"], new["stacks"], held)
+    except (KeyError, TypeError) as error:
+        raise StateError(f"the new state has no good {error}: correct what the upgrade was given") from error
+
+
+def _same(known: State, planned: State) -> State:
+    """Return a state if it is what it shall be."""
+    if known != planned:
+        raise StateError(f"another state is there, with sequence {known.sequence}: look again")
+    return known
+
+
+def _only_shorter(known: State, planned: State) -> bool:
+    kept = {stack: side for stack, side in known.stacks.items() if stack in planned.stacks}
+    return known._replace(stacks=kept)[1:-1] == planned[1:-1]
+
+
+def _shown(state: State) -> dict[str, Any]:
+    held = state.hold._asdict() if state.hold else None
+    return {"version": VERSION, **state._asdict(), "sides": sorted(state.sides), "hold": held}
+
+
+def _write(directory: Path, state: State) -> State:
+    text = json.dumps(_shown(state)) + "\n"
+    try:
+        parse(text)
+    except ValueError as error:
+        raise StateError(f"the new state has an {error}: correct what the upgrade was given") from error
+    fresh = directory / f"{STATE}.new"
+    with fresh.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    _share(fresh, directory)
+    # The kernel's own time stamps are coarse: two changes within some milliseconds could look alike to a router.
+    os.utime(fresh, ns=(time.time_ns(), time.time_ns()))
+    fresh.replace(directory / STATE)
+    return state
+
+
+def _share(path: Path, directory: Path) -> None:
+    """Let the services' account, whose group the directory has, read a file and nobody else."""
+    path.chmod(0o640)
+    group = directory.stat().st_gid
+    if path.stat().st_gid != group:
+        os.chown(path, -1, group)
+
+
+@contextlib.contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    with (directory / WRITERS).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _alone(directory: Path, what: str, timeout: float) -> Iterator[None]:
+    """Keep what every change needs that a hold is about."""
+    deadline = time.monotonic() + timeout
+    with contextlib.ExitStack() as stack:
+        for name in locks_of(what):
+            file = stack.enter_context((directory / name).open("rb"))
+            while not _try_lock(file.fileno()):
+                if time.monotonic() > deadline:
+                    raise StateError(f"changes under way take longer than {timeout} s: hold again when they are done")
+                time.sleep(POLL)
+        yield
+
+
+def _try_lock(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _run(directory: Path, verb: str, words: list[str]) -> dict[str, Any]:
+    if verb == "create":
+        return _shown(create(directory, json.load(sys.stdin)))
+    if verb == "hold":
+        state = hold(directory, words[0], float(words[1]), float(words[2]))
+        return {**_shown(state), "touched": touched(directory)}
+    if verb == "prepare":
+        return _shown(prepare(directory, int(words[0]), json.load(sys.stdin)))
+    if verb == "release":
+        return _shown(release(directory, int(words[0])))
+    return _shown(_known(directory))
+
+
+if __name__ == "__main__":
+    try:
+        sys.stdout.write(json.dumps(_run(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])) + "\n")
+    except StateError as error:
+        sys.exit(f"error: {error}")
