@@ -264,4 +264,5 @@ if __name__ == "__main__":
     try:
         sys.stdout.write(json.dumps(_run(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])) + "\n")
     except StateError as error:
-        sys.exit(f"error: {error}")
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(1)

@@ -107,11 +107,11 @@ def _handler(beside: Beside) -> type[BaseHTTPRequestHandler]:
             if self.command != "HEAD":
                 self.wfile.write(b"beside")
 
-        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _take
-
         def log_message(self, format: str, *args: object) -> None:
             pass
 
+    for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
+        setattr(Handler, f"do_{method}", Handler._take)
     return Handler
 
 
@@ -235,7 +235,7 @@ def call(app: Any, method: str, path: str, body: bytes = b"", query: str = "", *
     }
 
     def start(status: str, headers: list[tuple[str, str]], exc_info: object = None) -> None:
-        answer[:] = [int(status.split()[0]), dict(headers)]
+        answer[:] = [int(status[:3]), dict(headers)]
 
     blocks = app(asked, start)
     text = b"".join(blocks)

@@ -118,11 +118,12 @@ def test_a_change_is_refused_while_no_engine_tells_what_is_above_its_stack(host:
 
 @pytest.mark.parametrize(
     "spelling",
-    [ROOT.upper(), f"{ROOT}%20", f"{ROOT}%0A", ROOT.replace("1", "%31"), ROOT.replace("1", "１")],
+    [ROOT.upper(), f"{ROOT}%20", f"{ROOT}%0A", ROOT.replace("1", "%31"), ROOT.replace("1", "\N{FULLWIDTH DIGIT ONE}")],
 )
 def test_an_id_is_known_in_every_spelling_that_mysql_takes_for_the_same(host: Host, spelling: str) -> None:
     host.state(default=NEW, stacks={ROOT: OLD})
-    assert host.ask("DELETE", unquote(f"{STACK}/{spelling}")).side == "beside"
+    if spelling.isascii():  # Heat doesn't decode a path any further than WSGI does
+        assert host.ask("DELETE", unquote(f"{STACK}/{spelling}")).side == "beside"
     query = urlencode({"Action": "DeleteStack", "StackName": unquote(ARN.format(spelling))})
     assert host.ask("GET", "/v1/", query=query, api="cfn").side == "beside"
 

@@ -257,11 +257,10 @@ def test_an_answer_that_is_cut_off_doesnt_pass_for_a_whole_one(host: Host, lengt
 
 def test_a_body_that_the_client_cuts_off_isnt_taken_for_a_whole_one(host: Host) -> None:
     server = make_server("127.0.0.1", 0, host.router())
-    with serving(server):
-        with socket.create_connection(("127.0.0.1", server.server_port)) as client:
-            client.sendall(f"POST {LIST} HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf".encode())
-            client.shutdown(socket.SHUT_WR)
-            answer = client.recv(1000)
+    with serving(server), socket.create_connection(("127.0.0.1", server.server_port)) as client:
+        client.sendall(f"POST {LIST} HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf".encode())
+        client.shutdown(socket.SHUT_WR)
+        answer = client.recv(1000)
     assert answer.startswith(b"HTTP/1.0 502")
     assert not [body for *_, body in host.beside.got if body == b"half" * 25]
 

@@ -133,7 +133,7 @@ def test_a_hold_waits_for_changes_under_way_and_not_for_reads(host: Host, pool: 
     released = state.release(host.directory, state.hold(host.directory, "changes", 5, 0.1).sequence)
     changing = pool.submit(call, app, "PUT", RESTING)
     until(lambda: len(host.here.got) == 2)
-    with pytest.raises(state.StateError, match="changes under way take longer than 0.1 s"):
+    with pytest.raises(state.StateError, match=r"changes under way take longer than 0\.1 s"):
         state.hold(host.directory, "changes", 5, 0.1)
     known = state.read(host.directory)
     assert known is not None
