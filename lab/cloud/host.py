@@ -101,7 +101,7 @@ def install_first_release(lab: Lab, host: LabHost) -> None:
     run([_TOOLS / "uv", "venv", "--quiet", "--python", PYTHON, venv], what=f"make {venv}")
     pins = PROJECT_ROOT / "include/releases" / f"openstack-heat-{FIRST_RELEASE}.txt"
     run(
-        [_TOOLS / "uv", "pip", "install", "--quiet", "--no-deps", "--python", venv / "bin/python", "-r", pins],
+        [_TOOLS / "uv", "pip", "install", "--quiet", "--require-hashes", "--python", venv / "bin/python", "-r", pins],
         what=f"install Heat {FIRST_RELEASE} on {host.name}",
     )
     write_configuration(lab, host)

@@ -25,7 +25,7 @@ from lab.cloud.cloud_file import write_cloud_file
 from lab.cloud.haproxy import start_haproxy
 from lab.cloud.host import PYTHON, login_name, make_login_key, start_services, start_sshd
 from lab.cloud.mariadb import start_mariadb
-from lab.cloud.model import API_PORT, CFN_PORT, Lab, LabHost
+from lab.cloud.model import API_PORT, CFN_PORT, RELEASES, Lab, LabHost
 from lab.http import local_session
 from lab.processes import exclusive, run, wait_until
 from tests.integration.steps import wheel
@@ -223,7 +223,7 @@ def bring_up_hosts(lab: Lab) -> Iterator[Lab]:
     (lab.state / "size").write_text("small\n")  # `make stop` finds it, should this run be killed
     _ = lab.secrets
     make_login_key(lab)
-    for version in (OLD, NEW):
+    for version in RELEASES:
         wheel.build(lab.state / "wheels", version)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW_CONN_STEPS_SSH", json.dumps(ssh_connection(lab)))
@@ -283,7 +283,7 @@ def write_cloud(steps_lab: Lab, tmp_path: Path) -> WriteCloud:
         data = yaml.safe_load(write_cloud_file(steps_lab).read_text())
         for release in data["releases"]:
             pins = tmp_path / f"{release['version']}.txt"
-            pins.write_text(f"openstack-heat=={release['version']}\n")
+            pins.write_text(wheel.pin(steps_lab.state / "wheels", release["version"]))
             release["requirements"] = str(pins)
         data["hosts"][0]["roles"] = ["engine", "api"]  # the other host has both APIs
         data["connections"]["ssh"] = "steps_ssh"

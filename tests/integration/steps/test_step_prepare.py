@@ -237,20 +237,33 @@ def test_a_change_of_the_old_configuration_comes_along_while_the_new_release_doe
     assert "changed since" in Path(machine.target.config).read_text()
 
 
-def test_a_release_that_is_not_what_it_claims_is_refused(machine: Machine) -> None:
-    requirements = machine.target.release.requirements
-    assert requirements
-    requirements.write_text(f"openstack-heat=={OLD}\n")
+def test_a_release_that_is_not_what_it_claims_is_refused(machine: Machine, steps_lab: Lab) -> None:
+    pins(machine).write_text(wheel.pin(steps_lab.state / "wheels", OLD))
     with pytest.raises(RemoteStepError, match=rf"holds openstack-heat '{re.escape(OLD)}' .*, expected {NEW}: compare"):
         machine.run(prepare(machine))
     assert not Path(machine.target.config).exists()
 
 
 def test_code_that_cannot_be_imported_is_refused(machine: Machine, tmp_path: Path) -> None:
-    wheel.build(tmp_path, NEW, modules=["heat"])
+    pins(machine).write_text(wheel.build(tmp_path, NEW, modules=["heat"]))
     uv = installer(tmp_path, "unset UV_FIND_LINKS", f"--no-cache --find-links {tmp_path}")
     with pytest.raises(RemoteStepError, match="but its code can't be imported on"):
         machine.run(prepare(machine), UV=str(uv))
+
+
+def test_a_package_that_is_not_the_pinned_one_is_not_installed(machine: Machine, tmp_path: Path) -> None:
+    wheel.build(tmp_path, NEW, modules=[*wheel.MODULES, "heat/stranger"])
+    uv = installer(tmp_path, "unset UV_FIND_LINKS", f"--no-cache --no-index --find-links {tmp_path}")
+    with pytest.raises(RemoteStepError, match="can't be installed in"):
+        machine.run(prepare(machine), UV=str(uv))
+    assert not list(Path(machine.target.venv).rglob("heat"))
+
+
+def pins(machine: Machine) -> Path:
+    """Return the pins of the release that is to come."""
+    requirements = machine.target.release.requirements
+    assert requirements
+    return requirements
 
 
 def installer(directory: Path, first: str = "true", options: str = "") -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from pathlib import Path
 
@@ -12,9 +13,9 @@ MODULES += ["heat/api/cfn", "heat/api/cfn/v1", "heat/wsgi"]
 SCRIPTS = "[console_scripts]\nheat-engine = heat.fake:engine\nuwsgi = heat.fake:uwsgi\n"
 
 
-def build(directory: Path, version: str, modules: list[str] | None = None) -> None:
+def build(directory: Path, version: str, modules: list[str] | None = None) -> str:
     """
-    Build a wheel.
+    Build a wheel, and return the line that pins it.
 
     :param directory: where to.
     :param version: the release that it claims to be.
@@ -31,3 +32,15 @@ def build(directory: Path, version: str, modules: list[str] | None = None) -> No
     with zipfile.ZipFile(directory / f"openstack_heat-{version}-py3-none-any.whl", "w") as wheel:
         for name, text in files.items():
             wheel.writestr(name, text)
+    return pin(directory, version)
+
+
+def pin(directory: Path, version: str) -> str:
+    """
+    Return the line that pins a wheel.
+
+    :param directory: where it is.
+    :param version: its release.
+    """
+    wheel = directory / f"openstack_heat-{version}-py3-none-any.whl"
+    return f"openstack-heat=={version} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"

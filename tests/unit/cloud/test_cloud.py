@@ -31,6 +31,7 @@ from tests.unit._helpers.clouds.broken import (
 )
 
 PROJECT = Path(__file__).parents[3]
+HASH = f"--hash=sha256:{'0a' * 32}"
 SAMPLE = PROJECT / "include" / "clouds" / "example.yaml.sample"
 WriteCloud = Callable[..., Path]
 LoadCloud = Callable[[Mapping[str, Any]], Cloud]
@@ -206,23 +207,34 @@ def test_a_secret_in_broken_yaml_is_never_told(text: str, write: WriteCloud) -> 
 )
 def test_a_release_is_pinned_line_by_line(line: str, tmp_path: Path, load: LoadCloud) -> None:
     pins = tmp_path / "pins.txt"
-    pins.write_text(f"# pins\nopenstack_heat==26.0.2\n{line}\n")
+    pins.write_text(f"# pins\nopenstack_heat==26.0.2 {HASH}\n{line}\n")
     with pytest.raises(CloudFileError) as caught:
         load({"releases.1.requirements": str(pins)})
     (problem,) = caught.value.problems
     assert problem.where == "releases[1].requirements, line 3"
     assert "a pin as in name==1.2.3" in problem.expected
-    assert "pip freeze" in problem.todo
+    assert "--generate-hashes" in problem.todo
     assert "hunter2" not in str(problem)
 
 
 def test_pins_may_have_comments_markers_extras_and_hashes(tmp_path: Path, load: LoadCloud) -> None:
     pins = tmp_path / "pins.txt"
     pins.write_text(
-        "OpenStack.Heat==26.0.2 \\\n    --hash=sha256:0a \\\n    --hash=sha256:0b  # both\n\n"
-        "pbr[x,y] == 7.0.1 ; python_version < '3.12'\nlocal==1.0+deb12\nepoch==1!2.0\n"
+        f"OpenStack.Heat==26.0.2 \\\n    {HASH} \\\n    {HASH}  # both\n\n"
+        f"pbr[x,y] == 7.0.1 ; python_version < '3.12' {HASH}\nlocal==1.0+deb12 {HASH}\nepoch==1!2.0 {HASH}\n"
     )
     assert load({"releases.1.requirements": str(pins)}).releases[1].requirements == pins
+
+
+@pytest.mark.parametrize("line", ["six==1.17.0", "six==1.17.0 --hash=md5:0a", "six==1.17.0 --hash=sha256:0a"])
+def test_a_pin_without_its_hash_is_none(line: str, tmp_path: Path, load: LoadCloud) -> None:
+    pins = tmp_path / "pins.txt"
+    pins.write_text(f"openstack_heat==26.0.2 {HASH}\n{line}\n")
+    with pytest.raises(CloudFileError) as caught:
+        load({"releases.1.requirements": str(pins)})
+    (problem,) = caught.value.problems
+    assert (problem.where, problem.value) == ("releases[1].requirements, line 2", "'six==1.17.0'")
+    assert "with its hashes" in problem.expected
 
 
 def test_the_sample_is_a_good_cloud_file(write: WriteCloud) -> None:
