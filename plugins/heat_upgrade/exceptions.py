@@ -1,36 +1,91 @@
-"""What can go wrong, as the tasks raise it: what may pass by itself is tried again, the rest fails at once."""
+"""
+What can go wrong, as the tasks raise it. Two roots, neither above the other, say whether a task is retried:
+
+========================================  =======  ==============================================================
+raised                                    retried  because
+========================================  =======  ==============================================================
+``TransientError`` and all below it       yes      it may pass by itself: a host or server doesn't answer
+``PermanentError`` and all below it       no       it would come again: somebody has to fix something first
+Airflow's ``AirflowFailException``        no       as Airflow has it for everybody
+Airflow's ``AirflowNotFoundException``    no       a connection is missing until somebody adds it
+Airflow's ``AirflowSensorTimeout``        no       the wait was bounded, and is over
+anything else                             yes      a worker's or server's own trouble, which nobody has foreseen
+========================================  =======  ==============================================================
+
+How often and how fast is ``RETRIES``. A task that was skipped or deferred has not failed.
+"""
 
 from __future__ import annotations
 
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowNotFoundException
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowNotFoundException,
+    AirflowSensorTimeout,
+)
+
+_FINAL = (AirflowFailException, AirflowNotFoundException, AirflowSensorTimeout)
 
 
-class MayPass(AirflowException):
+class TransientError(AirflowException):
     """Raised when another try may do better without anybody's help."""
 
 
-class HostUnreachable(MayPass):
+class HostUnreachableError(TransientError):
     """Raised when SSH to a host fails or breaks off."""
 
 
-class JobCutOff(MayPass):
+class JobLostError(TransientError):
     """Raised when a job on a host has ended without a status: the host was restarted, or somebody ended it."""
 
 
-class HostRefused(AirflowFailException):
+class HeatDatabaseUnavailableError(TransientError):
+    """Raised when Heat's database can't be read."""
+
+
+class PermanentError(AirflowFailException):
+    """Raised when another try would fail as well until somebody has fixed something."""
+
+
+class UpgradeError(PermanentError):
+    """Raised when the cloud isn't as a step needs it, with what was expected and what to do."""
+
+
+class HostAuthError(PermanentError):
     """Raised when a host doesn't accept the upgrade's login, or isn't the host that it should be."""
 
 
-class RemoteStepError(AirflowFailException):
-    """Raised when a step ran on a host and failed: another try without mending the cause would fail as well."""
+class RemoteStepError(PermanentError):
+    """Raised when a step ran on a host and failed."""
 
 
-class JobOverdue(AirflowFailException):
+class JobTimeoutError(PermanentError):
     """Raised when a job on a host takes longer than it may; it goes on there."""
 
 
-class UpgradeError(AirflowFailException):
-    """Raised when the cloud isn't as a step needs it, with what was expected and what to do."""
+class HeatDatabaseRefusedError(PermanentError):
+    """Raised when Heat's database refuses the account, or isn't there."""
+
+
+class RabbitMQManagementError(AirflowException):
+    """
+    The common part of what RabbitMQ's management API can fail with; raised as one of the two below.
+
+    :param message: what was wrong, what was expected and what to do
+    :param status: HTTP status, where there was one
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class RabbitMQUnavailableError(RabbitMQManagementError, TransientError):
+    """Raised when the management API doesn't answer, or not in a way that can be relied on."""
+
+
+class RabbitMQRefusedError(RabbitMQManagementError, PermanentError):
+    """Raised when the management API refuses what it is asked for."""
 
 
 def is_retryable(error: Exception) -> bool:
@@ -39,7 +94,7 @@ def is_retryable(error: Exception) -> bool:
 
     :param error: what it raised
     """
-    return not isinstance(error, AirflowFailException | AirflowNotFoundException)
+    return not isinstance(error, _FINAL)
 
 
 def is_presentable(error: BaseException) -> bool:

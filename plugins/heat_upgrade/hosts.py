@@ -140,7 +140,7 @@ def states_of(cloud: Cloud, hosts: Sequence[Host]) -> dict[str, HostState]:
     """
     Ask hosts, at once, what they run.
 
-    :raises MayPass: when one of them can't be reached
+    :raises TransientError: when one of them can't be reached
     :raises UpgradeError: when one of them answers with an error
     """
     states: dict[str, HostState] = {}

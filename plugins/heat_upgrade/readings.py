@@ -11,7 +11,7 @@ from typing import NamedTuple, Self, TypeVar
 
 from airflow.sdk.exceptions import AirflowException
 
-from heat_upgrade.exceptions import MayPass, UpgradeError, is_presentable, is_retryable
+from heat_upgrade.exceptions import TransientError, UpgradeError, is_presentable, is_retryable
 from heat_upgrade.formatting import duration
 
 T = TypeVar("T")
@@ -84,7 +84,7 @@ class Unavailable:
     @property
     def error(self) -> AirflowException:
         """Return the error of a task that can't go on without it."""
-        return (MayPass if self.retryable else UpgradeError)(self.reason)
+        return (TransientError if self.retryable else UpgradeError)(self.reason)
 
 
 def read(ask: Callable[[], T]) -> T | Unavailable:

@@ -7,11 +7,11 @@ from typing import Any
 
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
 
-# An AirflowFailException is never tried again; what no rule names (a worker's or a server's own trouble) is.
+# As the table of heat_upgrade.exceptions says; Airflow never retries the others that it names, and retries the rest.
 POLICY = ExceptionRetryPolicy(
     rules=[
         RetryRule(
-            exception="heat_upgrade.exceptions.MayPass",
+            exception="heat_upgrade.exceptions.TransientError",
             action=RetryAction.RETRY,
             reason="a host or server doesn't answer, or a job was cut off: that may pass by itself",
         ),

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from heat_upgrade.hooks.rabbitmq import Permission, RabbitMQManagementError, RabbitMQManagementHook
+from heat_upgrade.exceptions import RabbitMQManagementError
+from heat_upgrade.hooks.rabbitmq import Permission, RabbitMQManagementHook
 from heat_upgrade.hooks.vhosts import VhostHook
 from lab.processes import wait_until
 from tests.integration.conftest import EVERYTHING, Client, RabbitMQ

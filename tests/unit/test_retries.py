@@ -6,22 +6,34 @@ from datetime import timedelta
 
 import pytest
 from airflow.sdk import ExceptionRetryPolicy, RetryAction
-from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowNotFoundException,
+    AirflowSensorTimeout,
+)
 
 from heat_upgrade import exceptions
-from heat_upgrade.exceptions import HostUnreachable, JobCutOff, MayPass
-from heat_upgrade.hooks.heat_database import HeatDatabaseError
-from heat_upgrade.hooks.rabbitmq import RabbitMQManagementError
+from heat_upgrade.exceptions import (
+    HeatDatabaseUnavailableError,
+    HostUnreachableError,
+    JobLostError,
+    PermanentError,
+    RabbitMQManagementError,
+    RabbitMQUnavailableError,
+    TransientError,
+    is_retryable,
+)
 from heat_upgrade.retries import POLICY, RETRIES
 
 
 @pytest.mark.parametrize(
     ("error", "action"),
     [
-        (HostUnreachable("refused"), RetryAction.RETRY),
-        (JobCutOff("killed"), RetryAction.RETRY),
-        (RabbitMQManagementError("reset"), RetryAction.RETRY),
-        (HeatDatabaseError("timed out"), RetryAction.RETRY),
+        (HostUnreachableError("refused"), RetryAction.RETRY),
+        (JobLostError("killed"), RetryAction.RETRY),
+        (RabbitMQUnavailableError("reset"), RetryAction.RETRY),
+        (HeatDatabaseUnavailableError("timed out"), RetryAction.RETRY),
         (AirflowNotFoundException("no such connection"), RetryAction.FAIL),
         (ConnectionError("the API server is away"), RetryAction.DEFAULT),
     ],
@@ -33,10 +45,33 @@ def test_the_policy_tells_what_may_pass_from_what_does_not(error: Exception, act
     assert decision.retry_delay is None, "the delays grow"
 
 
-def test_every_error_says_whether_it_may_pass() -> None:
-    errors = [error for error in vars(exceptions).values() if isinstance(error, type)]
-    own = [error for error in errors if error.__module__ == exceptions.__name__]
-    assert all(issubclass(error, MayPass) != issubclass(error, AirflowFailException) for error in own)
+OWN = [kind for kind in vars(exceptions).values() if isinstance(kind, type) and kind.__module__ == exceptions.__name__]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in OWN if kind is not RabbitMQManagementError])
+def test_every_error_has_one_of_the_two_roots(kind: type[AirflowException]) -> None:
+    assert kind.__name__.endswith("Error")
+    assert issubclass(kind, TransientError) != issubclass(kind, PermanentError)
+    assert is_retryable(kind("found, expected, to do")) == issubclass(kind, TransientError)
+
+
+def test_the_roots_know_nothing_of_each_other() -> None:
+    assert not issubclass(TransientError, AirflowFailException)
+    assert not issubclass(PermanentError, TransientError)
+
+
+@pytest.mark.parametrize(
+    ("error", "retried"),
+    [
+        (AirflowFailException("as Airflow has it"), False),
+        (AirflowSensorTimeout("the wait is over"), False),
+        (AirflowNotFoundException("no such connection"), False),
+        (AirflowException("a provider's"), True),
+        (KeyError("nobody has foreseen it"), True),
+    ],
+)
+def test_what_is_retried_of_what_others_raise(error: Exception, retried: bool) -> None:
+    assert is_retryable(error) is retried
 
 
 def test_an_outage_of_a_minute_passes_and_the_patience_ends() -> None:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from airflow.sdk import BaseHook
 
-from heat_upgrade.exceptions import MayPass, UpgradeError
+from heat_upgrade.exceptions import TransientError, UpgradeError
 from heat_upgrade.read_only import ensure_writable
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class HeatApiHook(BaseHook):
 
         :param url: the API's root as reachable from here
         :raises UpgradeError: when the login is refused
-        :raises MayPass: when it doesn't answer as Heat would
+        :raises TransientError: when it doesn't answer as Heat would
         """
         from keystoneauth1.exceptions import ClientException, Forbidden, Unauthorized
 
@@ -130,7 +130,7 @@ class HeatApiHook(BaseHook):
             answer = self.heat.session.get(build_info, timeout=90, proxies={"http": "", "https": ""}).json()
             return BuildInfo(answer["api"]["revision"], answer["engine"]["revision"])
         except (ClientException, ValueError, KeyError) as error:
-            kind = UpgradeError if isinstance(error, Unauthorized | Forbidden) else MayPass
+            kind = UpgradeError if isinstance(error, Unauthorized | Forbidden) else TransientError
             raise kind(
                 f"build_info at {url} failed ({type(error).__name__}: {error}), expected the API's and an engine's "
                 f"release: check the Airflow connection {self.conn_id!r} and the API's log, then clear this task"
@@ -165,7 +165,7 @@ class HeatApiHook(BaseHook):
         :param timeout: seconds for each of the two
         :return: the stack's name
         :raises UpgradeError: when it doesn't complete
-        :raises MayPass: when Heat or Keystone don't answer
+        :raises TransientError: when Heat or Keystone don't answer
         """
         from keystoneauth1.exceptions import ClientException, HttpServerError, RetriableConnectionFailure
 
@@ -179,7 +179,7 @@ class HeatApiHook(BaseHook):
             self._wait_for(path, "DELETE_COMPLETE", timeout)
         except (ClientException, TimeoutError) as error:
             passes = isinstance(error, HttpServerError | RetriableConnectionFailure)
-            raise (MayPass if passes else UpgradeError)(
+            raise (TransientError if passes else UpgradeError)(
                 f"the smoke stack {name} failed ({error}), expected CREATE_COMPLETE and then its deletion within "
                 f"{timeout:.0f} s each: see the stack's events and the new engines' logs, delete it, clear this task"
             ) from error

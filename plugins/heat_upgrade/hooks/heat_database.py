@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import MySQLdb  # type: ignore[import-untyped]
 from airflow.providers.mysql.hooks.mysql import MySqlHook
-from airflow.sdk.exceptions import AirflowFailException
 
-from heat_upgrade.exceptions import MayPass
+from heat_upgrade.exceptions import HeatDatabaseRefusedError, HeatDatabaseUnavailableError
 from heat_upgrade.readings import EventRow, HeldRow, Hold, StackRow, StackState, UnfinishedStack
 
 if TYPE_CHECKING:
@@ -89,14 +88,6 @@ WHERE deleted_at IS NULL AND COALESCE(updated_at, created_at) > UTC_TIMESTAMP() 
 _STATES = "SELECT id, action, IF(deleted_at IS NULL, status, NULL), status_reason FROM stack WHERE id IN %(ids)s"
 
 
-class HeatDatabaseError(MayPass):
-    """Raised when Heat's database can't be read."""
-
-
-class HeatDatabaseRefusedError(HeatDatabaseError, AirflowFailException):
-    """Raised when Heat's database refuses the account, or isn't there: it would do so again."""
-
-
 class HeatDatabaseHook(MySqlHook):
     """
     Read Heat's database, each time anew, through a connection that can't write.
@@ -112,7 +103,7 @@ class HeatDatabaseHook(MySqlHook):
         """Return the schema's alembic revision; None for an empty database."""
         try:
             rows = self._read("SELECT version_num FROM alembic_version")
-        except HeatDatabaseError as error:
+        except HeatDatabaseUnavailableError as error:
             if isinstance(error.__cause__, MySQLdb.ProgrammingError) and error.__cause__.args[0] == _NO_SUCH_TABLE:
                 return None
             raise
@@ -218,7 +209,9 @@ class HeatDatabaseHook(MySqlHook):
                 return list(cursor.fetchall())
         except MySQLdb.Error as error:
             connection = self.connection
-            kind = HeatDatabaseRefusedError if error.args and error.args[0] in _REFUSALS else HeatDatabaseError
+            kind = (
+                HeatDatabaseRefusedError if error.args and error.args[0] in _REFUSALS else HeatDatabaseUnavailableError
+            )
             raise kind(
                 f"Heat's database {connection.schema!r} at {connection.host}:{connection.port or 3306} can't be read "
                 f"({type(error).__name__}: {', '.join(map(str, error.args))}): check that the server runs, and host, "

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import paramiko
 from airflow.providers.ssh.hooks.ssh import SSHHook
 
-from heat_upgrade.exceptions import HostRefused, HostUnreachable, JobCutOff, RemoteStepError
+from heat_upgrade.exceptions import HostAuthError, HostUnreachableError, JobLostError, RemoteStepError
 from heat_upgrade.hooks.ssh_command import RunningCommand, Told
 from heat_upgrade.read_only import ensure_writable
 from heat_upgrade.remote.step import LOST, STOPPED, Outcome
@@ -64,8 +64,8 @@ class HeatHostHook(SSHHook):
         """
         Connect, unless that has been done.
 
-        :raises HostRefused: when the host is another one, or doesn't accept the login
-        :raises HostUnreachable: when it can't be reached
+        :raises HostAuthError: when the host is another one, or doesn't accept the login
+        :raises HostUnreachableError: when it can't be reached
         """
         try:
             client = super().get_conn()
@@ -80,8 +80,8 @@ class HeatHostHook(SSHHook):
 
         :param step: what to run
         :param silence: seconds without a line of output after which the connection counts as broken
-        :raises HostUnreachable: when the host can't be reached or the connection breaks off
-        :raises HostRefused: when the host doesn't accept the login, or has another key
+        :raises HostUnreachableError: when the host can't be reached or the connection breaks off
+        :raises HostAuthError: when the host doesn't accept the login, or has another key
         :raises RemoteStepError: when the step ends with another status than 0
         """
         if not step.looks:
@@ -92,8 +92,8 @@ class HeatHostHook(SSHHook):
             raise self._unreachable(broken) from broken
         return judge(self.name, self._outcome(step.name, status, lines, complaints))
 
-    def _unreachable(self, error: Exception) -> HostRefused | HostUnreachable:
-        kind = HostRefused if is_final(error) else HostUnreachable
+    def _unreachable(self, error: Exception) -> HostAuthError | HostUnreachableError:
+        kind = HostAuthError if is_final(error) else HostUnreachableError
         return kind(
             f"{self.name}: SSH to {self.username}@{self.remote_host}:{self.port} failed "
             f"({type(error).__name__}: {error}), expected a session: check the host, its sshd and host key, "
@@ -106,7 +106,7 @@ class HeatHostHook(SSHHook):
         Start a step as a job of its own, unless it runs already, and follow it for a while; it goes on by itself.
 
         :param step: what to do
-        :raises HostUnreachable: when the host can't be reached or the connection breaks off
+        :raises HostUnreachableError: when the host can't be reached or the connection breaks off
         """
         ensure_writable(f"start step {step.name} on {self.name}")
         with self._command(step.start_command, step.bundle) as running:
@@ -119,7 +119,7 @@ class HeatHostHook(SSHHook):
 
         :param job: the job
         :param told: how much of its output is in the log by now
-        :raises HostUnreachable: when the host can't be reached or the connection breaks off
+        :raises HostUnreachableError: when the host can't be reached or the connection breaks off
         """
         with self._command(job.follow_command) as running:
             running.told = told
@@ -131,7 +131,7 @@ class HeatHostHook(SSHHook):
 
         :param job: the job
         :param running: what followed it, which is over
-        :raises HostUnreachable: when the connection broke off before the job ended
+        :raises HostUnreachableError: when the connection broke off before the job ended
         """
         return self._outcome(job.step, running.status, running.lines, running.complaints)
 
@@ -140,7 +140,7 @@ class HeatHostHook(SSHHook):
         End a job and all that it has started.
 
         :param job: the job
-        :raises HostUnreachable: when the host can't be reached
+        :raises HostUnreachableError: when the host can't be reached
         """
         ensure_writable(f"stop step {job.step} on {self.name}")
         # A connection of its own: this may interrupt what uses the other one.
@@ -155,7 +155,7 @@ class HeatHostHook(SSHHook):
 
     def _outcome(self, name: str, status: int, lines: list[str], complaints: list[str]) -> Outcome:
         if status == NO_EXIT_STATUS:
-            raise HostUnreachable(
+            raise HostUnreachableError(
                 f"{self.name}: the SSH connection broke off while step {name} ran, expected it to last: "
                 "the step may still go on there and the next try waits for it; clear this task"
             )
@@ -184,7 +184,7 @@ class HeatHostHook(SSHHook):
             try:
                 lines = list(self._logged(stdout))
             except TimeoutError:
-                raise HostUnreachable(
+                raise HostUnreachableError(
                     f"{self.name}: step {step.name} has written nothing for {silence:g} s, expected its end or a line: "
                     "look for it on the host, where it may still go on and the next try waits for it; clear this task"
                 ) from None
@@ -218,11 +218,11 @@ def judge(name: str, outcome: Outcome) -> dict[str, str]:
 
     :param name: the host's name, for messages
     :param outcome: how it ended
-    :raises JobCutOff: when it was a job that has ended without a status
+    :raises JobLostError: when it was a job that has ended without a status
     :raises RemoteStepError: when it ended with another status than 0
     """
     if outcome.cut_off:
-        raise JobCutOff(
+        raise JobLostError(
             f"{name}: {CUT_OFF[outcome.cut_off]}, expected it to end by itself: the next try starts it anew; should "
             "that not help, see to the host, then clear this task"
         )

@@ -12,10 +12,14 @@ from urllib.parse import quote
 
 import requests
 from airflow.sdk import BaseHook
-from airflow.sdk.exceptions import AirflowFailException
 from requests.auth import HTTPBasicAuth
 
-from heat_upgrade.exceptions import MayPass, UpgradeError
+from heat_upgrade.exceptions import (
+    RabbitMQManagementError,
+    RabbitMQRefusedError,
+    RabbitMQUnavailableError,
+    UpgradeError,
+)
 from heat_upgrade.read_only import ensure_writable
 from heat_upgrade.readings import TOPICS, ClientConnection, ExpiringPolicy, QueueReading, carries_work, engines_of
 
@@ -32,23 +36,6 @@ _EXPIRING_ARGUMENTS = ("x-message-ttl", "x-expires")
 _SEES_ALL = {"administrator", "monitoring"}
 
 Row = dict[str, Any]
-
-
-class RabbitMQManagementError(MayPass):
-    """
-    Raised when the management API doesn't answer, or not in a way that can be relied on.
-
-    :param message: what was wrong, what was expected and what to do
-    :param status: HTTP status, where there was one
-    """
-
-    def __init__(self, message: str, status: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class RabbitMQRefusedError(RabbitMQManagementError, AirflowFailException):
-    """Raised when the management API refuses what it is asked for: it would do so again."""
 
 
 @dataclass(frozen=True)
@@ -284,7 +271,7 @@ class RabbitMQManagementHook(BaseHook):
 
     def _error(self, text: str, status: int | None = None) -> RabbitMQManagementError:
         where = f"RabbitMQ's management API at {self._address} (Airflow connection {self.rabbitmq_conn_id!r})"
-        kind = RabbitMQRefusedError if status in _REFUSALS else RabbitMQManagementError
+        kind = RabbitMQRefusedError if status in _REFUSALS else RabbitMQUnavailableError
         return kind(f"{where} {text}", status)
 
     def _rows(self, path: str, *fields: str) -> list[Row]:

@@ -10,7 +10,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
 from heat_upgrade.clients import Clients
-from heat_upgrade.exceptions import MayPass
+from heat_upgrade.exceptions import TransientError
 from heat_upgrade.names import DRAIN, PLANNED, UPGRADES
 from heat_upgrade.read_only import read_only
 from heat_upgrade.run.dry_run import PlannedAction
@@ -40,11 +40,11 @@ def begin(context: Context, cloud: Cloud) -> Plan:
 
     :param context: the task's
     :param cloud: the cloud
-    :raises MayPass: while the other one runs
+    :raises TransientError: while the other one runs
     """
     # Preflight has looked, and any run since has seen this one; but not while this one had failed and wasn't cleared.
     if context["dag_run"].clear_number and (others := other_runs(context, cloud)):
-        raise MayPass(
+        raise TransientError(
             f"{', '.join(others)} has a run in progress, expected one run over a cloud at a time: see that one to its "
             "end, then clear this task"
         )

@@ -11,7 +11,7 @@ from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk.exceptions import DownstreamTasksSkipped
 
 from heat_upgrade import hosts
-from heat_upgrade.exceptions import MayPass, UpgradeError
+from heat_upgrade.exceptions import TransientError, UpgradeError
 from heat_upgrade.formatting import duration
 from heat_upgrade.notifications import messages
 from heat_upgrade.notifications.send import notify
@@ -183,7 +183,7 @@ class MaySwitchOperator(SweepGateOperator):
         """
         Refuse to go on where calls to a new API would find no engine.
 
-        :raises MayPass: when this run has started some: after a broker's restart they need a while to come back
+        :raises TransientError: when this run has started some: after a broker's restart they need a while to come back
         :raises UpgradeError: when it has none to start
         """
         vhost, listening = self._listening(plan)
@@ -194,7 +194,9 @@ class MaySwitchOperator(SweepGateOperator):
             )
             if not any("engine" in self.cloud.host(name).roles for name in plan.hosts):
                 raise UpgradeError(f"{found}: trigger a run over hosts of which one has an engine")
-            raise MayPass(f"{found}: see the logs of the engines that this run has started, then clear this task")
+            raise TransientError(
+                f"{found}: see the logs of the engines that this run has started, then clear this task"
+            )
         self.log.info("%d engine processes of %s listen on vhost %s", listening, plan.target, vhost)
 
     def preview(self, plan: Plan, context: Context) -> PlannedAction:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-from heat_upgrade.exceptions import MayPass
+from heat_upgrade.exceptions import TransientError
 from heat_upgrade.operators.base import CloudOperator, other_runs
 from heat_upgrade.preflight.check import failures, may_pass, table
 from heat_upgrade.preflight.survey import Survey
@@ -69,7 +69,7 @@ class PreflightOperator(CloudOperator):
             groups = survey.groups()
         self.log.info("Preflight of %s\n%s", self.cloud.name, table(groups))
         if wrong_ones := failures(groups):
-            kind = MayPass if may_pass(groups) else AirflowFailException
+            kind = TransientError if may_pass(groups) else AirflowFailException
             raise kind(
                 "preflight failed, nothing was touched; mend each of these, then clear this task:\n"
                 + "\n".join(wrong_ones)

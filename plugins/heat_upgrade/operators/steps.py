@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow.sdk.exceptions import AirflowException
 
-from heat_upgrade.exceptions import HostRefused, HostUnreachable, JobOverdue, MayPass, UpgradeError
+from heat_upgrade.exceptions import HostAuthError, HostUnreachableError, JobTimeoutError, TransientError, UpgradeError
 from heat_upgrade.hosts import SSH_SESSIONS_AT_ONCE
 from heat_upgrade.operators.base import UpgradeTask
 from heat_upgrade.remote.step import Outcome, PlacedStep
@@ -38,7 +38,7 @@ Begun = tuple["Outcome | None", "Told"]
 AT_ONCE = 5.0
 # Seconds beyond what the trigger needs to give up by itself and say why.
 NET = 900
-ERRORS = {error.__name__: error for error in (HostUnreachable, HostRefused, JobOverdue)}
+ERRORS = {error.__name__: error for error in (HostUnreachableError, HostAuthError, JobTimeoutError)}
 
 
 class StepsOperator(UpgradeTask):
@@ -237,9 +237,9 @@ def raise_first(errors: Sequence[Exception]) -> None:
     """
     if not errors:
         return
-    lasting = [error for error in errors if not isinstance(error, MayPass)]
+    lasting = [error for error in errors if not isinstance(error, TransientError)]
     unforeseen = [error for error in lasting if not isinstance(error, AirflowException)]
     if len(errors) == 1 or unforeseen:
         raise [*unforeseen, *errors][0]
-    kind = UpgradeError if lasting else MayPass
+    kind = UpgradeError if lasting else TransientError
     raise kind("\n".join(map(str, errors)))

@@ -13,7 +13,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import BaseOperator, Param
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from heat_upgrade.exceptions import MayPass, UpgradeError
+from heat_upgrade.exceptions import TransientError, UpgradeError
 from heat_upgrade.formatting import first_few, text_table
 from heat_upgrade.names import APPROVE, END, FIND
 from heat_upgrade.problems import show
@@ -115,7 +115,7 @@ class FindStrandedOperator(StrandedOperator):
         rabbitmq = self.rabbitmq()
         while waiting := list(self._waiting(rabbitmq)):
             if time.monotonic() > deadline:
-                raise MayPass(
+                raise TransientError(
                     f"{', '.join(waiting)}: work waits there, so it can't be told what is stranded: where no engine of "
                     "that vhost runs, start one and let it work that off, else run this when the engines are less busy"
                 )

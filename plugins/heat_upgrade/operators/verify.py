@@ -134,7 +134,7 @@ def check_release(clients: Clients, target: Deployment, plan: Plan) -> None:
     :param target: the plan's target on a host with a heat-api
     :param plan: the run's plan
     :raises UpgradeError: when another release than the plan's target answers, or the login is refused
-    :raises MayPass: when nothing answers
+    :raises TransientError: when nothing answers
     """
     listen, hook, name = target.listen("api"), clients.host(target.host), target.host.name
     with hook.local_url(listen.address, listen.port) as url:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import TriggerEvent
 
-from heat_upgrade.exceptions import HostRefused, HostUnreachable, JobOverdue
+from heat_upgrade.exceptions import HostAuthError, HostUnreachableError, JobTimeoutError
 from heat_upgrade.remote.step import Job, Outcome
 from heat_upgrade.triggers.arguments import ArgumentsTrigger
 
@@ -63,7 +63,7 @@ class FollowedJob:
         end: dict[str, Any] = {"machine": self.name, "outcome": None, "raised": "", "message": ""}
         try:
             return end | {"outcome": asdict(await self._outcome())}
-        except (HostUnreachable, HostRefused, JobOverdue) as error:
+        except (HostUnreachableError, HostAuthError, JobTimeoutError) as error:
             return end | {"raised": type(error).__name__, "message": str(error)}
 
     def stop(self) -> None:
@@ -82,7 +82,7 @@ class FollowedJob:
             begun = time.time()
             try:
                 return await self._follow()
-            except HostUnreachable as broken:
+            except HostUnreachableError as broken:
                 # A connection that lasted was a host that was there.
                 if time.time() - begun > AT_MOST:
                     seen, pause = time.time(), SOON
@@ -119,7 +119,7 @@ class FollowedJob:
     def _check_time(self) -> None:
         if time.time() > self.deadline:
             job = Job(**self.job)
-            raise JobOverdue(
+            raise JobTimeoutError(
                 f"{self.name}: step {job.step} has not ended within {self.patience:.0f} s, expected its end: "
                 f"it goes on there, and what it has written is in {job.folder}; see what it waits for, then clear this "
                 "task, which follows it"

@@ -21,7 +21,7 @@ from airflow.sdk.exceptions import TaskDeferred
 
 from heat_upgrade import hosts
 from heat_upgrade.cloud.sections import Host
-from heat_upgrade.exceptions import HostUnreachable, JobCutOff, JobOverdue, RemoteStepError
+from heat_upgrade.exceptions import HostUnreachableError, JobLostError, JobTimeoutError, RemoteStepError
 from heat_upgrade.operators import job as operators
 from heat_upgrade.operators.job import JobOperator
 from heat_upgrade.remote import steps
@@ -286,14 +286,16 @@ def test_a_host_that_stays_away_is_given_up(
     trigger = work.defer()
     sshd(False)
     event = fire(trigger).result(60)
-    with pytest.raises(HostUnreachable, match=r"SSH to .* failed .*check the host.*clear this task"):
+    with pytest.raises(HostUnreachableError, match=r"SSH to .* failed .*check the host.*clear this task"):
         work.finish(event)
 
 
 def test_a_job_that_takes_too_long_goes_on(work: Work, soon: None, fire: Fire) -> None:
     trigger = work.defer()
     trigger.deadline = time.time() - 1
-    with pytest.raises(JobOverdue, match=r"step work has not ended within 60 s.*jobs/work-.*clear this task, which"):
+    with pytest.raises(
+        JobTimeoutError, match=r"step work has not ended within 60 s.*jobs/work-.*clear this task, which"
+    ):
         work.finish(fire(trigger).result(30))
     assert work.runs
 
@@ -304,7 +306,7 @@ def test_a_job_that_is_killed_on_the_host_is_started_anew(
     waiting = fire(work.defer())
     work.wait()
     os.killpg(work.group, signal.SIGKILL)
-    with pytest.raises(JobCutOff, match=r"ended without a status.*the next try starts it anew"):
+    with pytest.raises(JobLostError, match=r"ended without a status.*the next try starts it anew"):
         work.finish(waiting.result(30))
     work.end()
     monkeypatch.setattr(operators, "AT_ONCE", 60)
@@ -326,7 +328,7 @@ def test_a_user_who_ends_a_running_task_ends_the_job(
     running = background.submit(operator.upgrade, PLAN)
     work.wait()
     operator.on_kill()
-    with pytest.raises(JobCutOff, match="the job was stopped, with the task that waited for it"):
+    with pytest.raises(JobLostError, match="the job was stopped, with the task that waited for it"):
         running.result(30)
     assert not work.runs
 

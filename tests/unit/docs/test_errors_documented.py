@@ -102,7 +102,7 @@ def check(name, host, load):
     told = f"{host.name} has load {load}"
     todo = "end it" if load > 9 else "wait"
     if load > 99:
-        raise (MayPass if host.up else UpgradeError)(f"{told}, far too much: {todo}")
+        raise (TransientError if host.up else UpgradeError)(f"{told}, far too much: {todo}")
     verdict = failed if load > 9 else warned
     log.info("nothing out of the ordinary")
     return verdict(name, f"{told}: {todo}" + ", then go on")

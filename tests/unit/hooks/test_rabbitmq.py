@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from heat_upgrade.exceptions import RabbitMQManagementError
 from heat_upgrade.hooks import rabbitmq
-from heat_upgrade.hooks.rabbitmq import Policy, RabbitMQManagementError, RabbitMQManagementHook
+from heat_upgrade.hooks.rabbitmq import Policy, RabbitMQManagementHook
 
 PASSWORD = "p@ss/w%rd?#'\" ö€"
 PLAIN = "queues/heat?disable_stats=true"

@@ -17,19 +17,22 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from heat_upgrade import hosts
 from heat_upgrade.clients import Clients
 from heat_upgrade.exceptions import (
-    HostRefused,
-    HostUnreachable,
-    JobCutOff,
-    JobOverdue,
-    MayPass,
+    HeatDatabaseRefusedError,
+    HeatDatabaseUnavailableError,
+    HostAuthError,
+    HostUnreachableError,
+    JobLostError,
+    JobTimeoutError,
+    RabbitMQUnavailableError,
     RemoteStepError,
+    TransientError,
     UpgradeError,
 )
 from heat_upgrade.hooks import heat_api, heat_database, rabbitmq, vhosts
 from heat_upgrade.hooks.heat_api import BuildInfo, HeatApiHook
-from heat_upgrade.hooks.heat_database import HeatDatabaseError, HeatDatabaseHook, HeatDatabaseRefusedError
+from heat_upgrade.hooks.heat_database import HeatDatabaseHook
 from heat_upgrade.hooks.host import HeatHostHook
-from heat_upgrade.hooks.rabbitmq import Node, Permission, RabbitMQManagementError
+from heat_upgrade.hooks.rabbitmq import Node, Permission
 from heat_upgrade.hooks.ssh_command import RunningCommand, Told
 from heat_upgrade.hooks.vhosts import VhostHook
 from heat_upgrade.hosts import HostState
@@ -241,7 +244,7 @@ class TestLongStep:
         with pytest.raises(UpgradeError, match="left messages"):
             of_host(RetireEngineOperator).execute_complete(context(), event)
 
-    @pytest.mark.parametrize("error", [HostUnreachable, HostRefused, JobOverdue])
+    @pytest.mark.parametrize("error", [HostUnreachableError, HostAuthError, JobTimeoutError])
     def test_an_end_that_nobody_knows_is_told(self, error: type, servers: Servers) -> None:
         event = [ended(None) | {"raised": error.__name__, "message": "why"}]
         with pytest.raises(error, match="why"):
@@ -251,8 +254,8 @@ class TestLongStep:
         ("outcome", "error", "said"),
         [
             (Outcome(1, {}, "the disk is full"), RemoteStepError, "controller-1: the disk is full"),
-            (Outcome(1, {"job": "lost"}, "x"), JobCutOff, "controller-1: the job has ended without a status"),
-            (Outcome(1, {"job": "stopped"}, "x"), JobCutOff, "controller-1: the job was stopped"),
+            (Outcome(1, {"job": "lost"}, "x"), JobLostError, "controller-1: the job has ended without a status"),
+            (Outcome(1, {"job": "stopped"}, "x"), JobLostError, "controller-1: the job was stopped"),
         ],
     )
     def test_how_it_ended_decides(self, outcome: Outcome, error: type, said: str, servers: Servers) -> None:
@@ -292,7 +295,7 @@ class TestPreflight:
     def test_every_failure_is_told_at_once(self, preflight: Callable[..., Any], servers: Servers) -> None:
         servers.states["controller-2"] = Unavailable("controller-2: SSH failed, check the host", retryable=True)
         servers.run("edge.example")
-        servers.broker.tags.side_effect = RabbitMQManagementError("the management API answers 401: check it")
+        servers.broker.tags.side_effect = RabbitMQUnavailableError("the management API answers 401: check it")
         servers.database.revision.side_effect = AirflowException("the database is away: start it")
         with pytest.raises(AirflowFailException) as caught:
             preflight()
@@ -346,8 +349,8 @@ class TestPreflight:
 
     def test_what_may_pass_by_itself_is_tried_again(self, preflight: Callable[..., Any], servers: Servers) -> None:
         servers.states["controller-2"] = Unavailable("controller-2: SSH failed, check the host", retryable=True)
-        servers.database.stranded_stacks.side_effect = HeatDatabaseError("the database is away: start it")
-        with pytest.raises(MayPass, match="nothing was touched") as caught:
+        servers.database.stranded_stacks.side_effect = HeatDatabaseUnavailableError("the database is away: start it")
+        with pytest.raises(TransientError, match="nothing was touched") as caught:
             preflight()
         assert not isinstance(caught.value, AirflowFailException)
         servers.database.stranded_stacks.side_effect = HeatDatabaseRefusedError("access denied")
@@ -544,7 +547,9 @@ class TestSwitch:
         gate = MaySwitchOperator(task_id="may_switch", cloud=CLOUD)
         gate.execute(context())
         servers.broker.consumers.return_value = {}
-        with pytest.raises(MayPass, match="vhost heat_26 has no engine, expected at least one before an API moves"):
+        with pytest.raises(
+            TransientError, match="vhost heat_26 has no engine, expected at least one before an API moves"
+        ):
             gate.execute(context())
 
     def test_where_a_run_has_no_engine_to_start_waiting_is_no_use(self, servers: Servers) -> None:

@@ -14,8 +14,9 @@ from fastapi.testclient import TestClient
 
 from heat_upgrade.cloud.loader import load_cloud
 from heat_upgrade.cloud.model import Cloud
+from heat_upgrade.exceptions import HeatDatabaseUnavailableError
 from heat_upgrade.hooks.heat_api import HeatApiHook
-from heat_upgrade.hooks.heat_database import HeatDatabaseError, HeatDatabaseHook
+from heat_upgrade.hooks.heat_database import HeatDatabaseHook
 from heat_upgrade.operators.api_watch import WatchApiOperator
 from heat_upgrade.operators.report import ReportOperator, was_stopped
 from heat_upgrade.readings import StackState
@@ -167,7 +168,7 @@ def test_a_run_that_was_refused_has_a_report(make):
 
 def test_a_database_that_is_away_leaves_the_stacks_ends_unknown(make, monkeypatch):
     def away(*_: Any) -> None:
-        raise HeatDatabaseError("heat at db.example can't be read")
+        raise HeatDatabaseUnavailableError("heat at db.example can't be read")
 
     monkeypatch.setattr(HeatDatabaseHook, "stack_states", away)
     report = make(Instance(GOOD, XCOMS))

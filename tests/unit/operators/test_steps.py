@@ -13,7 +13,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from heat_upgrade.clients import Clients
-from heat_upgrade.exceptions import HostUnreachable, MayPass, RemoteStepError, UpgradeError
+from heat_upgrade.exceptions import HostUnreachableError, RemoteStepError, TransientError, UpgradeError
 from heat_upgrade.hooks.host import HeatHostHook
 from heat_upgrade.hooks.ssh_command import RunningCommand, Told
 from heat_upgrade.operators import steps as module
@@ -95,9 +95,9 @@ def test_a_machine_that_fails_stops_itself_and_no_other(machines: Callable[[Act]
 @pytest.mark.parametrize(
     ("errors", "kind"),
     [
-        ((HostUnreachable("c1: away"), HostUnreachable("c2: away")), MayPass),
-        ((HostUnreachable("c1: away"), RemoteStepError("c2: the disk is full")), UpgradeError),
-        ((HostUnreachable("c1: away"), ValueError("c2: nobody has foreseen it")), ValueError),
+        ((HostUnreachableError("c1: away"), HostUnreachableError("c2: away")), TransientError),
+        ((HostUnreachableError("c1: away"), RemoteStepError("c2: the disk is full")), UpgradeError),
+        ((HostUnreachableError("c1: away"), ValueError("c2: nobody has foreseen it")), ValueError),
     ],
     ids=["may pass", "does not pass", "unforeseen"],
 )
@@ -186,8 +186,8 @@ class TestJobs:
             task.execute(context(PLAN))
         hooks = [mock.create_autospec(HeatHostHook, instance=True) for _ in range(2)]
         task._jobs = tuple((hook, task.placed[0].step.job) for hook in hooks)
-        hooks[0].stop_job.side_effect = HostUnreachable("c1: away")
-        with pytest.raises(HostUnreachable, match="c1: away"):
+        hooks[0].stop_job.side_effect = HostUnreachableError("c1: away")
+        with pytest.raises(HostUnreachableError, match="c1: away"):
             task.on_kill()
         for hook in hooks:
             hook.stop_job.assert_called_once_with(task.placed[0].step.job)

@@ -15,11 +15,15 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
 
 from heat_upgrade.cloud.model import Cloud
-from heat_upgrade.exceptions import UpgradeError
+from heat_upgrade.exceptions import (
+    HeatDatabaseUnavailableError,
+    RabbitMQUnavailableError,
+    UpgradeError,
+)
 from heat_upgrade.hooks import heat_api, heat_database, rabbitmq
 from heat_upgrade.hooks.heat_api import HeatApiHook
-from heat_upgrade.hooks.heat_database import HeatDatabaseError, HeatDatabaseHook
-from heat_upgrade.hooks.rabbitmq import RabbitMQManagementError, RabbitMQManagementHook
+from heat_upgrade.hooks.heat_database import HeatDatabaseHook
+from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
 from heat_upgrade.operators import stranded as module
 from heat_upgrade.operators.stranded import (
     ApproveStrandedOperator,
@@ -125,11 +129,11 @@ def test_nothing_stranded_skips_what_follows(servers):
 
 
 BROKEN: dict[str, Any] = {
-    "queues": RabbitMQManagementError("down"),
-    "live_engine_ids": RabbitMQManagementError("down"),
-    "unfinished_stacks": HeatDatabaseError("down"),
-    "holds": HeatDatabaseError("down"),
-    "engines_heard_of": HeatDatabaseError("down"),
+    "queues": RabbitMQUnavailableError("down"),
+    "live_engine_ids": RabbitMQUnavailableError("down"),
+    "unfinished_stacks": HeatDatabaseUnavailableError("down"),
+    "holds": HeatDatabaseUnavailableError("down"),
+    "engines_heard_of": HeatDatabaseUnavailableError("down"),
 }
 
 
@@ -308,7 +312,9 @@ def fires(servers: Servers, readings: list[Any], seconds: float) -> bool:
 
 def test_the_trigger_fires_once_none_is_in_progress_any_more(servers):
     busy = {"a": StackState("UPDATE", "IN_PROGRESS", "")}
-    assert fires(servers, [busy, HeatDatabaseError("down"), busy, {"a": StackState("UPDATE", "FAILED", "")}], 60)
+    assert fires(
+        servers, [busy, HeatDatabaseUnavailableError("down"), busy, {"a": StackState("UPDATE", "FAILED", "")}], 60
+    )
     assert fires(servers, [{}], 60)
 
 

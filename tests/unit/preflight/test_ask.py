@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 
 from heat_upgrade.cloud.model import Cloud, Deployment
 from heat_upgrade.cloud.sections import Host
-from heat_upgrade.exceptions import HostUnreachable
+from heat_upgrade.exceptions import HostUnreachableError
 from heat_upgrade.hooks.host import HeatHostHook
 from heat_upgrade.preflight import ask
 from heat_upgrade.preflight.facts import HostFacts
@@ -66,7 +66,7 @@ def cloud(**edits: Any) -> Cloud:
 def test_each_host_gives_its_facts_or_its_own_error(machines: Machines) -> None:
     machines.answers = {
         "controller-1": {f"engine/{OLD}": "active", "clock": str(time.time() + 40)},
-        "controller-2": HostUnreachable("controller-2: down"),
+        "controller-2": HostUnreachableError("controller-2: down"),
     }
     found, rotations = ask.ask_all(cloud(), cloud().release(NEW))
     assert rotations == {}
@@ -97,6 +97,6 @@ def test_a_balancer_is_asked_once_for_all_its_servers(machines: Machines) -> Non
 
 
 def test_a_balancer_that_is_away_is_told_for_each_api(machines: Machines) -> None:
-    machines.answers = {"balancer of controller-1": HostUnreachable("the balancer is down")}
+    machines.answers = {"balancer of controller-1": HostUnreachableError("the balancer is down")}
     one = cloud(rotation=HAPROXY)
     assert set(ask.ask_all(one, one.release(NEW))[1].values()) == {Unavailable("the balancer is down", retryable=True)}

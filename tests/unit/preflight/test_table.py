@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from heat_upgrade.exceptions import MayPass, UpgradeError
+from heat_upgrade.exceptions import TransientError, UpgradeError
 from heat_upgrade.preflight.check import failed, failures, judge, may_pass, passed, skipped, table, warned
 from heat_upgrade.readings import Unavailable, read
 
@@ -62,7 +62,7 @@ def test_what_cannot_be_read_fails_and_what_was_not_asked_is_skipped() -> None:
 
 def test_a_run_is_tried_again_if_all_that_failed_may_pass_by_itself() -> None:
     def away() -> int:
-        raise MayPass("connection refused")
+        raise TransientError("connection refused")
 
     def refused() -> int:
         raise UpgradeError("wrong password")

@@ -12,7 +12,7 @@ from unittest import mock
 
 import pytest
 
-from heat_upgrade.exceptions import HostRefused, HostUnreachable
+from heat_upgrade.exceptions import HostAuthError, HostUnreachableError
 from heat_upgrade.hooks.host import HeatHostHook
 from heat_upgrade.hooks.ssh_command import RunningCommand, Told
 from heat_upgrade.remote.step import Job, Outcome
@@ -77,19 +77,19 @@ def test_it_tells_how_the_job_ended(hook: mock.Mock) -> None:
 
 
 def test_it_connects_again_until_the_host_is_there(hook: mock.Mock) -> None:
-    hook.outcome.side_effect = [HostUnreachable("away")] * 5 + [ENDED]
+    hook.outcome.side_effect = [HostUnreachableError("away")] * 5 + [ENDED]
     assert event(trigger())["outcome"]["status"] == 0
 
 
 def test_it_gives_up_on_a_host_that_stays_away(hook: mock.Mock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ABSENCE", 0.1)
-    hook.outcome.side_effect = HostUnreachable("away")
-    assert event(trigger()) == {"machine": "c1", "outcome": None, "raised": "HostUnreachable", "message": "away"}
+    hook.outcome.side_effect = HostUnreachableError("away")
+    assert event(trigger()) == {"machine": "c1", "outcome": None, "raised": "HostUnreachableError", "message": "away"}
 
 
 def test_it_does_not_try_again_where_it_is_refused(hook: mock.Mock) -> None:
-    hook.outcome.side_effect = HostRefused("another key")
-    assert event(trigger())["raised"] == "HostRefused"
+    hook.outcome.side_effect = HostAuthError("another key")
+    assert event(trigger())["raised"] == "HostAuthError"
     hook.outcome.assert_called_once()
 
 
@@ -98,14 +98,14 @@ def test_a_restart_does_not_prolong_the_wait(hook: mock.Mock) -> None:
     running.read.return_value = False
     hook.followed.side_effect = lambda *_: nullcontext(running)
     told = event(trigger(deadline=time.time() - 1))
-    assert told["raised"] == "JobOverdue"
+    assert told["raised"] == "JobTimeoutError"
     assert "c1: step prepare has not ended within 60 s" in told["message"]
     assert "/state/jobs/prepare-1" in told["message"]
 
 
 def test_only_a_user_ends_the_job(hook: mock.Mock) -> None:
     async def cut_off() -> None:
-        hook.outcome.side_effect = HostUnreachable("away")
+        hook.outcome.side_effect = HostUnreachableError("away")
         running = asyncio.create_task(anext(trigger().run()))  # type: ignore[arg-type]
         while not hook.outcome.called:
             await asyncio.sleep(0)
@@ -121,12 +121,12 @@ def test_only_a_user_ends_the_job(hook: mock.Mock) -> None:
 
 def test_jobs_on_several_hosts_are_followed_side_by_side(hook: mock.Mock) -> None:
     jobs = [trigger().jobs[0] | {"machine": HOST | {"name": name}} for name in ("c1", "c2")]
-    hook.outcome.side_effect = [HostRefused("another key"), ENDED]
+    hook.outcome.side_effect = [HostAuthError("another key"), ENDED]
     assert [(end["machine"], end["raised"]) for end in fired(HostJobsTrigger(jobs=jobs))] == [
-        ("c1", "HostRefused"),
+        ("c1", "HostAuthError"),
         ("c2", ""),
     ]
-    hook.stop_job.side_effect = [HostUnreachable("away"), None]
-    with pytest.raises(HostUnreachable, match="away"):
+    hook.stop_job.side_effect = [HostUnreachableError("away"), None]
+    with pytest.raises(HostUnreachableError, match="away"):
         asyncio.run(HostJobsTrigger(jobs=jobs).on_kill())
     assert hook.stop_job.call_count == 2
