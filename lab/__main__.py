@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from lab.cloud.bring_up import bring_up, take_down
+from lab.cloud.bring_up import bring_up, stop_airflow, take_down
 from lab.cloud.model import PROJECT_ROOT, Lab
 from lab.cloud.status import print_status
 from lab.compose.deployment import stop_deployment
@@ -72,20 +72,18 @@ def _stop(_: argparse.Namespace) -> None:
 
 
 def _airflow_up(arguments: argparse.Namespace) -> None:
-    from lab.airflow.server import airflow_login, airflow_url, start_airflow
+    from lab.airflow.server import airflow_login, start_airflow
 
     begun = time.monotonic()
     lab = Lab(arguments.name)
     start_airflow(lab)
     login, password = airflow_login(lab)
     print(
-        f"Airflow is up after {time.monotonic() - begun:.1f} s: {airflow_url(lab)}, login {login}, password {password}"
+        f"Airflow is up after {time.monotonic() - begun:.1f} s: {lab.airflow_url}, login {login}, password {password}"
     )
 
 
 def _airflow_down(arguments: argparse.Namespace) -> None:
-    from lab.airflow.server import stop_airflow
-
     stop_airflow(Lab(arguments.name))
 
 

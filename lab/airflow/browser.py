@@ -19,7 +19,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from lab.airflow.dag_run import dag_id
-from lab.airflow.server import airflow_client, airflow_login, airflow_url
+from lab.airflow.server import airflow_client, airflow_login
 from lab.cloud.model import Lab
 from lab.processes import LabError
 
@@ -55,7 +55,7 @@ class AirflowUi:
     """
 
     def __init__(self, lab: Lab) -> None:
-        self._url = airflow_url(lab)
+        self._url = lab.airflow_url
         self._login = airflow_login(lab)
         self._complaints: list[str] = []
         self._profile = tempfile.TemporaryDirectory(prefix="heat-lab-chromium-", ignore_cleanup_errors=True)

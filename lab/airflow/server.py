@@ -162,17 +162,6 @@ def _refuse_taken_port(port: int) -> None:
             raise LabError(f"port {port} on 127.0.0.1 is in use by another program: stop that one first") from error
 
 
-def stop_airflow(lab: Lab) -> None:
-    """Stop the lab's Airflow, with the tasks that it runs."""
-    with exclusive(lab.lock("airflow")):
-        _server(lab).stop(grace=20.0)
-
-
-def airflow_url(lab: Lab) -> str:
-    """Return the address of the lab's Airflow, UI and API."""
-    return f"http://127.0.0.1:{lab.own_port('airflow')}"
-
-
 def airflow_login(lab: Lab) -> tuple[str, str]:
     """Return the user name and the password of the lab's Airflow."""
     return "admin", lab.secrets["airflow"]
@@ -180,13 +169,13 @@ def airflow_login(lab: Lab) -> tuple[str, str]:
 
 def airflow_client(lab: Lab) -> AirflowApi:
     """Return a client of the lab's Airflow."""
-    return AirflowApi(airflow_url(lab), *airflow_login(lab))
+    return AirflowApi(lab.airflow_url, *airflow_login(lab))
 
 
 def all_alive(lab: Lab) -> bool:
     """Tell whether every component of the lab's Airflow has sent a heartbeat since it was started."""
     try:
-        health = local_session().get(f"{airflow_url(lab)}/api/v2/monitor/health", timeout=5)
+        health = local_session().get(f"{lab.airflow_url}/api/v2/monitor/health", timeout=5)
         health.raise_for_status()
     except requests.RequestException:
         return False

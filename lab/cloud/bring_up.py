@@ -11,7 +11,6 @@ from contextlib import contextmanager
 
 import requests
 
-from lab.airflow.server import stop_airflow
 from lab.cloud.cloud_file import write_cloud_file, write_connections
 from lab.cloud.haproxy import BACKENDS, server_states, start_haproxy
 from lab.cloud.host import install_first_release, make_login_key, share_bytecode, start_services, start_sshd
@@ -75,6 +74,12 @@ def take_down(lab: Lab, *, wipe: bool = False) -> None:
     stop_airflow(lab)
     with exclusive(lab.lock("cloud")):
         _take_down(lab, wipe=wipe)
+
+
+def stop_airflow(lab: Lab) -> None:
+    """Stop the lab's Airflow, with the tasks that it runs."""
+    with exclusive(lab.lock("airflow")):
+        lab.server("airflow").stop(grace=20.0)
 
 
 def _take_down(lab: Lab, *, wipe: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from supervisor.xmlrpc import SupervisorTransport  # type: ignore[import-untyped
 from lab.cloud.heat_config import write_configuration, write_services
 from lab.cloud.model import FIRST_RELEASE, PROJECT_ROOT, SSH_PORT, Lab, LabHost
 from lab.passwords import write_private
-from lab.processes import LabError, clean_environment, run, wait_until
+from lab.processes import LabError, clean_environment, run, send_signal, stop_marked, wait_until
 
 _SSHD = """\
 ListenAddress {address}:{port}
@@ -85,6 +86,26 @@ def start_sshd(host: LabHost) -> None:
     write_private(config, _sshd_config(host))
     host.sshd.start([Path(sshd).resolve(), "-D", "-e", "-f", config])
     wait_until(lambda: greets(host), what=f"sshd of {host.name} answers", given_up=host.sshd.failure)
+
+
+def stop_sshd(host: LabHost) -> None:
+    """Kill the host's SSH server, with all its open connections: each is a process in a session of its own."""
+    connections = host.sshd.connections()
+    host.sshd.stop(grace=0)
+    send_signal(connections, signal.SIGKILL)
+
+
+def cut_power(host: LabHost) -> None:
+    """Kill everything that runs on the host, also what was started over SSH."""
+    host.supervisord.stop(grace=0)
+    stop_sshd(host)
+    stop_marked(f"HOME={host.home}")
+
+
+def boot(host: LabHost) -> None:
+    """Start what a boot starts: the SSH server, the service manager and with it the services that are enabled."""
+    start_sshd(host)
+    start_services(host)
 
 
 def install_first_release(lab: Lab, host: LabHost) -> None:

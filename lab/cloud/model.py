@@ -1,9 +1,8 @@
-"""What a lab is: its addresses, ports, paths and hosts. Importing or using it starts nothing by itself."""
+"""What a lab is: its addresses, ports, paths and hosts. Nothing here starts or stops anything."""
 
 from __future__ import annotations
 
 import re
-import signal
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +11,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from lab.passwords import load_secrets
-from lab.processes import LabError, Server, send_signal, stop_marked
+from lab.processes import LabError, Server
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
@@ -136,31 +135,6 @@ class LabHost:
     def supervisor_log(self) -> Path:
         """The log of its supervisord."""
         return self.root / "var/log/supervisord.log"
-
-    def start_sshd(self) -> None:
-        """Start its SSH server, and wait until it answers."""
-        from lab.cloud.host import start_sshd  # host builds upon this module
-
-        start_sshd(self)
-
-    def stop_sshd(self) -> None:
-        """Kill its SSH server, with all its open connections: each is a process in a session of its own."""
-        connections = self.sshd.connections()
-        self.sshd.stop(grace=0)
-        send_signal(connections, signal.SIGKILL)
-
-    def cut_power(self) -> None:
-        """Kill everything that runs on it, also what was started over SSH."""
-        self.supervisord.stop(grace=0)
-        self.stop_sshd()
-        stop_marked(f"HOME={self.home}")
-
-    def boot(self) -> None:
-        """Start what a boot starts: its SSH server, its service manager and with it the services that are enabled."""
-        from lab.cloud.host import start_services
-
-        self.start_sshd()
-        start_services(self)
 
     def service_starts(self) -> dict[str, int]:
         """Return how often its supervisord has started each program."""
@@ -336,6 +310,11 @@ class Lab:
     def airflow_home(self) -> Path:
         """Where the lab's Airflow lives."""
         return self.state / "airflow"
+
+    @property
+    def airflow_url(self) -> str:
+        """The address of the lab's Airflow, UI and API."""
+        return f"http://127.0.0.1:{self.own_port('airflow')}"
 
 
 def _quoted(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from lab.airflow.server import airflow_url
 from lab.cloud.bring_up import build_info, cfn_answers
 from lab.cloud.haproxy import BACKENDS, server_states
 from lab.cloud.host import programs
@@ -14,7 +13,7 @@ SERVERS = ("mariadb", "epmd", "rabbitmq", "haproxy")
 def print_status(lab: Lab) -> bool:
     """Print a table of the servers and the hosts; tell whether all of it runs."""
     servers = {name: lab.server(name).running() for name in SERVERS}
-    airflow = airflow_url(lab) if lab.server("airflow").running() else "not started"
+    airflow = lab.airflow_url if lab.server("airflow").running() else "not started"
     rotation = server_states(lab)
     rows = [_host_row(host, rotation) for host in lab.hosts]
     print(f"lab {lab.name} ({lab.size}), {lab.endpoint}")

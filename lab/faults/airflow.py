@@ -13,7 +13,6 @@ from xmlrpc.client import ServerProxy
 import requests
 from supervisor.xmlrpc import SupervisorTransport  # type: ignore[import-untyped]
 
-from lab.airflow.server import airflow_url
 from lab.cloud.model import Lab
 from lab.faults.fault import Fault, Scene
 from lab.faults.task import Task
@@ -57,7 +56,7 @@ class ComponentKilled(Fault):
     def healthy(self, lab: Lab, task: Task) -> bool:
         """Tell whether its successor has sent a heartbeat."""
         try:
-            health = local_session().get(f"{airflow_url(lab)}/api/v2/monitor/health", timeout=5)
+            health = local_session().get(f"{lab.airflow_url}/api/v2/monitor/health", timeout=5)
             health.raise_for_status()
         except requests.RequestException:
             return False

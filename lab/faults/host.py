@@ -8,7 +8,7 @@ import threading
 
 from lab.cloud.bring_up import build_info
 from lab.cloud.haproxy import BACKENDS, server_states
-from lab.cloud.host import greets, programs
+from lab.cloud.host import boot, cut_power, greets, programs, start_sshd, stop_sshd
 from lab.cloud.model import Lab, LabHost
 from lab.cloud.rabbitmq import live_engines
 from lab.faults.fault import Fault, Scene, StandingFault
@@ -44,9 +44,9 @@ class ConnectionCut(Fault):
     def strike(self, scene: Scene) -> None:
         """Stop it, let the time pass, start it."""
         host = scene.task.ssh_host
-        host.stop_sshd()
+        stop_sshd(host)
         threading.Event().wait(self._seconds)
-        host.start_sshd()
+        start_sshd(host)
 
     def healthy(self, lab: Lab, task: Task) -> bool:
         """Tell whether sshd answers."""
@@ -62,9 +62,9 @@ class Reboot(Fault):
     def strike(self, scene: Scene) -> None:
         """Kill everything on the host, let the time pass, start what a boot starts."""
         host = scene.task.host
-        host.cut_power()
+        cut_power(host)
         threading.Event().wait(OFF_SECONDS)
-        host.boot()
+        boot(host)
 
     def healthy(self, lab: Lab, task: Task) -> bool:
         """Tell whether everything that the boot has started serves again."""
@@ -130,16 +130,16 @@ class SilentIndex(StandingFault):
         self._sockets[task.task_id] = index
         url = f"http://{host.address}:{_INDEX_PORT}/simple"
         host.environment.write_text(f"UV_DEFAULT_INDEX={url}\nUV_NO_CACHE=1\nUV_HTTP_TIMEOUT=3\n", encoding="utf-8")
-        host.stop_sshd()
-        host.start_sshd()
+        stop_sshd(host)
+        start_sshd(host)
 
     def mend(self, lab: Lab, task: Task, target: str) -> None:
         """Let the host find its index again."""
         if listening := self._sockets.pop(task.task_id, None):
             listening.close()
             task.host.environment.unlink()
-            task.host.stop_sshd()
-            task.host.start_sshd()
+            stop_sshd(task.host)
+            start_sshd(task.host)
 
 
 def forget_release(lab: Lab, release: str) -> None:

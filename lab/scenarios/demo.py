@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from lab.airflow.dag_run import DagRun, failed_logs, run_upgrade
-from lab.airflow.server import airflow_client, airflow_login, airflow_url, start_airflow
+from lab.airflow.server import airflow_client, airflow_login, start_airflow
 from lab.cloud.bring_up import bring_up, take_down
 from lab.cloud.model import Lab
 from lab.cloud.status import answering_releases, print_status
@@ -57,7 +57,7 @@ def judge(lab: Lab, run: DagRun, control: Account, upgrade: Account, seconds: fl
     for reason in against:
         print(f"  - {reason}")
     login, password = airflow_login(lab)
-    print(f"\nAirflow: {airflow_url(lab)}/dags/{run.dag_id}/runs/{run.run_id}   login {login}   password {password}")
+    print(f"\nAirflow: {lab.airflow_url}/dags/{run.dag_id}/runs/{run.run_id}   login {login}   password {password}")
     print(f"Heat:    {lab.endpoint}   (no login)\n`make stop` ends everything.")
     return 1 if against else 0
 

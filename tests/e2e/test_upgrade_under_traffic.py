@@ -13,7 +13,7 @@ import pytest
 from lab.airflow.browser import AirflowUi
 from lab.airflow.client import AirflowApi, AirflowApiError
 from lab.airflow.dag_run import DagRun, run_upgrade
-from lab.airflow.server import airflow_client, airflow_url, start_airflow
+from lab.airflow.server import airflow_client, start_airflow
 from lab.cloud.bring_up import cfn_answers
 from lab.cloud.model import Lab
 from lab.cloud.rabbitmq import management_get
@@ -169,7 +169,7 @@ def test_the_report_compares_with_the_run_before(api: AirflowApi, story: Story) 
 def test_the_report_is_for_nobody_without_a_login(lab: Lab, api: AirflowApi, story: Story) -> None:
     run = {"dag_id": story.upgrade.run.dag_id, "run_id": story.upgrade.run.run_id}
     for headers in ({}, {"Authorization": "Bearer made-up"}, {"Cookie": "_token=made-up"}):
-        answer = local_session().get(f"{airflow_url(lab)}/heat-upgrade/report", params=run, headers=headers, timeout=60)
+        answer = local_session().get(f"{lab.airflow_url}/heat-upgrade/report", params=run, headers=headers, timeout=60)
         assert answer.status_code in (401, 403), headers
         assert run["run_id"] not in answer.text
     with pytest.raises(AirflowApiError, match="404"):

@@ -12,7 +12,6 @@ import yaml
 from lab.airflow.browser import AirflowUi
 from lab.airflow.client import AirflowApi, TaskStates
 from lab.airflow.dag_run import dag_id
-from lab.airflow.server import airflow_url
 from lab.cloud.model import Lab
 from lab.cloud.status import answering_releases
 from lab.processes import wait_until
@@ -215,7 +214,7 @@ def test_the_web_server_hears_of_everything(story: Story) -> None:
     assert f"from {OLD} to {NEW} on controller-1, controller-2" in started["text"]
     assert "Rejected by admin" in rejected["text"]
     assert "clear this task with all that follows it" in rejected["text"]
-    link = f"{airflow_url(story.lab)}/dags/{dag_id(story.lab)}/runs/"
+    link = f"{story.lab.airflow_url}/dags/{dag_id(story.lab)}/runs/"
     assert rejected["link"].startswith(link)
     assert f"/tasks/{SWITCH}" in rejected["link"]
     assert "Nobody answered within 3 s" in late["text"]

@@ -14,6 +14,7 @@ import pytest
 from lab.airflow.client import AirflowApi
 from lab.cloud.haproxy import server_states
 from lab.cloud.host import programs as host_programs
+from lab.cloud.host import start_sshd, stop_sshd
 from lab.cloud.mariadb import query
 from lab.cloud.model import Lab
 from lab.cloud.rabbitmq import management_call, management_get, rabbitmqctl
@@ -113,7 +114,7 @@ def _cause(lab: Lab) -> None:
     first = lab.host(FIRST)
     first.rotation_file.parent.mkdir(parents=True, exist_ok=True)
     first.rotation_file.touch()
-    lab.host(SECOND).stop_sshd()
+    stop_sshd(lab.host(SECOND))
     policy = {"pattern": ".*", "definition": {"message-ttl": 70000}, "priority": 0, "apply-to": "queues"}
     management_call(lab, "PUT", f"policies/{OLD_VHOST}/ttl", policy)
     management_call(lab, "DELETE", f"permissions/{OLD_VHOST}/heat")
@@ -129,7 +130,7 @@ def _mend(lab: Lab) -> None:
     rabbitmqctl(lab, "set_vm_memory_high_watermark", "0.4")
     management_call(lab, "DELETE", f"policies/{OLD_VHOST}/ttl")
     management_call(lab, "PUT", f"permissions/{OLD_VHOST}/heat", EVERYTHING)
-    lab.host(SECOND).start_sshd()
+    start_sshd(lab.host(SECOND))
     lab.host(FIRST).rotation_file.unlink()
     _engine(lab, "start", "RUNNING")
     wait_until(lambda: not _alarm(lab), what="RabbitMQ takes messages again")

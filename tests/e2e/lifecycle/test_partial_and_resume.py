@@ -12,6 +12,7 @@ from lab.airflow.client import AirflowApi
 from lab.airflow.dag_run import DagRun, finished, run_upgrade
 from lab.airflow.server import airflow_client
 from lab.cloud.bring_up import build_info
+from lab.cloud.host import start_sshd, stop_sshd
 from lab.cloud.mariadb import query
 from lab.cloud.model import API_PORT, Lab, LabHost
 from lab.cloud.status import answering_releases
@@ -100,11 +101,11 @@ def resumed(lab: Lab, api: AirflowApi, broken: Part) -> Resumed:
     host, run = lab.host(SECOND), broken.run
     for release in (OLD, NEW):
         _edit(host, release, BAD, GOOD)
-    host.stop_sshd()
+    stop_sshd(host)
     cleared = api.clear_tasks(run.dag_id, run.run_id, [FAILING])
     api.wait_for_task(run.dag_id, run.run_id, FAILING, ["up_for_retry"], timeout=PATIENCE)
     unreachable = api.log(run.dag_id, run.run_id, FAILING)
-    host.start_sshd()
+    start_sshd(host)
     api.wait_for_task(run.dag_id, run.run_id, FAILING, ["success"], timeout=PATIENCE)
     # Only now: the APIs move within seconds, and the old side is to work on it for as long as possible after that.
     stack = hold_old_side(f"http://{host.address}:{API_PORT}/v1/admin", HELD_SECONDS)

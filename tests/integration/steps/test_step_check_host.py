@@ -14,6 +14,7 @@ from heat_upgrade.preflight.facts import HostFacts
 from heat_upgrade.readings import Unavailable
 from heat_upgrade.remote import steps
 from lab.cloud.haproxy import server_states
+from lab.cloud.host import start_sshd, stop_sshd
 from lab.cloud.model import Lab
 from lab.processes import wait_until
 from tests.integration.steps.conftest import NEW, OLD, Machine, WriteCloud
@@ -122,11 +123,11 @@ def test_new_code_tells_its_schema_and_what_it_thinks_of_the_configuration(machi
 
 def test_all_hosts_are_asked_at_once_and_one_that_is_away_gives_its_error(steps_lab: Lab, machine: Machine) -> None:
     machine.serve("engine", "api")
-    steps_lab.host("controller-2").stop_sshd()
+    stop_sshd(steps_lab.host("controller-2"))
     try:
         found, _ = ask.ask_all(machine.cloud, machine.cloud.release(NEW))
     finally:
-        steps_lab.host("controller-2").start_sshd()
+        start_sshd(steps_lab.host("controller-2"))
     assert isinstance(found["controller-2"], Unavailable)
     facts = found["controller-1"]
     assert isinstance(facts, HostFacts)

@@ -29,6 +29,7 @@ from heat_upgrade.remote.step import Step
 from heat_upgrade.run.plan import Plan
 from heat_upgrade.triggers import job as triggers
 from heat_upgrade.triggers.job import HostJobTrigger
+from lab.cloud.host import start_sshd, stop_sshd
 from lab.cloud.model import Lab
 from lab.processes import wait_until
 from tests.integration.steps.conftest import NEW, OLD, Machine, only_the_fake_heat
@@ -187,10 +188,10 @@ def sshd(machine: Machine, steps_lab: Lab) -> Iterator[Callable[[bool], None]]:
         if not on:
             with suppress(subprocess.CalledProcessError):  # nobody is connected
                 machine.cut_connections()
-            machine.lab_host.stop_sshd()
+            stop_sshd(machine.lab_host)
             return
         with only_the_fake_heat(steps_lab):
-            machine.lab_host.start_sshd()
+            start_sshd(machine.lab_host)
 
     yield turn
     turn(True)

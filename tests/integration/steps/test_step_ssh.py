@@ -17,6 +17,7 @@ from heat_upgrade.hosts import HostState
 from heat_upgrade.readings import Unavailable
 from heat_upgrade.remote import steps
 from heat_upgrade.remote.step import Step
+from lab.cloud.host import start_sshd, stop_sshd
 from lab.cloud.model import SSH_PORT, Lab
 from lab.processes import wait_until
 from tests.integration.steps.conftest import OLD, Machine, only_the_fake_heat, ssh_connection
@@ -91,10 +92,10 @@ def test_a_login_that_is_refused_is_no_matter_of_waiting(
 
 @pytest.fixture
 def unreachable(machine: Machine, steps_lab: Lab) -> Iterator[Machine]:
-    machine.lab_host.stop_sshd()
+    stop_sshd(machine.lab_host)
     yield machine
     with only_the_fake_heat(steps_lab):
-        machine.lab_host.start_sshd()
+        start_sshd(machine.lab_host)
 
 
 def test_a_host_that_is_down_is_told_and_the_others_are_still_asked(unreachable: Machine, balanced: Machine) -> None:
