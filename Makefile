@@ -1,4 +1,4 @@
-# Two targets do all the set-up: `make demo` and `make test`.
+# Two targets do all the set-up: `make demo` and `make test`. `make help` lists all that have a word of their own.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 PYTHON ?= python3
@@ -6,11 +6,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := $(shell sed -n 's/^uv==//p' requirements-dev.in)
 PYTEST_TWO := $(BIN)/pytest --numprocesses 2 --durations 20 --durations-min 20
+# Where no Docker engine answers, root lays the bare system.
+FRESH = { ((EUID)) || lab/debian-packages debootstrap; } && $(BIN)/python -m lab.fresh
 LOCKED := requirements.txt requirements-dev.txt
-STEPS := $(shell grep -rlI '^\#!/usr/bin/env bash' plugins/heat_upgrade/remote/scripts) $(wildcard plugins/heat_upgrade/remote/scripts/*.sh) lab/debian-packages .ci/run \
+STEPS := $(shell grep -rlI '^\#!/usr/bin/env bash' plugins/heat_upgrade/remote/scripts) $(wildcard plugins/heat_upgrade/remote/scripts/*.sh) lab/debian-packages lab/fresh/enter .ci/run \
 	deploy/entrypoint deploy/initialize lab/compose/images/postgres/start $(wildcard lab/compose/machine/usr/local/sbin/*)
 
-.PHONY: demo stop env test test-unit test-integration test-e2e test-compose docker faults lint compare bench lock setup packages clean
+.DEFAULT_GOAL := demo
+.PHONY: help demo stop env test test-unit test-integration test-e2e test-collect test-fresh test-fresh-short test-compose docker faults lint compare bench lock setup packages clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
 
 demo: setup ## a real rolling upgrade in the embedded lab, under traffic; leaves the UI and the cloud running
 	@$(BIN)/python -m lab.scenarios.demo
@@ -28,11 +34,20 @@ test: setup ## everything that needs no Docker; one summary at the end
 test-unit: setup lint ## under a minute, no server
 	@$(PYTEST_TWO) tests/unit
 
-test-integration: setup
+test-integration: setup ## hooks and remote steps against real servers
 	@$(BIN)/pytest tests/integration
 
-test-e2e: setup
+test-e2e: setup ## whole runs of the DAGs over the lab's real Heat
 	@$(BIN)/pytest tests/e2e
+
+test-collect: setup ## every test can be collected
+	@$(BIN)/pytest --quiet --collect-only -m "long or not long" | tail -n 30
+
+test-fresh: setup ## the README's commands on a bare Debian 12, as root and as another user
+	@$(FRESH)
+
+test-fresh-short: setup ## the same with the set-up, the collection of all tests, lint and unit tests alone
+	@$(FRESH) --short
 
 test-compose: docker ## docker-compose.yaml and a cloud of systemd hosts under a Docker engine
 	@$(BIN)/pytest -s -m compose tests/compose
@@ -44,7 +59,7 @@ docker: setup ## a Docker engine: the one that answers, else one of the lab's ow
 faults: setup ## whole runs with a fault at every task, under traffic; writes docs/faults.md
 	@HEAT_UPGRADE_FAULTS=full $(BIN)/pytest -s -m "long or not long" tests/faults tests/e2e/test_half_way.py
 
-lint: $(VENV)/installed
+lint: $(VENV)/installed ## ruff, mypy, shellcheck
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy
@@ -56,9 +71,9 @@ compare: setup ## the guide's own way and this one, in the same lab under the sa
 bench: setup ## the DAG run's time beside that of a plain script with the same remote commands
 	@$(BIN)/python -m lab.scenarios.bench
 
-setup: packages $(VENV)/installed
+setup: packages $(VENV)/installed ## Debian packages and the virtual environment
 
-packages:
+packages: ## Debian packages: installed by root, else those that are missing are named
 	@lab/debian-packages
 
 $(VENV)/installed: $(LOCKED)
@@ -73,5 +88,5 @@ lock: ## write the lock files anew from the .in files
 	    --custom-compile-command 'make lock' $$name.in -o $$name.txt; \
 	done
 
-clean: stop
+clean: stop ## remove the virtual environment, the labs' state and all caches
 	@rm -rf $(VENV) .state .mypy_cache .ruff_cache .pytest_cache

@@ -13,6 +13,7 @@ from lab.processes import LabError, Server, wait_until
 
 _STATE = PROJECT_ROOT / ".state/docker"
 _SOCKET = f"unix://{_STATE}/docker.sock"
+_OWN = {"DOCKER_HOST": _SOCKET}
 _START = 120.0
 # Seconds in which it ends its containers.
 _END = 60.0
@@ -24,13 +25,21 @@ def start_engine() -> dict[str, str]:
 
     :raises LabError: if none answers and none can be started, with the reason.
     """
-    if answers({}):
-        return {}
-    own = {"DOCKER_HOST": _SOCKET}
-    if not answers(own):
+    found = running_engine()
+    if found is None:
+        found = _OWN
         _start()
-        wait_until(lambda: answers(own), what="dockerd answers", timeout=_START, given_up=_dockerd().failure)
-    return own
+        wait_until(lambda: answers(_OWN), what="dockerd answers", timeout=_START, given_up=_dockerd().failure)
+    return found
+
+
+def running_engine() -> dict[str, str] | None:
+    """
+    Return the environment in which Docker's client finds an engine, None if none answers.
+
+    :raises LabError: if there is no client.
+    """
+    return next((environment for environment in ({}, _OWN) if answers(environment)), None)
 
 
 def stop_engine() -> None:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from lab.cloud.model import PROJECT_ROOT
+from lab.debian import lay_debian, own_authorities
 from lab.processes import LabError
 
 BASE = "debian:bookworm-slim"
 SERVERS = {"postgres:15-bookworm": "postgres", "redis:7.2-bookworm": "redis"}
 _PULL = 300.0
-_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
 
 
 def ensure_images(environment: Mapping[str, str]) -> None:
@@ -28,12 +26,22 @@ def ensure_images(environment: Mapping[str, str]) -> None:
     :raises LabError: if one of them can neither be pulled nor made.
     """
     trust_own_authorities()
-    if not _there(BASE, environment) and not _pulled(BASE, environment):
-        _debootstrap(environment)
+    ensure_base(environment)
     for image, folder in SERVERS.items():
         if not _there(image, environment) and not _pulled(image, environment):
             context = PROJECT_ROOT / "lab/compose/images" / folder
             docker(["build", "--quiet", *proxy_arguments(), "--tag", image, str(context)], environment)
+
+
+def ensure_base(environment: Mapping[str, str]) -> None:
+    """
+    See that the base image is there.
+
+    :param environment: in which Docker's client finds its engine.
+    :raises LabError: if it can neither be pulled nor made.
+    """
+    if not _there(BASE, environment) and not _pulled(BASE, environment):
+        _lay(environment)
 
 
 def docker(arguments: list[str], environment: Mapping[str, str]) -> str:
@@ -62,25 +70,9 @@ def proxy_arguments() -> list[str]:
 
 
 def trust_own_authorities() -> None:
-    """Give builds the authorities that this machine trusts and Debian doesn't ship, as a TLS-inspecting proxy needs."""
-    bundle = Path(os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"))
-    if not bundle.exists():
-        return
-    shipped = {
-        _bare(text) for file in Path("/usr/share/ca-certificates").rglob("*.crt") for text in _certificates(file)
-    }
-    own = [text for text in _certificates(bundle) if _bare(text) not in shipped]
-    for number, text in enumerate(own):
+    """Give builds the authorities that this machine trusts and Debian doesn't ship."""
+    for number, text in enumerate(own_authorities()):
         (PROJECT_ROOT / f"deploy/ca/this-machine-{number}.crt").write_text(text, encoding="ascii")
-
-
-def _certificates(file: Path) -> Iterator[str]:
-    for match in _CERTIFICATE.finditer(file.read_text(encoding="utf-8", errors="replace")):
-        yield match[0].rstrip() + "\n"
-
-
-def _bare(certificate: str) -> str:
-    return "".join(certificate.split())
 
 
 def _there(image: str, environment: Mapping[str, str]) -> bool:
@@ -102,21 +94,10 @@ def _pulled(image: str, environment: Mapping[str, str]) -> bool:
     return pulled.returncode == 0
 
 
-def _debootstrap(environment: Mapping[str, str]) -> None:
-    debootstrap = shutil.which("debootstrap") or shutil.which("debootstrap", path="/usr/sbin")
-    if not debootstrap or os.geteuid() != 0:
-        raise LabError(
-            f"{BASE} can't be pulled, and only root with debootstrap can make it from Debian's packages: "
-            "`apt-get install debootstrap`, or let Docker reach a registry"
-        )
+def _lay(environment: Mapping[str, str]) -> None:
     print(f"{BASE} can't be pulled: making it from Debian's packages", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(dir=PROJECT_ROOT / ".state") as folder:
-        command = [debootstrap, "--variant=minbase", "bookworm", folder]
-        made = subprocess.run(command, capture_output=True, text=True, check=False)
-        if made.returncode:
-            raise LabError(f"debootstrap exited {made.returncode}:\n{made.stdout[-2000:]}")
-        # As the official image has it: nobody needs a layer that survives a power cut half-written.
-        (Path(folder) / "etc/dpkg/dpkg.cfg.d/docker-apt-speedup").write_text("force-unsafe-io\n", encoding="ascii")
+        lay_debian(Path(folder))
         _import(Path(folder), environment)
 
 
