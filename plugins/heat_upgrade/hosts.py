@@ -5,16 +5,16 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from heat_upgrade.cloud.sections import Commands, HAProxy
+from heat_upgrade.clients import Clients
 from heat_upgrade.readings import Unavailable, read
 from heat_upgrade.remote import steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from heat_upgrade.cloud.model import Cloud, Deployment
+    from heat_upgrade.cloud.model import Cloud
     from heat_upgrade.cloud.sections import Host, Role
     from heat_upgrade.hooks.host import HeatHostHook
 
@@ -68,71 +68,38 @@ class HostState:
 
     @property
     def idle(self) -> bool:
-        """Tell whether a service of some role runs on no release at all."""
+        """Return whether a service of some role runs on no release at all."""
         return any(not self.releases(role) for role in self.host.roles)
 
     def upgraded(self, target: str) -> bool:
-        """Say whether each of the host's services runs on the target alone."""
+        """Return whether each of the host's services runs on the target alone."""
         return all(self.releases(role) == {target} for role in self.host.roles)
 
     def moved(self, target: str) -> bool:
-        """Say whether each of the host's APIs runs on the target alone and its engine, if any, at least there too."""
+        """Return whether each API runs on the target alone, and the engine, if there is one, at least there too."""
         return self.apis_moved(target) and ("engine" not in self.host.roles or target in self.releases("engine"))
 
     def apis_moved(self, target: str) -> bool:
-        """Say whether each of the host's APIs runs on the target alone."""
+        """Return whether each of the host's APIs runs on the target alone."""
         return all(self.releases(role) == {target} for role in self.host.api_roles)
 
 
-def hook_for(cloud: Cloud, host: Host) -> HeatHostHook:
-    """Return the SSH hook of a host."""
-    from heat_upgrade.hooks.host import HeatHostHook
-
-    return HeatHostHook(**hook_arguments(cloud, host))
-
-
-def hook_arguments(cloud: Cloud, host: Host) -> dict[str, Any]:
-    """Return what makes the SSH hook of a host; no secret."""
-    return {
-        "ssh_conn_id": cloud.connections.ssh,
-        "address": host.address,
-        "port": host.port,
-        "host_key": host.host_key,
-        "name": host.name,
-    }
-
-
-def rotation_hook(deployment: Deployment, role: Role) -> HeatHostHook:
-    """Return the SSH hook of the machine on which an API leaves and rejoins the rotation."""
-    from heat_upgrade.hooks.host import HeatHostHook
-
-    rotation = deployment.rotation(role)
-    if not isinstance(rotation, HAProxy | Commands) or not rotation.address:
-        return hook_for(deployment.cloud, deployment.host)
-    return HeatHostHook(
-        ssh_conn_id=deployment.cloud.connections.ssh,
-        address=rotation.address,
-        port=rotation.port,
-        host_key=rotation.host_key,
-        name=f"{deployment.host.name}'s load balancer {rotation.address}",
-    )
-
-
-def look_at(cloud: Cloud, hosts: Sequence[Host]) -> dict[str, HostState | Unavailable]:
+def inspect(cloud: Cloud, hosts: Sequence[Host]) -> dict[str, HostState | Unavailable]:
     """
     Ask hosts, at once, what they run.
 
     :param cloud: the cloud
     :param hosts: some of its hosts
     """
+    clients = Clients(cloud)
     # The hooks read their connections here, in the task's own thread.
-    asked = [partial(_look, cloud, host, hook_for(cloud, host)) for host in hosts]
+    asked = [partial(_inspect, cloud, host, clients.host(host)) for host in hosts]
     with ThreadPoolExecutor(SSH_SESSIONS_AT_ONCE) as pool:
         found = pool.map(read, asked)
         return {host.name: state for host, state in zip(hosts, found, strict=True)}
 
 
-def _look(cloud: Cloud, host: Host, hook: HeatHostHook) -> HostState:
+def _inspect(cloud: Cloud, host: Host, hook: HeatHostHook) -> HostState:
     return HostState.parse(host, hook.run_step(steps.look(cloud, host), silence=120))
 
 
@@ -144,7 +111,7 @@ def states_of(cloud: Cloud, hosts: Sequence[Host]) -> dict[str, HostState]:
     :raises UpgradeError: when one of them answers with an error
     """
     states: dict[str, HostState] = {}
-    for name, state in look_at(cloud, hosts).items():
+    for name, state in inspect(cloud, hosts).items():
         if isinstance(state, Unavailable):
             raise state.error
         states[name] = state

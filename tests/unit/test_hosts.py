@@ -7,12 +7,13 @@ from unittest import mock
 import pytest
 
 from heat_upgrade import hosts
+from heat_upgrade.clients import Clients
 from heat_upgrade.cloud.model import Cloud
 from heat_upgrade.exceptions import HostUnreachableError, TransientError
 from heat_upgrade.hooks.host import HeatHostHook
 from heat_upgrade.hosts import HostState
 from heat_upgrade.readings import Unavailable
-from tests.unit._helpers.clouds.broken import COMMANDS, HAPROXY, edited
+from tests.unit._helpers.clouds.broken import edited
 
 OLD, NEW = "25.0.2", "26.0.2"
 CLOUD = Cloud.model_validate({**edited({}), "name": "lab"})
@@ -104,48 +105,10 @@ def test_a_host_has_moved_when_its_apis_run_on_the_target_alone(
     assert state(host, **services).moved(NEW) is moved
 
 
-@pytest.fixture
-def connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_HEAT_SSH", "ssh://heat@")
-
-
-def where(hook: HeatHostHook) -> tuple[str, int | None, str]:
-    return hook.remote_host, hook.port, hook.name
-
-
-def test_a_host_is_reached_where_the_cloud_file_says(connections: None) -> None:
-    assert where(hosts.hook_for(CLOUD, CLOUD.host("controller-1"))) == ("10.0.0.11", 22, "controller-1")
-    hook = hosts.hook_for(CLOUD, CLOUD.host("controller-2"))
-    assert where(hook) == ("10.0.0.12", 2222, "controller-2")
-    assert hook.host_key is not None
-    assert hook.host_key.get_name() == "ssh-ed25519"
-    assert hook.no_host_key_check is False
-
-
-@pytest.mark.parametrize(
-    ("rotation", "expected"),
-    [
-        (HAPROXY, ("10.0.0.5", 22, "controller-1's load balancer 10.0.0.5")),
-        (
-            {**COMMANDS, "address": "10.0.0.6", "port": 2200},
-            ("10.0.0.6", 2200, "controller-1's load balancer 10.0.0.6"),
-        ),
-        (COMMANDS, ("10.0.0.11", 22, "controller-1")),
-        ({"kind": "healthcheck", "file": "/out"}, ("10.0.0.11", 22, "controller-1")),
-    ],
-)
-def test_a_rotation_is_left_where_it_is_kept(
-    rotation: dict[str, object], expected: tuple[str, int, str], connections: None
-) -> None:
-    cloud = Cloud.model_validate({**edited({"rotation": rotation}), "name": "lab"})
-    deployment = cloud.deployment(cloud.host("controller-1"), cloud.release(NEW))
-    assert where(hosts.rotation_hook(deployment, "api")) == expected
-
-
 def test_a_host_that_cannot_be_asked_gives_its_error_and_the_others_their_state(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def hook_for(_: Cloud, host: object) -> HeatHostHook:
+    def connect(_: Clients, host: object) -> HeatHostHook:
         hook = mock.create_autospec(HeatHostHook, instance=True)
         if host == CLOUD.host("controller-2"):
             hook.run_step.side_effect = HostUnreachableError("controller-2: down")
@@ -153,8 +116,8 @@ def test_a_host_that_cannot_be_asked_gives_its_error_and_the_others_their_state(
             hook.run_step.return_value = {f"api/{OLD}": "active"}
         return hook  # type: ignore[no-any-return]
 
-    monkeypatch.setattr(hosts, "hook_for", hook_for)
-    found = hosts.look_at(CLOUD, CLOUD.hosts)
+    monkeypatch.setattr(Clients, "host", connect)
+    found = hosts.inspect(CLOUD, CLOUD.hosts)
     assert list(found) == ["controller-1", "controller-2", "edge.example"]
     assert found["controller-2"] == Unavailable("controller-2: down", retryable=True)
     for name in ("controller-1", "edge.example"):

@@ -55,7 +55,7 @@ class MayStartOperator(CloudOperator):
         if not pending:
             return f"the cloud file of {self.cloud.name} has no pending_release"
         running = set[str]()
-        for state in hosts.look_at(self.cloud, self.cloud.hosts).values():
+        for state in hosts.inspect(self.cloud, self.cloud.hosts).values():
             if isinstance(state, Unavailable):
                 # Preflight reports it, with whatever else is wrong.
                 return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -59,27 +58,23 @@ class PreflightOperator(CloudOperator):
         except ProblemsError as wrong:
             raise AirflowFailException(str(wrong)) from None
         with read_only(self.task_id):
-            survey = Survey(
-                self.cloud,
-                parameters,
-                cold=self.cold,
-                other_runs=other_runs(context, self.cloud),
-                time_of_sweep=partial(self._time_of_sweep, context),
-            )
-            groups = survey.groups()
+            survey = Survey.take(self.cloud, parameters, cold=self.cold)
+            required = self._required(context, survey)
+            groups = survey.checks(other_runs=other_runs(context, self.cloud), required=required)
         self.log.info("Preflight of %s\n%s", self.cloud.name, table(groups))
         if wrong_ones := failures(groups):
             kind = TransientError if may_pass(groups) else AirflowFailException
             raise kind(
-                "preflight failed, nothing was touched; mend each of these, then clear this task:\n"
+                "preflight failed, nothing was touched; fix each of these, then clear this task:\n"
                 + "\n".join(wrong_ones)
             )
         return survey.plan().as_xcom()
 
-    def _time_of_sweep(self, context: Context, remaining: set[str], going_back: bool) -> timedelta:
-        windows = self.cloud.windows
+    def _required(self, context: Context, survey: Survey) -> timedelta:
+        """Return how long a window has to stay open for what users notice."""
+        windows, remaining = self.cloud.windows, survey.remaining
         if windows is None or not remaining:
             return timedelta()
         if self.cold:
             return timedelta(seconds=windows.seconds_per_outage)
-        return time_of_sweep(self.cloud, remaining, Timings.last(context, going_back=going_back))[0]
+        return time_of_sweep(self.cloud, remaining, Timings.last(context, going_back=survey.going_back))[0]

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from heat_upgrade.clients import Clients
 from heat_upgrade.cloud.sections import HAProxy
-from heat_upgrade.hosts import SSH_SESSIONS_AT_ONCE, HostState, hook_for, rotation_hook
+from heat_upgrade.hosts import SSH_SESSIONS_AT_ONCE, HostState
 from heat_upgrade.preflight.facts import HostFacts
 from heat_upgrade.readings import Unavailable, read
 from heat_upgrade.remote import steps
@@ -38,19 +39,20 @@ def ask_all(cloud: Cloud, target: Release) -> tuple[Hosts, Rotations]:
 
     :param cloud: the cloud
     :param target: the release that is to come
-    :return: of each host what it told, or why it didn't; of each API behind an HAProxy its status and check
+    :return: the facts of each host, and of each API behind an HAProxy its status and check
     """
+    clients = Clients(cloud)
     deployments = [cloud.deployment(host, target) for host in cloud.hosts]
     # The hooks read their connections here, in the task's own thread.
-    hosts = [(one, read(partial(hook_for, cloud, one.host))) for one in deployments]
-    balancers = [(apis, read(partial(rotation_hook, *apis[0]))) for apis in _behind_haproxy(deployments)]
+    hosts = [(one, read(partial(clients.host, one.host))) for one in deployments]
+    balancers = [(apis, read(partial(clients.balancer, *apis[0]))) for apis in _behind_haproxy(deployments)]
     with ThreadPoolExecutor(SSH_SESSIONS_AT_ONCE) as pool:
-        told = {one.host.name: pool.submit(_ask, _ask_host, one, hook) for one, hook in hosts}
-        thought = [(apis, pool.submit(_ask, _ask_balancer, apis, hook)) for apis, hook in balancers]
+        facts = {one.host.name: pool.submit(_ask, _ask_host, one, hook) for one, hook in hosts}
+        answers = [(apis, pool.submit(_ask, _ask_balancer, apis, hook)) for apis, hook in balancers]
     rotations = {
-        (one.host.name, role): _status(one, role, answer.result()) for apis, answer in thought for one, role in apis
+        (one.host.name, role): _status(one, role, answer.result()) for apis, answer in answers for one, role in apis
     }
-    return {name: answer.result() for name, answer in told.items()}, rotations
+    return {name: answer.result() for name, answer in facts.items()}, rotations
 
 
 def _ask(ask: Callable[[S, HeatHostHook], T], subject: S, hook: HeatHostHook | Unavailable) -> T | Unavailable:

@@ -13,6 +13,9 @@ from heat_upgrade.readings import Unavailable
 
 T = TypeVar("T")
 
+# Seconds between a host's clock and ours. Heat compares times of its hosts; a stack counts as stranded after 60 s.
+CLOCK_WARNS, CLOCK_FAILS = 2.0, 30.0
+
 _NAME_WIDTH = 18
 _FINDING_WIDTH = 100
 
@@ -81,6 +84,21 @@ def judge(name: str, reading: T | Unavailable, verdict: Callable[[str, T], Check
     if isinstance(reading, Unavailable):
         return unavailable(name, reading)
     return verdict(name, reading)
+
+
+def check_clock(name: str, ahead: float, todo: str) -> Check:
+    """
+    Check a clock against Airflow's.
+
+    :param name: what is checked
+    :param ahead: seconds that it is ahead
+    :param todo: what to do if it is far off
+    """
+    off = f"{abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} Airflow's"
+    if abs(ahead) <= CLOCK_WARNS:
+        return passed(name, off)
+    verdict = failed if abs(ahead) > CLOCK_FAILS else warned
+    return verdict(name, f"{off}, expected at most {CLOCK_WARNS:g} s: {todo}")
 
 
 Groups = Mapping[str, Sequence[Check]]

@@ -9,9 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from heat_upgrade.formatting import duration, first_few
-from heat_upgrade.preflight.check import Check, failed, judge, passed, skipped, warned
-from heat_upgrade.preflight.facts import HostFacts, in_units
-from heat_upgrade.preflight.hosts import clock_check
+from heat_upgrade.preflight.check import Check, check_clock, failed, judge, passed, skipped, warned
+from heat_upgrade.preflight.facts import HostFacts, LongestResource, in_units
 from heat_upgrade.readings import StackRow, Unavailable, read
 
 if TYPE_CHECKING:
@@ -26,20 +25,6 @@ STRANDED_AFTER = 60
 EVENTS, EVENT_DAYS = 20000, 28
 
 _BEGUN, _ENDED = "IN_PROGRESS", ("COMPLETE", "FAILED")
-
-
-@dataclass(frozen=True)
-class LongestResource:
-    """The resource that took longest, of those that the events tell."""
-
-    seconds: float
-    name: str
-    type: str
-    action: str
-
-    def __str__(self) -> str:
-        """Name it and its time."""
-        return f"{duration(self.seconds)} ({self.action} of {self.name}, {self.type})"
 
 
 @dataclass(frozen=True)
@@ -144,7 +129,7 @@ def check_database(
     ago = "see `chronyc tracking` or `timedatectl` on its host"
     return [
         judge("schema", facts.revision, partial(schema, migration=migration, hosts=hosts)),
-        judge("clock", facts.ahead, partial(clock_check, todo=ago)),
+        judge("clock", facts.ahead, partial(check_clock, todo=ago)),
         judge("backup space", facts.size, partial(backup_space, host=backup_host)),
         backup_tools("backup", backup_host),
         last_backup("last backup", backup_host),

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from heat_upgrade.formatting import duration
 from heat_upgrade.hosts import HostState
 
 if TYPE_CHECKING:
     from heat_upgrade.cloud.model import Deployment
     from heat_upgrade.cloud.sections import Role
-    from heat_upgrade.preflight.database import LongestResource
     from heat_upgrade.readings import Unavailable
 
 _UNITS = {"y": 31557600, "month": 2629800, "w": 604800, "d": 86400, "h": 3600, "min": 60, "s": 1, "ms": 0.001}
@@ -51,7 +51,21 @@ class HostFacts:
 
 
 @dataclass(frozen=True)
-class Ahead:
+class LongestResource:
+    """The resource that took longest, of those that the events tell."""
+
+    seconds: float
+    name: str
+    type: str
+    action: str
+
+    def __str__(self) -> str:
+        """Name it and its time."""
+        return f"{duration(self.seconds)} ({self.action} of {self.name}, {self.type})"
+
+
+@dataclass(frozen=True)
+class HostCheckContext:
     """
     What is to come, and what a host's checks need from elsewhere.
 

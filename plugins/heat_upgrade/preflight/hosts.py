@@ -7,16 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from heat_upgrade.hosts import ALIVE
-from heat_upgrade.preflight.check import Check, failed, passed, skipped, unavailable, warned
-from heat_upgrade.preflight.facts import Ahead, HostFacts, in_units, seconds
+from heat_upgrade.preflight.check import Check, check_clock, failed, passed, skipped, unavailable, warned
+from heat_upgrade.preflight.facts import HostCheckContext, HostFacts, in_units, seconds
 from heat_upgrade.preflight.rotation import rotation
 from heat_upgrade.readings import Unavailable
 
 if TYPE_CHECKING:
     from heat_upgrade.cloud.model import Deployment
 
-# Seconds between a host's clock and ours. Heat compares times of its hosts; a stack counts as stranded after 60 s.
-CLOCK_WARNS, CLOCK_FAILS = 2.0, 30.0
 # KiB. A release takes 200 MB, its bytecode 100 more.
 VENV_SPACE = 512 * 1024
 # KiB that an engine takes where none runs to be measured.
@@ -24,28 +22,28 @@ USUAL_ENGINE = 300 * 1024
 # Python that a release of Heat wants, by its first number; a later one wants at least as much.
 PYTHON = {25: (3, 10), 26: (3, 10), 27: (3, 11)}
 
-HostCheck = Callable[[str, HostFacts, Ahead], Check]
+HostCheck = Callable[[str, HostFacts, HostCheckContext], Check]
 
 
-def check_host(found: HostFacts | Unavailable, ahead: Ahead) -> list[Check]:
+def check_host(found: HostFacts | Unavailable, context: HostCheckContext) -> list[Check]:
     """
     Make every check of a host.
 
     :param found: what the host has told, or why it didn't
-    :param ahead: what is to come
+    :param context: what is to come
     """
-    checks = _checks_of(ahead.target)
+    checks = _checks_of(context.target)
     if isinstance(found, Unavailable):
         rest = [skipped(name, "the host wasn't asked") for name in checks if name != "SSH"]
         return [unavailable("SSH", found), *rest]
-    return list(_in_order(checks, found, ahead))
+    return list(_in_order(checks, found, context))
 
 
-def _in_order(checks: Mapping[str, HostCheck], facts: HostFacts, ahead: Ahead) -> Iterator[Check]:
-    rootless = ahead.target.cloud.become == "sudo" and facts.reported.get("sudo") != "yes"
+def _in_order(checks: Mapping[str, HostCheck], facts: HostFacts, context: HostCheckContext) -> Iterator[Check]:
+    rootless = context.target.cloud.become == "sudo" and facts.reported.get("sudo") != "yes"
     needs_root = False
     for name, check in checks.items():
-        yield skipped(name, "not asked, it takes sudo") if needs_root else check(name, facts, ahead)
+        yield skipped(name, "not asked, it takes sudo") if needs_root else check(name, facts, context)
         needs_root = needs_root or (rootless and name == "sudo")
 
 
@@ -67,51 +65,36 @@ def _checks_of(target: Deployment) -> dict[str, HostCheck]:
     }
 
 
-def ssh(name: str, facts: HostFacts, ahead: Ahead) -> Check:
+def ssh(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
     """Say how SSH got in."""
     return passed(name, f"as {facts.login}")
 
 
-def host_key(name: str, facts: HostFacts, ahead: Ahead) -> Check:
+def host_key(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
     """Check that the host's key was verified."""
     if facts.key:
         return passed(name, f"verified by {facts.key}")
     return warned(
         name,
         "was not verified, expected a known key: put `host_key` into the cloud file, and take no_host_key_check and "
-        f"allow_host_key_change out of the Airflow connection {ahead.target.cloud.connections.ssh!r}",
+        f"allow_host_key_change out of the Airflow connection {context.target.cloud.connections.ssh!r}",
     )
 
 
-def clock(name: str, facts: HostFacts, ahead: Ahead) -> Check:
+def clock(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
     """Check that the host's clock agrees with Airflow's."""
-    return clock_check(name, facts.ahead, "see `chronyc tracking` or `timedatectl` there")
+    return check_clock(name, facts.ahead, "see `chronyc tracking` or `timedatectl` there")
 
 
-def clock_check(name: str, ahead: float, todo: str) -> Check:
-    """
-    Check a clock against Airflow's.
-
-    :param name: what is checked
-    :param ahead: seconds that it is ahead
-    :param todo: what to do if it is far off
-    """
-    off = f"{abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} Airflow's"
-    if abs(ahead) <= CLOCK_WARNS:
-        return passed(name, off)
-    verdict = failed if abs(ahead) > CLOCK_FAILS else warned
-    return verdict(name, f"{off}, expected at most {CLOCK_WARNS:g} s: {todo}")
-
-
-def sudo(name: str, facts: HostFacts, ahead: Ahead) -> Check:
+def sudo(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
     """Check that the SSH user may do what the steps do."""
     if facts.reported.get("state") == "no":
         return failed(
             name,
-            f"{ahead.target.state}, the upgrade's own folder, can't be made or written by {facts.login}, expected so: "
-            "correct layout.state in the cloud file, or that user's rights there",
+            f"{context.target.state}, the upgrade's own folder, can't be made or written by {facts.login}, expected "
+            "so: correct layout.state in the cloud file, or that user's rights there",
         )
-    if ahead.target.cloud.become == "none":
+    if context.target.cloud.become == "none":
         return passed(name, "not needed: `become` is none in the cloud file")
     if facts.reported.get("sudo") == "yes":
         return passed(name, "without a password")
@@ -122,7 +105,7 @@ def sudo(name: str, facts: HostFacts, ahead: Ahead) -> Check:
     )
 
 
-def services(name: str, facts: HostFacts, ahead: Ahead) -> Check:
+def services(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
     """Check that each of the host's services runs, of one release or the other."""
     state = facts.state
     shown = ", ".join(
@@ -131,7 +114,7 @@ def services(name: str, facts: HostFacts, ahead: Ahead) -> Check:
     dead = [f"heat-{role} ({_states(facts, role)})" for role in state.host.roles if not state.releases(role)]
     if not dead:
         return passed(name, shown)
-    if ahead.cold and state.stopped:
+    if context.cold and state.stopped:
         return passed(name, f"a cold upgrade has stopped {state.stopped} here; {shown or 'nothing runs'}")
     if not shown:
         todo = "start Heat there, or correct `layout` and the first release's `unit` in the cloud file"
@@ -151,7 +134,7 @@ def _states(facts: HostFacts, role: str) -> str:
     return ", ".join(there) or "not installed"
 
 
-def release(name: str, facts: HostFacts, ahead: Ahead) -> Check:
+def release(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
     """Check that what runs is what the cloud file calls it."""
     found = {version: facts.state.installed.get(version, "") for version in sorted(facts.state.running)}
     if wrong := {version: holds for version, holds in found.items() if holds and holds != version}:
@@ -168,9 +151,9 @@ def release(name: str, facts: HostFacts, ahead: Ahead) -> Check:
     return passed(name, f"openstack-heat {', '.join(found)} as installed") if found else skipped(name, "nothing runs")
 
 
-def vhost(name: str, facts: HostFacts, ahead: Ahead) -> Check:
+def vhost(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
     """Check that the running releases' heat.conf names the vhost that the cloud file says."""
-    cloud = ahead.target.cloud
+    cloud = context.target.cloud
     running = [one for one in cloud.releases if one.version in facts.state.running]
     found = {one.version: facts.state.vhosts.get(one.version) for one in running}
     if wrong := [one for one in running if found[one.version] != one.vhost]:
@@ -187,13 +170,13 @@ def _shown(vhost_found: str | None) -> str:
     return "no vhost (it can't be read)" if vhost_found is None else repr(vhost_found)
 
 
-def listens(name: str, facts: HostFacts, ahead: Ahead) -> Check:
+def listens(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
     """Check that the host's engines listen on the vhost that the cloud file says."""
-    if isinstance(ahead.consumers, Unavailable):
+    if isinstance(context.consumers, Unavailable):
         return skipped(name, "RabbitMQ wasn't asked")
-    cloud, queue = ahead.target.cloud, f"engine.{facts.state.heat_host}"
+    cloud, queue = context.target.cloud, f"engine.{facts.state.heat_host}"
     running = [one for one in cloud.releases if one.version in facts.state.releases("engine")]
-    deaf = [one for one in running if not ahead.consumers.get(one.vhost, {}).get(queue)]
+    deaf = [one for one in running if not context.consumers.get(one.vhost, {}).get(queue)]
     if deaf:
         told = ", ".join(f"{one.version} on vhost {one.vhost!r}" for one in deaf)
         # Beside another one it was left by an earlier run, which may have to be gone back on for that reason.
@@ -207,11 +190,11 @@ def listens(name: str, facts: HostFacts, ahead: Ahead) -> Check:
     return passed(name, told) if told else skipped(name, "none runs here")
 
 
-def memory(name: str, facts: HostFacts, ahead: Ahead) -> Check:
+def memory(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
     """Check that a second engine fits beside the one that runs."""
-    if ahead.target.release.version in facts.state.releases("engine"):
-        return passed(name, f"the engine of {ahead.target.release.version} runs already")
-    if ahead.cold:
+    if context.target.release.version in facts.state.releases("engine"):
+        return passed(name, f"the engine of {context.target.release.version} runs already")
+    if context.cold:
         return passed(name, "a cold upgrade starts no engine beside another")
     available = facts.number("memory_available")
     taken = [facts.number(f"memory/{version}") for version in facts.state.releases("engine")]
@@ -226,12 +209,12 @@ def memory(name: str, facts: HostFacts, ahead: Ahead) -> Check:
     return passed(name, told)
 
 
-def graceful_stop(name: str, facts: HostFacts, ahead: Ahead) -> Check:
+def graceful_stop(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
     """Check that an engine that stops may finish what it works on; after the drain nothing should be left."""
-    if isinstance(ahead.longest, Unavailable):
+    if isinstance(context.longest, Unavailable):
         return skipped(name, "the database wasn't read")
-    longest = ahead.longest.seconds if ahead.longest else 0
-    resource = f"the longest resource took {ahead.longest}" if ahead.longest else "no resource was seen"
+    longest = context.longest.seconds if context.longest else 0
+    resource = f"the longest resource took {context.longest}" if context.longest else "no resource was seen"
     told: list[str] = []
     problems: list[str] = []
     for version in sorted(facts.state.releases("engine")):
@@ -268,9 +251,9 @@ def _too_short(grace: float, stop: float, longest: float) -> Iterator[str]:
         yield "TimeoutStopSec (stopwaitsecs) of the engine's service above both"
 
 
-def python(name: str, facts: HostFacts, ahead: Ahead) -> Check:
+def python(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
     """Check that the Python there is new enough, and that venvs can be made of it."""
-    target, installer = ahead.target.release, ahead.target.cloud.installer
+    target, installer = context.target.release, context.target.cloud.installer
     if facts.state.installed.get(target.version) == target.version or not target.requirements:
         return passed(name, f"{target.version} is installed already")
     if facts.reported.get("installer") != "yes":
@@ -301,9 +284,9 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in version.split(".")[:2])
 
 
-def disk(name: str, facts: HostFacts, ahead: Ahead) -> Check:
+def disk(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
     """Check that the release has room."""
-    target = ahead.target
+    target = context.target
     if facts.state.installed.get(target.release.version) == target.release.version or not target.release.requirements:
         return passed(name, f"{target.release.version} is installed already")
     free = facts.number("free_venv")
@@ -315,9 +298,9 @@ def disk(name: str, facts: HostFacts, ahead: Ahead) -> Check:
     return passed(name, told)
 
 
-def upgrade_check(name: str, facts: HostFacts, ahead: Ahead) -> Check:
+def upgrade_check(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
     """Check what the new code's own `heat-status upgrade check` says."""
-    version, status = ahead.target.release.version, facts.reported.get("upgrade_check")
+    version, status = context.target.release.version, facts.reported.get("upgrade_check")
     command = f"`heat-status upgrade check` of {version}"
     if status is None:
         return skipped(name, f"{version} isn't here yet; sync_database runs it before it migrates")

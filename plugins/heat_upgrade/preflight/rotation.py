@@ -10,18 +10,18 @@ from heat_upgrade.readings import Unavailable
 
 if TYPE_CHECKING:
     from heat_upgrade.cloud.sections import Role
-    from heat_upgrade.preflight.facts import Ahead, HostFacts
+    from heat_upgrade.preflight.facts import HostCheckContext, HostFacts
 
 
-def rotation(role: Role, name: str, facts: HostFacts, ahead: Ahead) -> Check:
+def rotation(role: Role, name: str, facts: HostFacts, context: HostCheckContext) -> Check:
     """Check that an API is in the rotation, and that the balancer follows its health check."""
-    way = ahead.target.rotation(role)
+    way = context.target.rotation(role)
     if not facts.state.releases(role):
         return skipped(name, f"no heat-{role} runs here")
     if isinstance(way, Healthcheck):
         return _by_healthcheck(name, role, way, facts)
     if isinstance(way, HAProxy):
-        return _by_haproxy(name, role, way, ahead)
+        return _by_haproxy(name, role, way, context)
     return skipped(name, "by the cloud file's own commands, which show what they do when the first API leaves")
 
 
@@ -63,8 +63,8 @@ def _follows_the_file(name: str, way: Healthcheck, facts: HostFacts, releases: l
     return passed(name, f"{answers}, and 503 while {way.file} exists; a balancer that follows shows at the first API")
 
 
-def _by_haproxy(name: str, role: Role, way: HAProxy, ahead: Ahead) -> Check:
-    reading = ahead.rotations.get(role, Unavailable("HAProxy wasn't asked"))
+def _by_haproxy(name: str, role: Role, way: HAProxy, context: HostCheckContext) -> Check:
+    reading = context.rotations.get(role, Unavailable("HAProxy wasn't asked"))
     if isinstance(reading, Unavailable):
         return unavailable(name, reading)
     status, _, how = reading.partition(",")

@@ -99,7 +99,7 @@ def unreachable(machine: Machine, steps_lab: Lab) -> Iterator[Machine]:
 
 
 def test_a_host_that_is_down_is_told_and_the_others_are_still_asked(unreachable: Machine, balanced: Machine) -> None:
-    found = hosts.look_at(unreachable.cloud, unreachable.cloud.hosts)
+    found = hosts.inspect(unreachable.cloud, unreachable.cloud.hosts)
     down, up = found["controller-1"], found["controller-2"]
     assert isinstance(down, Unavailable)
     assert down.retryable

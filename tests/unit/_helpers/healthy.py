@@ -8,8 +8,8 @@ from heat_upgrade.cloud.model import Cloud
 from heat_upgrade.cloud.sections import Host
 from heat_upgrade.hooks.rabbitmq import Node, Permission
 from heat_upgrade.hosts import HostState
-from heat_upgrade.preflight.database import DatabaseFacts, LongestResource
-from heat_upgrade.preflight.facts import HostFacts
+from heat_upgrade.preflight.database import DatabaseFacts
+from heat_upgrade.preflight.facts import HostFacts, LongestResource
 from heat_upgrade.preflight.rabbitmq import BrokerFacts
 from tests.unit._helpers.clouds.broken import DELETE, edited
 

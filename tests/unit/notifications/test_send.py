@@ -20,7 +20,7 @@ from heat_upgrade.cloud.notifications import EVENTS, Event
 from heat_upgrade.notifications import messages, send
 from heat_upgrade.notifications.webhook import WebhookNotifier, headers_of, url_of
 from heat_upgrade.preflight.check import Outcome
-from heat_upgrade.preflight.notifications import notifications
+from heat_upgrade.preflight.run import notifications
 from heat_upgrade.run.plan import Plan
 from tests.unit._helpers.clouds.broken import DELETE, edited
 

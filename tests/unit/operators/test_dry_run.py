@@ -98,14 +98,14 @@ class Servers:
         self.looked.append((name, step.name))
         return {"release": "install it", "config": "write it", "services": "", "diff/0": "--- a", "diff/1": "+++ b"}
 
-    def look_at(self, _: Any, some: list[Host]) -> dict[str, HostState]:
+    def inspect(self, _: Any, some: list[Host]) -> dict[str, HostState]:
         return {host.name: HostState(host, host.name, {(role, OLD): "active" for role in host.roles}) for host in some}
 
 
 @pytest.fixture
 def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
     servers = Servers({})
-    monkeypatch.setattr(hosts, "look_at", servers.look_at)
+    monkeypatch.setattr(hosts, "inspect", servers.inspect)
     monkeypatch.setattr(Clients, "connect", lambda _, machine: servers.hook(machine.name))
     monkeypatch.setattr(rabbitmq, "RabbitMQManagementHook", lambda _: servers.broker)
     monkeypatch.setattr(vhosts, "VhostHook", lambda _: servers.broker)

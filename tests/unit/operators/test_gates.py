@@ -71,7 +71,7 @@ class World:
         }
         self.states[name] = HostState(host, name, services)
 
-    def look_at(self, _: Cloud, some: list[Any]) -> dict[str, HostState | Unavailable]:
+    def inspect(self, _: Cloud, some: list[Any]) -> dict[str, HostState | Unavailable]:
         self.looked = True
         return {host.name: self.states[host.name] for host in some}
 
@@ -88,7 +88,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
     broker = mock.create_autospec(RabbitMQManagementHook, instance=True)
     broker.consumers.side_effect = lambda _: {"engine": world.engines}
-    monkeypatch.setattr(hosts, "look_at", world.look_at)
+    monkeypatch.setattr(hosts, "inspect", world.inspect)
     monkeypatch.setattr(rabbitmq, "RabbitMQManagementHook", lambda _: broker)
     monkeypatch.setattr(module, "_now", lambda: datetime.fromisoformat(world.now).replace(tzinfo=UTC))
     return world

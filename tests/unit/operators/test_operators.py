@@ -163,7 +163,7 @@ class Servers:
 @pytest.fixture
 def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
     servers = Servers()
-    monkeypatch.setattr(hosts, "look_at", lambda _, some: {host.name: servers.states[host.name] for host in some})
+    monkeypatch.setattr(hosts, "inspect", lambda _, some: {host.name: servers.states[host.name] for host in some})
     monkeypatch.setattr(ask, "ask_all", lambda *_: (servers.ask(), {}))
     monkeypatch.setattr(Clients, "connect", lambda _, machine: servers.hook(machine.name))
     monkeypatch.setattr(
@@ -300,7 +300,7 @@ class TestPreflight:
         with pytest.raises(AirflowFailException) as caught:
             preflight()
         assert str(caught.value).splitlines() == [
-            "preflight failed, nothing was touched; mend each of these, then clear this task:",
+            "preflight failed, nothing was touched; fix each of these, then clear this task:",
             "controller-2, SSH: controller-2: SSH failed, check the host",
             "edge.example, services: none of its services runs: heat-api-cfn (not installed), heat-api (not "
             "installed); expected some: start Heat there, or correct `layout` and the first release's `unit` in the "

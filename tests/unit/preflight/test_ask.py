@@ -9,6 +9,7 @@ from unittest import mock
 import pytest
 from airflow.sdk.exceptions import AirflowNotFoundException
 
+from heat_upgrade.clients import Clients
 from heat_upgrade.cloud.model import Cloud, Deployment
 from heat_upgrade.cloud.sections import Host
 from heat_upgrade.exceptions import HostUnreachableError
@@ -46,16 +47,16 @@ class Machines:
 def machines(monkeypatch: pytest.MonkeyPatch) -> Machines:
     machines = Machines()
 
-    def hook_for(_: Cloud, host: Host) -> HeatHostHook:
+    def host(_: Clients, host: Host) -> HeatHostHook:
         if host.name == "edge.example":
             raise AirflowNotFoundException("the connection isn't defined, add it")
         return machines.hook(host.name)
 
-    def rotation_hook(one: Deployment, _: str) -> HeatHostHook:
+    def balancer(_: Clients, one: Deployment, role: str) -> HeatHostHook:
         return machines.hook(f"balancer of {one.host.name}")
 
-    monkeypatch.setattr(ask, "hook_for", hook_for)
-    monkeypatch.setattr(ask, "rotation_hook", rotation_hook)
+    monkeypatch.setattr(Clients, "host", host)
+    monkeypatch.setattr(Clients, "balancer", balancer)
     return machines
 
 

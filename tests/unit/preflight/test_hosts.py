@@ -10,7 +10,7 @@ import pytest
 
 from heat_upgrade.cloud.model import Cloud, Deployment
 from heat_upgrade.preflight.check import Check, Outcome
-from heat_upgrade.preflight.facts import Ahead, HostFacts, in_units, seconds
+from heat_upgrade.preflight.facts import HostCheckContext, HostFacts, in_units, seconds
 from heat_upgrade.preflight.hosts import check_host
 from heat_upgrade.readings import Unavailable
 from tests.unit._helpers.clouds.broken import COMMANDS, HAPROXY, SUPERVISOR, edited
@@ -27,16 +27,16 @@ def target(release: str = NEW, host: str = "controller-1", **edits: object) -> D
     return cloud.deployment(cloud.host(host), cloud.release(release))
 
 
-def ahead(one: Deployment | None = None, **others: Any) -> Ahead:
+def ahead(one: Deployment | None = None, **others: Any) -> HostCheckContext:
     facts: dict[str, Any] = {
         "consumers": {"heat": consumers("controller-1"), "heat_26": consumers("controller-1")},
         "rotations": {"api": "UP,L7OK", "api-cfn": "UP,L7OK"},
         "longest": LONGEST,
     }
-    return Ahead(target=one or target(), **{**facts, **others})
+    return HostCheckContext(target=one or target(), **{**facts, **others})
 
 
-def checks(facts: HostFacts | Unavailable, to_come: Ahead | None = None) -> dict[str, Check]:
+def checks(facts: HostFacts | Unavailable, to_come: HostCheckContext | None = None) -> dict[str, Check]:
     return {check.name: check for check in check_host(facts, to_come or ahead())}
 
 
@@ -84,7 +84,7 @@ def test_without_sudo_the_checks_that_take_it_are_not_made() -> None:
     assert checks(reporting(sudo="no"), ahead(target(become="none")))["sudo"].outcome is PASSED
 
 
-SPOILED: dict[str, tuple[HostFacts, Ahead, str, Outcome, tuple[str, ...]]] = {
+SPOILED: dict[str, tuple[HostFacts, HostCheckContext, str, Outcome, tuple[str, ...]]] = {
     # the facts, what is to come, the check, its outcome; value, expectation, next step
     "a key that nobody verified": (
         replace(healthy(HOST), key=""),

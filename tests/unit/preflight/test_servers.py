@@ -17,12 +17,11 @@ from heat_upgrade.hooks.vhosts import VhostHook
 from heat_upgrade.preflight.check import Check, Outcome
 from heat_upgrade.preflight.database import (
     DatabaseFacts,
-    LongestResource,
     Migration,
     check_database,
     longest_resource,
 )
-from heat_upgrade.preflight.facts import HostFacts
+from heat_upgrade.preflight.facts import HostFacts, LongestResource
 from heat_upgrade.preflight.rabbitmq import BrokerFacts, check_rabbitmq
 from heat_upgrade.readings import EventRow, ExpiringPolicy, QueueReading, StackRow, Unavailable
 from tests.unit._helpers.healthy import (

@@ -1,4 +1,4 @@
-"""What preflight says of maintenance windows, at fixed moments."""
+"""What preflight says of a run as a whole: other runs, its move, and maintenance windows at fixed moments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import pytest
 
 from heat_upgrade.cloud.sections import Windows
 from heat_upgrade.preflight.check import Outcome
-from heat_upgrade.preflight.window import window
+from heat_upgrade.preflight.run import alone, move, window
+from heat_upgrade.run.move import Move
+from tests.unit._helpers.healthy import CLOUD, NEW, OLD
 
 PASSED, SKIPPED, WARNED, FAILED = Outcome
 # A Saturday; the window opens at 01:00 UTC for four hours.
@@ -38,3 +40,25 @@ def test_a_window_has_room_now_or_later(
 
 def test_a_cloud_without_windows_waits_for_none() -> None:
     assert window("window", None, HOUR, NOON, ignored=False).outcome is PASSED
+
+
+def test_one_run_works_on_a_cloud_at_a_time() -> None:
+    assert alone("alone", []).outcome is PASSED
+    other = alone("alone", ["heat_cold_upgrade__lab"])
+    assert other.outcome is FAILED
+    assert other.finding.startswith("heat_cold_upgrade__lab has a run in progress")
+
+
+@pytest.mark.parametrize(
+    ("going_back", "cold", "finding"),
+    [
+        (False, False, "upgrade from 25.0.2 to 26.0.2 on a, b"),
+        (False, True, "cold upgrade from 25.0.2 to 26.0.2 on a, b"),
+        (True, False, "GOING BACK from 26.0.2 to 25.0.2 on a, b"),
+    ],
+)
+def test_the_move_is_named(going_back: bool, cold: bool, finding: str) -> None:
+    releases = (CLOUD.release(OLD), CLOUD.release(NEW))
+    source, target = reversed(releases) if going_back else releases
+    found = move("move", Move(source, target, going_back), hosts=("a", "b"), cold=cold)
+    assert (found.outcome, found.finding) == (PASSED, finding)
