@@ -59,10 +59,11 @@ docker: setup ## a Docker engine: the one that answers, else one of the lab's ow
 faults: setup ## whole runs with a fault at every task, under traffic; writes docs/faults.md
 	@HEAT_UPGRADE_FAULTS=full $(BIN)/pytest -s -m "long or not long" tests/faults tests/e2e/test_half_way.py
 
-lint: $(VENV)/installed ## ruff, mypy, shellcheck
+lint: $(VENV)/installed ## ruff, mypy, who may import whom, shellcheck
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy
+	@PYTHONPATH=plugins $(BIN)/lint-imports --no-cache --no-logo
 	@shellcheck $(STEPS)
 
 compare: setup ## the guide's own way and this one, in the same lab under the same traffic, side by side
