@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -109,6 +110,15 @@ def test_the_map_has_every_room() -> None:
     listed = set(re.findall(r"[\w/]+/", map_))
     missing = [str(path.relative_to(PROJECT)) for name, path in rooms() if name not in listed]
     assert not missing, f"the README's map lacks {missing}"
+
+
+def test_the_layers_are_drawn_as_the_linter_checks_them() -> None:
+    contract = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
+    layers = [set(re.findall(r"\w+", layer)) for layer in contract["layers"]]
+    _, _, drawing = (PROJECT / "docs/architecture.md").read_text().partition("    ----")
+    lines = drawing.partition("\n\n")[0].splitlines()[1:]
+    # What is drawn and what it is are a gap apart.
+    assert [set(re.split(r" {3,}", line.strip())[0].split()) for line in lines] == layers
 
 
 def test_its_table_has_every_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
