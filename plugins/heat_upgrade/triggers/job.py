@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
@@ -17,6 +16,8 @@ from heat_upgrade.remote.step import Job, Outcome
 from heat_upgrade.triggers.arguments import ArgumentsTrigger
 
 if TYPE_CHECKING:
+    from airflow.sdk.types import Logger
+
     from heat_upgrade.hooks.host import HeatHostHook
     from heat_upgrade.hooks.ssh_command import RunningCommand
 
@@ -26,7 +27,6 @@ LOOK = 0.3
 SOON, AT_MOST = 2.0, 30.0
 # Seconds for which a host may be away; a restart takes minutes.
 ABSENCE = 600.0
-_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -53,16 +53,17 @@ class FollowedJob:
         name: str = self.machine["name"]
         return name
 
-    async def end(self) -> dict[str, Any]:
+    async def end(self, log: Logger) -> dict[str, Any]:
         """
         Follow the job to its end, over as many connections as that takes.
 
+        :param log: gets what the job writes
         :return: ``machine``, ``outcome`` (how the job ended, or None), ``raised`` and ``message`` (which error says why
             nobody knows how it ended)
         """
         end: dict[str, Any] = {"machine": self.name, "outcome": None, "raised": "", "message": ""}
         try:
-            return end | {"outcome": asdict(await self._outcome())}
+            return end | {"outcome": asdict(await self._outcome(log))}
         except (HostUnreachableError, HostAuthError, JobTimeoutError) as error:
             return end | {"raised": type(error).__name__, "message": str(error)}
 
@@ -76,23 +77,23 @@ class FollowedJob:
 
         return HeatHostHook(**self.machine)
 
-    async def _outcome(self) -> Outcome:
+    async def _outcome(self, log: Logger) -> Outcome:
         seen, pause = time.time(), SOON
         while True:
             begun = time.time()
             try:
-                return await self._follow()
+                return await self._follow(log)
             except HostUnreachableError as broken:
                 # A connection that lasted was a host that was there.
                 if time.time() - begun > AT_MOST:
                     seen, pause = time.time(), SOON
                 if time.time() - seen > ABSENCE:
                     raise
-                _log.warning("%s; connecting again in %.0f s", broken, pause)
+                log.warning("%s; connecting again in %.0f s", broken, pause)
             await asyncio.sleep(pause)
             pause = min(2 * pause, AT_MOST)
 
-    async def _follow(self) -> Outcome:
+    async def _follow(self, log: Logger) -> Outcome:
         from heat_upgrade.hooks.ssh_command import Told
 
         job = Job(**self.job)
@@ -102,18 +103,18 @@ class FollowedJob:
             followed = hook.followed(job, Told(*self.told))
             running = await asyncio.to_thread(connection.enter_context, followed)
             while not running.read():
-                self._tell(running)
+                self._tell(running, log)
                 self._check_time()
                 await asyncio.sleep(LOOK)
-            self._tell(running)
+            self._tell(running, log)
             return hook.outcome(job, running)
         finally:
             # In a thread as well: it waits for the connection's own one.
             await asyncio.to_thread(connection.close)
 
-    def _tell(self, running: RunningCommand) -> None:
+    def _tell(self, running: RunningCommand, log: Logger) -> None:
         for level, line in running.news():
-            _log.log(level, "%s: %s", self.name, line)
+            log.log(level, "%s: %s", self.name, line)
         self.told = list(running.told)
 
     def _check_time(self) -> None:
@@ -141,7 +142,7 @@ class HostJobsTrigger(ArgumentsTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Follow the jobs to their ends."""
-        ends = await asyncio.gather(*(FollowedJob(**job).end() for job in self.jobs))
+        ends = await asyncio.gather(*(FollowedJob(**job).end(self.log) for job in self.jobs))
         yield TriggerEvent(ends)  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:

@@ -115,7 +115,7 @@ def test_a_dry_run_afterwards_knows_how_long_it_took_before(api: AirflowApi, lab
     assert run.state == "success", explain(api, run)
     plan = api.xcoms(run.dag_id, run.run_id, "show_plan")["return_value"]
     runs = [each["dag_run_id"] for each in api.runs(run.dag_id)]
-    upgrade = [each for each in runs if "measured_run" in api.xcoms(run.dag_id, each, "verify_cloud")][-1]
+    upgrade = [each for each in runs if "timings" in api.xcoms(run.dag_id, each, "report")][-1]
     assert upgrade not in (run.run_id, story.run.run_id, story.rehearsal.run_id)
     assert f"as its tasks took in {upgrade}, and" in plan
     assert "when it moved last, the slowest)" in plan

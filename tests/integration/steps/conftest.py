@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from heat_upgrade import hosts
+from heat_upgrade.clients import Clients
 from heat_upgrade.cloud.loader import load_cloud
 from heat_upgrade.cloud.model import Cloud, Deployment
 from heat_upgrade.cloud.sections import Role
@@ -92,7 +92,7 @@ class Machine:
 
     @property
     def hook(self) -> HeatHostHook:
-        return hosts.hook_for(self.cloud, self.cloud.host(self.name))
+        return Clients(self.cloud).host(self.cloud.host(self.name))
 
     def run(self, step: Step, **settings: str) -> dict[str, str]:
         """Run a step over SSH; settings are those that a test may shorten a wait with."""

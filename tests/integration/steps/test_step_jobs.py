@@ -17,18 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import Context
 from airflow.sdk.exceptions import TaskDeferred
 
-from heat_upgrade import hosts
-from heat_upgrade.cloud.sections import Host
+from heat_upgrade.clients import Clients
 from heat_upgrade.exceptions import HostUnreachableError, JobLostError, JobTimeoutError, RemoteStepError
-from heat_upgrade.operators import job as operators
-from heat_upgrade.operators.job import JobOperator
+from heat_upgrade.operators import steps as operators
+from heat_upgrade.operators.steps import Results, StepsOperator
 from heat_upgrade.remote import steps
-from heat_upgrade.remote.step import Step
+from heat_upgrade.remote.step import PlacedStep, Step
 from heat_upgrade.run.plan import Plan
 from heat_upgrade.triggers import job as triggers
-from heat_upgrade.triggers.job import HostJobTrigger
+from heat_upgrade.triggers.job import HostJobsTrigger
 from lab.cloud.host import start_sshd, stop_sshd
 from lab.cloud.model import Lab
 from lab.processes import wait_until
@@ -49,16 +49,19 @@ exit "$(cat "$DIR/end")"
 """
 
 
-class WorkOperator(JobOperator):
+class WorkOperator(StepsOperator):
     """Do a test's work."""
 
-    the_work: tuple[Host, Step]
+    work: PlacedStep
 
-    def work(self, plan: Plan) -> tuple[Host, Step]:
-        return self.the_work
+    def steps(self, plan: Plan) -> list[PlacedStep]:
+        return [self.work]
 
-    def finish(self, plan: Plan, results: dict[str, str]) -> dict[str, str]:
-        return results
+    def summary(self, plan: Plan) -> str:
+        return "work"
+
+    def verify(self, plan: Plan, results: Results) -> dict[str, str]:
+        return results[0]
 
 
 class Work:
@@ -97,23 +100,24 @@ class Work:
 
     def operator(self) -> WorkOperator:
         operator = WorkOperator(task_id="work", cloud=self.machine.cloud)
-        operator.the_work = (self.machine.cloud.host(self.machine.name), self.step)
+        host = self.machine.cloud.host(self.machine.name)
+        operator.work = PlacedStep(operator.clients.machine(host), self.step)
         return operator
 
     def run(self) -> dict[str, str]:
         """Do the work as a task would whose whole wait is in the worker."""
-        got = self.operator().upgrade(PLAN)
+        got = self.operator().run(PLAN, Context())
         assert isinstance(got, dict)
         return got
 
-    def defer(self) -> HostJobTrigger:
+    def defer(self) -> HostJobsTrigger:
         """Begin the work as a task does, and return what waits for it, as the triggerer makes it."""
         with pytest.raises(TaskDeferred) as deferred:
             self.run()
         _, arguments = deferred.value.trigger.serialize()
-        return HostJobTrigger(**arguments)
+        return HostJobsTrigger(**arguments)
 
-    def finish(self, event: dict[str, Any]) -> dict[str, str]:
+    def finish(self, event: list[dict[str, Any]]) -> dict[str, str]:
         context: Any = {"ti": type("Instance", (), {"xcom_pull": lambda *_, **__: PLAN.as_xcom()})()}
         got = self.operator().execute_complete(context, event)
         assert isinstance(got, dict)
@@ -165,16 +169,16 @@ def log(capsys: pytest.CaptureFixture[str]) -> Log:
     return Log(capsys)
 
 
-Fire = Callable[[HostJobTrigger], Future[dict[str, Any]]]
+Fire = Callable[[HostJobsTrigger], Future[list[dict[str, Any]]]]
 
 
 @pytest.fixture
 def fire(background: ThreadPoolExecutor) -> Fire:
     """Run a trigger, and give its event."""
 
-    async def event(trigger: HostJobTrigger) -> dict[str, Any]:
+    async def event(trigger: HostJobsTrigger) -> list[dict[str, Any]]:
         (fired,) = [event async for event in trigger.run()]
-        payload: dict[str, Any] = fired.payload
+        payload: list[dict[str, Any]] = fired.payload
         return payload
 
     return lambda trigger: background.submit(lambda: asyncio.run(event(trigger)))
@@ -293,7 +297,7 @@ def test_a_host_that_stays_away_is_given_up(
 
 def test_a_job_that_takes_too_long_goes_on(work: Work, soon: None, fire: Fire) -> None:
     trigger = work.defer()
-    trigger.deadline = time.time() - 1
+    trigger.jobs[0]["deadline"] = time.time() - 1
     with pytest.raises(
         JobTimeoutError, match=r"step work has not ended within 60 s.*jobs/work-.*clear this task, which"
     ):
@@ -326,7 +330,7 @@ def test_a_user_who_ends_a_running_task_ends_the_job(
     work: Work, in_worker: None, background: ThreadPoolExecutor
 ) -> None:
     operator = work.operator()
-    running = background.submit(operator.upgrade, PLAN)
+    running = background.submit(operator.run, PLAN, Context())
     work.wait()
     operator.on_kill()
     with pytest.raises(JobLostError, match="the job was stopped, with the task that waited for it"):
@@ -354,13 +358,14 @@ def test_a_stop_that_was_begun_is_waited_for_by_the_next_try(machine: Machine, t
     assert machine.service("engine", OLD) == "STOPPED"
 
 
-async def _all(trigger: HostJobTrigger) -> list[Any]:
+async def _all(trigger: HostJobsTrigger) -> list[Any]:
     return [event async for event in trigger.run()]
 
 
 def test_what_the_triggerer_keeps_has_no_secret(work: Work, soon: None) -> None:
     trigger = work.defer()
     path, arguments = trigger.serialize()
-    assert path == "heat_upgrade.triggers.job.HostJobTrigger"
-    assert arguments["host"] == hosts.hook_arguments(work.machine.cloud, work.machine.cloud.host("controller-1"))
-    assert arguments["job"] == asdict(work.step.job)
+    assert path == "heat_upgrade.triggers.job.HostJobsTrigger"
+    (followed,) = arguments["jobs"]
+    assert followed["machine"] == asdict(Clients(work.machine.cloud).machine(work.machine.cloud.host("controller-1")))
+    assert followed["job"] == asdict(work.step.job)

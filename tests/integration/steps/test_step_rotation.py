@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from heat_upgrade import hosts
+from heat_upgrade.clients import Clients
 from heat_upgrade.cloud.sections import Role
 from heat_upgrade.exceptions import RemoteStepError
 from heat_upgrade.remote import steps
@@ -37,7 +37,7 @@ def rejoin(machine: Machine, role: Role = "api", **settings: str) -> None:
 
 
 def run(machine: Machine, role: Role, step: Step, settings: dict[str, str]) -> None:
-    hook = hosts.rotation_hook(machine.target, role)
+    hook = Clients(machine.cloud).balancer(machine.target, role)
     hook.run_step(replace(step, settings={**step.settings, **settings}), silence=60)
 
 
