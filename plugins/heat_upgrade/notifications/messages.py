@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from heat_upgrade.compat import redacted
 from heat_upgrade.exceptions import error_text
 from heat_upgrade.formatting import duration
 from heat_upgrade.names import DRAIN
@@ -97,10 +98,8 @@ COMPOSERS: dict[Event, Callable[[Cloud, Context], Composed]] = {
 
 def without_secrets(text: str) -> str:
     """Return a text, cut to a length to read, without what Airflow knows for a secret."""
-    from airflow.sdk.log import redact  # type: ignore[attr-defined]
-
-    redacted = str(redact(text))
-    return redacted if len(redacted) <= LONGEST else f"{redacted[:LONGEST]}\n... (the task's log has the rest)"
+    text = redacted(text)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}\n... (the task's log has the rest)"
 
 
 def answer_link(context: Context) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import TriggerRule
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from heat_upgrade import compat
 from heat_upgrade.names import BEGAN, DRAIN, ERROR, HISTORY, PREFLIGHT, REPORT, VERIFY, WATCH
 from heat_upgrade.operators.approvals import ApproveWaveOperator
 from heat_upgrade.operators.base import CloudOperator
@@ -95,10 +96,7 @@ class Gathered:
         self.instance = context["ti"]
         self.notes: list[str] = []
         self.plan: dict[str, Any] = self._pull(PREFLIGHT) or {}
-        # Of the SDK's task instance, though its protocol doesn't say so.
-        crumbs = self.instance.get_task_breadcrumbs(  # type: ignore[attr-defined]
-            self.instance.dag_id, self.instance.run_id
-        )
+        crumbs = compat.ended_tasks(self.instance)
         self.crumbs = {crumb["task_id"]: crumb for crumb in crumbs if crumb["task_id"] != operator.task_id}
         reached = {task for task, crumb in self.crumbs.items() if crumb["state"] not in ("upstream_failed", "removed")}
         self.began = {task: self._pull(task, BEGAN) if task in reached else None for task in self.crumbs}

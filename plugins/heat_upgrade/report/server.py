@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
-from airflow.api_fastapi.common.db.common import SessionDep
-from airflow.api_fastapi.core_api.security import requires_access_dag
-from airflow.models.xcom import XComModel
-from airflow.sdk.execution_time.xcom import XCom
 from fastapi import Depends, FastAPI, Query, Response, status
 from fastapi.responses import HTMLResponse, PlainTextResponse
 
+from heat_upgrade import compat
 from heat_upgrade.names import REPORT
 from heat_upgrade.report.facts import Report
 from heat_upgrade.report.render import markdown, page
@@ -27,19 +23,17 @@ HEADERS = {
 app = FastAPI(title="Heat upgrade's reports", docs_url=None, redoc_url=None, openapi_url=None)
 
 
-# Made anew each time from the task's facts: the files lie on the machine of the worker, which need not be this one.
-@app.get("/report", dependencies=[Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.XCOM))])
+# Made each time from the task's facts: the files lie on the machine of the worker, which need not be this one.
+@app.get("/report", dependencies=[Depends(compat.only_readers_of_xcoms())])
 def show(
-    session: SessionDep,
     dag_id: Annotated[str, Query()],
     run_id: Annotated[str, Query()],
     form: Annotated[Literal["html", "md"], Query(alias="format")] = "html",
 ) -> Response:
     """Return the report of a run."""
-    query = XComModel.get_many(run_id=run_id, key=REPORT, dag_ids=dag_id, task_ids=REPORT, map_indexes=-1, limit=1)
-    if (row := session.scalars(query).first()) is None:
+    if (facts := compat.xcom_in_server(dag_id, run_id, REPORT, REPORT)) is None:
         return PlainTextResponse(NONE, status_code=status.HTTP_404_NOT_FOUND, headers=HEADERS)
-    report = Report.model_validate_json(XCom.deserialize_value(row))
+    report = Report.model_validate_json(facts)
     if form == "md":
         return PlainTextResponse(markdown(report), headers=HEADERS)
     return HTMLResponse(page(report), headers=HEADERS)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
+from heat_upgrade import compat
 from heat_upgrade.names import HISTORY
 
 if TYPE_CHECKING:
@@ -23,12 +24,10 @@ async def keep(trigger: BaseTrigger, course: dict[str, Any]) -> None:
     :param trigger: the trigger
     :param course: what it has seen
     """
-    from airflow.sdk.execution_time.xcom import XCom
-
     if (task := _task(trigger)) is None:
         return
     try:
-        await asyncio.wait_for(XCom.aset(HISTORY, course, **task), PATIENCE)
+        await asyncio.wait_for(compat.store_xcom(task, HISTORY, course), PATIENCE)
     except Exception as error:
         _log.warning("What the report would show of this wait can't be stored (%s): going on", type(error).__name__)
 
@@ -39,20 +38,18 @@ async def kept(trigger: BaseTrigger) -> dict[str, Any] | None:
 
     :param trigger: the trigger
     """
-    from airflow.sdk.execution_time.xcom import XCom
-
     if (task := _task(trigger)) is None:
         return None
     try:
-        course = await asyncio.wait_for(XCom.aget_one(key=HISTORY, **task), PATIENCE)
+        course = await asyncio.wait_for(compat.stored_xcom(task, HISTORY), PATIENCE)
     except Exception as error:
         _log.warning("What this wait has stored before can't be read (%s): beginning anew", type(error).__name__)
         return None
     return course if isinstance(course, dict) else None
 
 
-def _task(trigger: BaseTrigger) -> dict[str, Any] | None:
+def _task(trigger: BaseTrigger) -> dict[str, str] | None:
     instance = trigger.task_instance
     if instance is None:
         return None
-    return {"dag_id": instance.dag_id, "task_id": instance.task_id, "run_id": instance.run_id, "map_index": -1}
+    return {"dag_id": instance.dag_id, "task_id": instance.task_id, "run_id": instance.run_id}

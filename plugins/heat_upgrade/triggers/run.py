@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from airflow.triggers.base import TriggerEvent
 
+from heat_upgrade import compat
 from heat_upgrade.triggers.arguments import ArgumentsTrigger
 
 OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
@@ -21,15 +22,11 @@ async def states_of_run(dag_id: str, run_id: str) -> Mapping[str, str | None]:
     :param dag_id: the DAG
     :param run_id: the run
     """
-    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-
     try:
-        found = await asyncio.to_thread(RuntimeTaskInstance.get_task_states, dag_id=dag_id, run_ids=[run_id])
+        return await asyncio.to_thread(compat.task_states, dag_id, run_id)
     except Exception as error:
-        _log.warning("Airflow doesn't tell how the run is doing (%s): asking again", type(error).__name__)
+        _log.warning("Could not read the run's task states (%s): asking again", type(error).__name__)
         return {}
-    states: Mapping[str, str | None] = found.get(run_id, {})
-    return states
 
 
 def unfinished(states: Mapping[str, str | None], but_for: str) -> list[str]:
