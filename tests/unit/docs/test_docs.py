@@ -21,6 +21,7 @@ PAGES = sorted(
 )
 FORMS = [form for form in PROJECT.glob(".github/ISSUE_TEMPLATE/*.yml") if form.name != "config.yml"]
 README = PROJECT / "README.md"
+ROOM = PROJECT / "plugins/heat_upgrade"
 MAKEFILE = (PROJECT / "Makefile").read_text()
 
 # What is in code, a span or an indented block; only there a word is meant to the letter.
@@ -119,6 +120,14 @@ def test_the_layers_are_drawn_as_the_linter_checks_them() -> None:
     lines = drawing.partition("\n\n")[0].splitlines()[1:]
     # What is drawn and what it is are a gap apart.
     assert [set(re.split(r" {3,}", line.strip())[0].split()) for line in lines] == layers
+
+
+def test_every_private_api_of_airflow_has_its_reason() -> None:
+    functions = set(re.findall(r"^(?:async )?def ([a-z]\w+)", (ROOM / "compat.py").read_text(), re.MULTILINE))
+    _, _, table = (PROJECT / "docs/architecture.md").read_text().partition("| in `compat` |")
+    assert functions == {
+        name for row in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
 
 
 def test_its_table_has_every_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
