@@ -102,6 +102,14 @@ class TestPage:
         assert page in QUOTING or not (found := RETIRED.findall(prose)), found
 
 
+def test_every_page_can_be_found() -> None:
+    linked = {
+        (page.parent / link.partition("#")[0]).resolve() for page in PAGES for link in LINK.findall(page.read_text())
+    }
+    lost = [page.name for page in (PROJECT / "docs").glob("*.md") if page not in linked]
+    assert not lost, f"no page has a link to {lost}: add one to the README or to the page that it belongs to"
+
+
 def test_the_readme_is_one_screen_a_subject() -> None:
     assert len(README.read_text().splitlines()) <= LONGEST
 
