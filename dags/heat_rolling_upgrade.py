@@ -10,138 +10,107 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG, Param, TaskGroup, TriggerRule, chain
+from airflow.sdk import DAG, BaseOperator, Param, TaskGroup, TriggerRule, chain
 
-from heat_upgrade import names
+from heat_upgrade import dag_params, names
 from heat_upgrade.cloud.model import Cloud
 from heat_upgrade.cloud.sections import Host
 from heat_upgrade.dag_factory import (
-    approvals,
+    barrier,
     dags_of_clouds,
-    delete_old_vhost,
-    dry_run,
     for_each,
-    ignore_windows,
+    in_order,
     may_prepare,
     report,
-    target_release,
     upgrade_dag,
+    watch,
 )
 from heat_upgrade.notifications.send import notifiers
-from heat_upgrade.operators.apis import (
-    LeaveRotationOperator,
-    RejoinRotationOperator,
-    SwitchApiOperator,
-)
-from heat_upgrade.operators.approvals import ApproveRetireOperator, ApproveSwitchOperator, ApproveWaveOperator
-from heat_upgrade.operators.database import BackUpDatabaseOperator, SyncDatabaseOperator
-from heat_upgrade.operators.dry_run import ShowPlanOperator
-from heat_upgrade.operators.engines import RetireEngineOperator, StartEngineOperator
-from heat_upgrade.operators.gates import MayStartOperator, MaySwitchOperator
+from heat_upgrade.operators import apis, approvals, database, dry_run, engines, gates, verify, vhosts
 from heat_upgrade.operators.preflight import PreflightOperator
 from heat_upgrade.operators.prepare import PrepareHostOperator
-from heat_upgrade.operators.verify import VerifyCloudOperator
-from heat_upgrade.operators.vhosts import CreateVhostOperator, DeleteVhostOperator
 from heat_upgrade.run.approvals import OF_ROLLING
 from heat_upgrade.sensors.drain import OldEnginesDrainedSensor
 from heat_upgrade.timetables.windows import WindowsTimetable
 
 DOC = Path(__file__).with_suffix(".md").read_text()
+# Else a task minds no skip: a host that isn't part of a run is skipped, and holds up neither the next host nor the run.
+ALL = {"trigger_rule": TriggerRule.ALL_SUCCESS}
+Sweep = list[TaskGroup | BaseOperator | list[TaskGroup]]
 
 
 def rolling_upgrade(cloud: Cloud) -> DAG:
     """Build the DAG that upgrades one cloud."""
     schedule = WindowsTimetable(cloud.windows) if cloud.windows else None
-    # A host that isn't part of a run is skipped, and a skip doesn't hold up the next host; a failure does.
     with upgrade_dag(names.ROLLING_UPGRADE, cloud, DOC, TriggerRule.NONE_FAILED, schedule) as dag:
-        prepare = for_each(cloud.hosts, names.PREPARE, PrepareHostOperator)
-        # A group of their own, not the first task of each host's group: every new engine must listen before the first
-        # API moves, and groups that wait for one another can't be drawn.
-        start_new_engines = for_each(cloud.hosts_with("engine"), names.START_ENGINES, StartEngineOperator)
-        waves = [[switch_api(host) for host in wave] for wave in cloud.api_waves()]
-        wait_until_drained = OldEnginesDrainedSensor(
-            task_id=names.DRAIN,
-            # Where hosts are left for another run, this one ends here.
-            on_skipped_callback=notifiers(cloud, "done"),
-        )
-        retire = retire_old_engines(cloud)
-        sync_database = SyncDatabaseOperator(task_id=names.SYNC)
-        delete_old_vhost = DeleteVhostOperator(task_id=names.DELETE_VHOST, trigger_rule=TriggerRule.ALL_SUCCESS)
-        show_plan = ShowPlanOperator(task_id=names.SHOW_PLAN, trigger_rule=TriggerRule.ALL_SUCCESS)
-
-        chain(
-            *([MayStartOperator(task_id=names.MAY_START)] if cloud.windows else []),
-            PreflightOperator(task_id=names.PREFLIGHT, on_success_callback=notifiers(cloud, "started")),
-            *may_prepare(cloud),
-            prepare,
-            BackUpDatabaseOperator(task_id=names.BACKUP),
-            CreateVhostOperator(task_id=names.VHOST),
-            sync_database,
-            start_new_engines,
-            ApproveSwitchOperator(task_id=names.APPROVE_SWITCH),
-            MaySwitchOperator(task_id=names.MAY_SWITCH),
-            waves[0],
-        )
-        one_after_the_other(waves)
-        chain(
-            waves[-1],
-            wait_until_drained,
-            ApproveRetireOperator(task_id=names.APPROVE_RETIRE, trigger_rule=TriggerRule.ALL_SUCCESS),
-            retire,
-            VerifyCloudOperator(
-                task_id=names.VERIFY,
-                trigger_rule=TriggerRule.ALL_SUCCESS,
-                on_success_callback=notifiers(cloud, "done"),
-            ),
-            delete_old_vhost,
-            show_plan,
-        )
-        report("Rolling upgrade", cloud, unnoticed=sync_database, noticed=wait_until_drained, last=show_plan)
+        guide(cloud)
     # Not earlier: each task would get a copy of the form, with all hosts in it.
     dag.params.update(run_parameters(cloud))
     return dag
 
 
-def switch_api(host: Host) -> TaskGroup:
+def guide(cloud: Cloud) -> None:
+    """Build the tasks, and put them in the order of the guide."""
+    started, done = notifiers(cloud, "started"), notifiers(cloud, "done")
+    may_start = gates.MayStartOperator(task_id=names.MAY_START) if cloud.windows else None
+    preflight = PreflightOperator(task_id=names.PREFLIGHT, on_success_callback=started)
+    prepare = for_each(cloud.hosts, names.PREPARE, PrepareHostOperator)
+    back_up_database = database.BackUpDatabaseOperator(task_id=names.BACKUP)
+    create_vhost = vhosts.CreateVhostOperator(task_id=names.VHOST)
+    sync_database = database.SyncDatabaseOperator(task_id=names.SYNC)
+    start_new_engines = for_each(cloud.hosts_with("engine"), names.START_ENGINES, engines.StartEngineOperator)
+    approve_switch = approvals.ApproveSwitchOperator(task_id=names.APPROVE_SWITCH)
+    may_switch = gates.MaySwitchOperator(task_id=names.MAY_SWITCH)
+    # Where hosts are left for another run, this one ends here.
+    wait_until_drained = OldEnginesDrainedSensor(task_id=names.DRAIN, on_skipped_callback=done)
+    approve_retire = approvals.ApproveRetireOperator(task_id=names.APPROVE_RETIRE, **ALL)
+    verify_cloud = verify.VerifyCloudOperator(task_id=names.VERIFY, on_success_callback=done, **ALL)
+    delete_old_vhost = vhosts.DeleteVhostOperator(task_id=names.DELETE_VHOST, **ALL)
+    show_plan = dry_run.ShowPlanOperator(task_id=names.SHOW_PLAN, **ALL)
+    watch_api = watch(cloud)
+
+    ahead = (may_start, preflight, may_prepare(cloud), prepare, back_up_database)
+    beside = (create_vhost, sync_database, start_new_engines)
+    switch = (approve_switch, may_switch, *sweep(cloud), wait_until_drained)
+    end = (approve_retire, retire(cloud), verify_cloud, delete_old_vhost, show_plan)
+    in_order(*ahead, *beside, *switch, *end)
+    chain([sync_database, wait_until_drained], watch_api)
+    chain([show_plan, watch_api], report(cloud, "Rolling upgrade"))
+
+
+def sweep(cloud: Cloud) -> Sweep:
+    """Build the steps that move the APIs, wave after wave, with an approval between them where the run asks for it."""
+    waves = [[move_apis(host) for host in wave] for wave in cloud.api_waves()]
+    steps: Sweep = [waves[0]]
+    for number, (wave, next_wave) in enumerate(pairwise(waves), start=1):
+        if not len(wave) == len(next_wave) == 1:
+            # One task between them: waves of a hundred hosts would draw ten thousand arrows.
+            steps.append(barrier(f"{names.AFTER_WAVE}{number}"))
+        # An approval that the run doesn't ask for is skipped before its turn, and holds up nobody then.
+        chain(steps[-1], next_wave)
+        steps += [
+            approvals.ApproveWaveOperator(task_id=f"{names.APPROVE_WAVE}{number + 1}", wave=number + 1),
+            next_wave,
+        ]
+    return steps
+
+
+def move_apis(host: Host) -> TaskGroup:
     """Build the group that moves the APIs of one host; skipped as a whole where the run leaves the host out."""
     with TaskGroup(host.task_id) as group:
         chain(
-            LeaveRotationOperator(task_id=names.LEAVE, host=host),
-            SwitchApiOperator(task_id=names.SWITCH, host=host, trigger_rule=TriggerRule.ALL_SUCCESS),
-            RejoinRotationOperator(task_id=names.REJOIN, host=host, trigger_rule=TriggerRule.ALL_SUCCESS),
+            apis.LeaveRotationOperator(task_id=names.LEAVE, host=host),
+            apis.SwitchApiOperator(task_id=names.SWITCH, host=host, **ALL),
+            apis.RejoinRotationOperator(task_id=names.REJOIN, host=host, **ALL),
         )
     return group
 
 
-def one_after_the_other(waves: list[list[TaskGroup]]) -> None:
-    """Let each wave begin when all of the wave before has been verified, and approved where the run asks for it."""
-    for number, (wave, next_wave) in enumerate(pairwise(waves), start=1):
-        approve = ApproveWaveOperator(task_id=f"{names.APPROVE_WAVE}{number + 1}", wave=number + 1)
-        last: list[TaskGroup] | EmptyOperator = wave
-        if not len(wave) == len(next_wave) == 1:
-            # One task between them: waves of a hundred hosts would draw ten thousand arrows.
-            last = barrier(f"{names.AFTER_WAVE}{number}")
-            chain(wave, last)
-        chain(last, approve, next_wave)
-        # An approval that the run doesn't ask for is skipped before its turn, and holds up nobody then.
-        chain(last, next_wave)
-
-
-def barrier(task_id: str) -> EmptyOperator:
-    """Build a task that does nothing; without a callback no worker has to run it."""
-    return EmptyOperator(task_id=task_id, on_execute_callback=None)
-
-
-def retire_old_engines(cloud: Cloud) -> TaskGroup:
+def retire(cloud: Cloud) -> TaskGroup:
     """Build the group that stops the old engines, host after host, once the sensor has opened."""
     with TaskGroup(names.RETIRE) as group:
-        chain(
-            *[
-                RetireEngineOperator(task_id=host.task_id, host=host, trigger_rule=TriggerRule.ALL_SUCCESS)
-                for host in cloud.hosts_with("engine")
-            ]
-        )
+        hosts = cloud.hosts_with("engine")
+        chain(*[engines.RetireEngineOperator(task_id=host.task_id, host=host, **ALL) for host in hosts])
     return group
 
 
@@ -149,7 +118,7 @@ def run_parameters(cloud: Cloud) -> dict[str, Param]:
     """Build the trigger form."""
     hosts = [host.name for host in cloud.hosts]
     return {
-        "target_release": target_release(cloud),
+        "target_release": dag_params.target_release(cloud),
         "hosts": Param(
             hosts,
             type="array",
@@ -157,14 +126,14 @@ def run_parameters(cloud: Cloud) -> dict[str, Param]:
             title="Hosts",
             description="All, or some now and the others in a later run; the last run retires the old engines.",
         ),
-        "approvals": approvals(
+        "approvals": dag_params.approvals(
             OF_ROLLING,
             "Between the hosts, waiting costs: old and new APIs share the rotation, and the two sides can do a stack's "
             "work twice, so answer within minutes. Hosts that move side by side share a question.",
         ),
-        "delete_old_vhost": delete_old_vhost(),
-        **ignore_windows(cloud),
-        **dry_run(),
+        "delete_old_vhost": dag_params.delete_old_vhost(),
+        **dag_params.ignore_windows(cloud),
+        **dag_params.dry_run(),
     }
 
 

@@ -1,11 +1,22 @@
-"""What the DAG files share: a DAG per cloud file, and a group with the same task for every host."""
+"""What the DAG files share: a DAG per cloud file, when tasks are tried again, and what each guide is made of."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, BaseOperator, Param, TaskGroup, TriggerRule, chain
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import (
+    DAG,
+    BaseOperator,
+    ExceptionRetryPolicy,
+    RetryAction,
+    RetryRule,
+    TaskGroup,
+    TriggerRule,
+    chain,
+)
 
 from heat_upgrade.cloud.loader import CloudFileError, clouds_directory, load_clouds
 from heat_upgrade.cloud.model import Cloud
@@ -18,11 +29,33 @@ from heat_upgrade.operators.preflight import BrokenCloudOperator
 from heat_upgrade.operators.report import ReportOperator
 from heat_upgrade.operators.steps import HostOperator
 from heat_upgrade.report.notes import note_begin, note_error
-from heat_upgrade.retries import RETRIES
-from heat_upgrade.run.approvals import Approvals
 
 if TYPE_CHECKING:
     from airflow.timetables.base import Timetable
+
+# As the table of heat_upgrade.exceptions says; Airflow never retries the others that it names, and retries the rest.
+POLICY = ExceptionRetryPolicy(
+    rules=[
+        RetryRule(
+            exception="heat_upgrade.exceptions.TransientError",
+            action=RetryAction.RETRY,
+            reason="a host or server doesn't answer, or a job was cut off: that may pass by itself",
+        ),
+        RetryRule(
+            exception="airflow.sdk.exceptions.AirflowNotFoundException",
+            action=RetryAction.FAIL,
+            reason="an Airflow connection is missing: add the one that the error names, then clear this task",
+        ),
+    ]
+)
+# Tries after 5 to 10, 10 to 20, ... 80 to 120 seconds: an outage of a minute passes, and five minutes are enough.
+RETRIES: dict[str, Any] = {
+    "retries": 5,
+    "retry_delay": timedelta(seconds=5),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=2),
+    "retry_policy": POLICY,
+}
 
 
 def dags_of_clouds(procedure: str, build: Callable[[Cloud], DAG]) -> dict[str, DAG]:
@@ -83,99 +116,6 @@ def cloud_dag(
     )
 
 
-def target_release(cloud: Cloud) -> Param:
-    """Build the form's field for the release to go to."""
-    return Param(
-        # A form that is sent off as it is neither goes back nor jumps; which release runs only the hosts can tell.
-        None,
-        type=["null", "string"],
-        enum=[None, *(release.version for release in cloud.releases)],
-        values_display={"null": "the one after the release that runs"},
-        title="Target release",
-        description="Empty: the one after the release that runs. The one before it goes back. A jump is refused.",
-    )
-
-
-def approvals(choices: Iterable[Approvals], costs: str) -> Param:
-    """
-    Build the form's field for where the run asks.
-
-    :param choices: where such a run can ask
-    :param costs: what waiting for an answer costs
-    """
-    return Param(
-        str(Approvals.NONE),
-        type="string",
-        enum=list(map(str, choices)),
-        title="Approvals",
-        description="Where the run asks you, under Required Actions, before it goes on. Reject, or no answer in time, "
-        f"stops it there. {costs}",
-    )
-
-
-def delete_old_vhost() -> Param:
-    """Build the form's field for the end of the old vhost."""
-    return Param(
-        False,
-        type="boolean",
-        title="Delete the old vhost",
-        description="Delete the old release's RabbitMQ vhost at the end. Off, it stays until you delete it.",
-    )
-
-
-def ignore_windows(cloud: Cloud) -> dict[str, Param]:
-    """Build the form's field for a run that doesn't wait for a window; none where the cloud has no windows."""
-    if not cloud.windows:
-        return {}
-    return {
-        "ignore_windows": Param(
-            False,
-            type="boolean",
-            title="Ignore maintenance windows",
-            description="Affect users at once, whether a maintenance window is open or not.",
-        )
-    }
-
-
-def dry_run() -> dict[str, Param]:
-    """Build the form's field for a run that changes nothing."""
-    return {
-        "dry_run": Param(
-            False,
-            type="boolean",
-            title="Dry run",
-            description="Read everything, change nothing, and show the plan: what would be done on each host, the "
-            "exact commands, how heat.conf would change, the drain as it is now, and how long it would take.",
-        )
-    }
-
-
-def report(
-    kind: str, cloud: Cloud, *, unnoticed: BaseOperator, noticed: BaseOperator | TaskGroup, last: BaseOperator
-) -> None:
-    """
-    Let a run end with a report, and watch the API meanwhile.
-
-    :param kind: what the DAG does, as ``Rolling upgrade``
-    :param cloud: the cloud
-    :param unnoticed: a task before users are touched; the watch begins after it
-    :param noticed: what comes last of all that touches users; clearing any of it watches again
-    :param last: the last task
-    """
-    # Begins as soon as one of the two is done, which is always the first: the second one is there for the clearing.
-    watch_api = WatchApiOperator(task_id=WATCH, cloud=cloud, trigger_rule=TriggerRule.ONE_SUCCESS)
-    chain([unnoticed, noticed], watch_api)
-    # A teardown, as it runs also where somebody marks the run as failed. Nobody needs to hear twice of one failure.
-    end = ReportOperator(task_id=REPORT, cloud=cloud, kind=kind, on_failure_callback=None)
-    chain([last, watch_api], end.as_teardown(on_failure_fail_dagrun=True))
-
-
-def may_prepare(cloud: Cloud) -> list[MayPrepareOperator]:
-    """Build the gate before the preparation, for a cloud that wants even what no user notices in a window."""
-    wanted = cloud.windows and not cloud.windows.prepare_outside
-    return [MayPrepareOperator(task_id=MAY_PREPARE, cloud=cloud)] if wanted else []
-
-
 def _broken_cloud(dag_id: str, error: CloudFileError) -> DAG:
     with DAG(dag_id=dag_id, schedule=None, doc_md=f"```\n{error}\n```", tags=["heat", "broken"]) as dag:
         BrokenCloudOperator(task_id=PREFLIGHT, problems=str(error))
@@ -194,3 +134,56 @@ def for_each(hosts: Iterable[Host], group_id: str, operator: type[HostOperator])
         for host in hosts:
             operator(task_id=host.task_id, host=host)
     return group
+
+
+def in_order(*steps: BaseOperator | TaskGroup | list[TaskGroup] | None) -> None:
+    """
+    Put the steps of a guide one after the other.
+
+    :param steps: tasks, groups, or groups side by side; None for one that the cloud doesn't want
+    """
+    chain(*(step for step in steps if step is not None))
+
+
+def barrier(task_id: str) -> EmptyOperator:
+    """
+    Build a task that does nothing; without a callback no worker has to run it.
+
+    :param task_id: its id
+    """
+    return EmptyOperator(task_id=task_id, on_execute_callback=None)
+
+
+def may_prepare(cloud: Cloud) -> MayPrepareOperator | None:
+    """
+    Build the gate before the preparation, for a cloud that wants even what no user notices in a window.
+
+    :param cloud: the cloud
+    """
+    wanted = cloud.windows and not cloud.windows.prepare_outside
+    return MayPrepareOperator(task_id=MAY_PREPARE, cloud=cloud) if wanted else None
+
+
+def watch(cloud: Cloud) -> WatchApiOperator:
+    """
+    Build the task that watches the API while users are touched.
+
+    It comes after a task before they are, and after the last task that touches them. It begins as soon as one of the
+    two is done, which is always the first: the second one is there so that clearing it watches again.
+
+    :param cloud: the cloud
+    """
+    return WatchApiOperator(task_id=WATCH, cloud=cloud, trigger_rule=TriggerRule.ONE_SUCCESS)
+
+
+def report(cloud: Cloud, kind: str) -> BaseOperator:
+    """
+    Build the task that ends a run: a teardown, as it runs also where somebody marks the run as failed.
+
+    :param cloud: the cloud
+    :param kind: what the DAG does, as ``Rolling upgrade``
+    """
+    # Nobody needs to hear twice of one failure.
+    end = ReportOperator(task_id=REPORT, cloud=cloud, kind=kind, on_failure_callback=None)
+    end.as_teardown(on_failure_fail_dagrun=True)
+    return end

@@ -19,11 +19,11 @@ from airflow.models.dagrun import DagRun
 from airflow.sdk import DAG, TriggerRule
 from airflow.serialization.serialized_objects import DagSerialization
 
+from heat_upgrade.dag_factory import POLICY, RETRIES
 from heat_upgrade.names import BESIDE_HOSTS
 from heat_upgrade.notifications.send import UpgradeNotifier
 from heat_upgrade.operators.approvals import ApproveWaveOperator
 from heat_upgrade.operators.preflight import PreflightOperator
-from heat_upgrade.retries import POLICY, RETRIES
 from heat_upgrade.timetables.windows import WindowsTimetable
 from tests.unit._helpers.clouds.broken import GOOD
 from tests.unit._helpers.dag_files import (

@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import (
 )
 
 from heat_upgrade import exceptions
+from heat_upgrade.dag_factory import POLICY, RETRIES
 from heat_upgrade.exceptions import (
     HeatDatabaseUnavailableError,
     HostUnreachableError,
@@ -24,7 +25,6 @@ from heat_upgrade.exceptions import (
     TransientError,
     is_retryable,
 )
-from heat_upgrade.retries import POLICY, RETRIES
 
 
 @pytest.mark.parametrize(
