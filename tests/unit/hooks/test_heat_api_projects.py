@@ -22,7 +22,7 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Any:
             "conn_type": "generic",
             "host": "http://heat.example:8004/v1/admin",
             "login": "operator",
-            "password": "secret",
+            "password": "pa55-of-heat",
             "extra": extra,
         }
         monkeypatch.setenv("AIRFLOW_CONN_API", json.dumps(connection))
@@ -62,4 +62,4 @@ def test_a_refusal_names_the_project_and_what_to_check(connect) -> None:
         ) as caught,
     ):
         hook.call("PATCH", "/stacks/n/i", {})
-    assert "secret" not in str(caught.value)
+    assert "pa55-of-heat" not in str(caught.value)
