@@ -26,8 +26,8 @@ class WatchApiOperator(CloudOperator):
         try:
             url, verify = self.clients.api.versions_url, self.clients.api.verify
         except Exception as error:
-            # Not its text, which nobody has checked for secrets; preflight and verify_cloud name such trouble.
-            self.log.warning("The API's address can't be found (%s), so nobody watches it", type(error).__name__)
+            # Not its text, which may hold a secret; preflight and verify_cloud report such trouble.
+            self.log.warning("The API isn't watched in this run: no address was found (%s)", type(error).__name__)
             return
         self.log.info("Asking %s once a second until %s begins", url, VERIFY)
         self.defer(trigger=ApiWatchTrigger(url=url, verify=verify, until=VERIFY), method_name="execute_complete")

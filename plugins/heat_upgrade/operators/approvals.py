@@ -1,4 +1,4 @@
-"""The operator's word before a run goes on, where the run asks for it."""
+"""Approval tasks: the user's decision before a run goes on, where the run asks for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from heat_upgrade.run.approvals import (
     cut_off_question,
     later_waves_to_ask_before,
     question,
-    ways,
+    ways_out,
 )
 from heat_upgrade.run.dry_run import PlannedAction
 from heat_upgrade.run.plan import Plan
@@ -53,13 +53,13 @@ class ApproveOperator(UpgradeTask, ApprovalOperator):
     timed = False
 
     def __init__(self, *, cloud: Cloud, **kwargs: Any) -> None:
-        self.patience = timedelta(seconds=cloud.approvals.timeout)
+        self.timeout_of_answer = timedelta(seconds=cloud.approvals.timeout)
         super().__init__(
             cloud=cloud,
             subject=f"Heat in {cloud.name}: go on?",
             defaults=self.REJECT,
             fail_on_reject=True,
-            response_timeout=self.patience,
+            response_timeout=self.timeout_of_answer,
             notifiers=notifiers(cloud, "approval"),
             **kwargs,
         )
@@ -83,7 +83,7 @@ class ApproveOperator(UpgradeTask, ApprovalOperator):
         """Say whether it would ask."""
         if not self.asks(plan):
             return PlannedAction.nothing("the run doesn't ask here")
-        return PlannedAction(f"ask whether to {self.ask(plan)}, for {duration(self.patience)} at most")
+        return PlannedAction(f"ask whether to {self.ask(plan)}, for {duration(self.timeout_of_answer)} at most")
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Go on, or stop the run."""
@@ -103,12 +103,12 @@ class ApproveOperator(UpgradeTask, ApprovalOperator):
             then=self.then(plan),
             reject=self.reject(plan),
             now=datetime.now(UTC),
-            patience=self.patience,
+            timeout=self.timeout_of_answer,
         )
 
     def _who_rejected(self, event: dict[str, Any]) -> str:
         if event.get("error") or event.get("timedout"):
-            return f"Nobody answered within {duration(self.patience)}, which counts as {self.REJECT}"
+            return f"Nobody answered within {duration(self.timeout_of_answer)}, which counts as {self.REJECT}"
         user = event.get("responded_by_user") or {}
         return f"Rejected by {user.get('name') or 'somebody'}"
 
@@ -299,11 +299,11 @@ class ConfirmCutOffOperator(UpgradeTask, ApprovalOperator):
 
     def run(self, plan: Plan, context: Context) -> Any:
         """Show what is cut off and wait for an answer, for as long as it takes."""
-        left = context["ti"].xcom_pull(task_ids=DRAIN)
-        if left is None:
+        unfinished = context["ti"].xcom_pull(task_ids=DRAIN)
+        if unfinished is None:
             self.log.info("The old engines have finished: nothing is cut off")
             return None
-        self.body = cut_off_question(left)
+        self.body = cut_off_question(unfinished)
         self.log.info(self.body)
         return ApprovalOperator.execute(self, context)
 
@@ -319,6 +319,6 @@ class ConfirmCutOffOperator(UpgradeTask, ApprovalOperator):
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Return what is cut off, stacks by id, or stop the run."""
         if event.get("chosen_options") != [self.APPROVE]:
-            raise AirflowFailException(f"Rejected: nothing is cut off. {ways(self.cloud, Plan.of(context))}")
+            raise AirflowFailException(f"Rejected: nothing is cut off. {ways_out(self.cloud, Plan.of(context))}")
         super().execute_complete(context, event)
         return context["ti"].xcom_pull(task_ids=DRAIN)["stacks"]

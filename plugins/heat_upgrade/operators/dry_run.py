@@ -11,6 +11,7 @@ from heat_upgrade.formatting import duration
 from heat_upgrade.names import PLANNED, VERIFY
 from heat_upgrade.operators.apis import LeaveRotationOperator, RejoinRotationOperator
 from heat_upgrade.operators.base import CloudOperator, begin
+from heat_upgrade.operators.steps import HostOperator
 from heat_upgrade.remote import steps
 from heat_upgrade.run.dry_run import DryRun, PlannedAction, PlannedTask, markdown
 from heat_upgrade.run.timings import MARGIN, Timings, longest_path, time_of_sweep
@@ -18,7 +19,6 @@ from heat_upgrade.run.timings import MARGIN, Timings, longest_path, time_of_swee
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
 
-    from heat_upgrade.cloud.sections import Host
     from heat_upgrade.run.plan import Plan
 
 
@@ -43,14 +43,14 @@ class ShowPlanOperator(CloudOperator):
         upstream = {name: task.upstream_task_ids for name, task in order.items()}
         # What wouldn't be done takes no time, whatever it took when it was.
         takes = {task.task: task.seconds for task in tasks if task.seconds and not task.action.idle}
-        # A run that ended at the drain, with hosts left for another one, says nothing of the whole.
+        # A run that ended at the drain, with hosts left for another one, says nothing about a whole run.
         run = timings.run if VERIFY in timings.seconds else ""
         outage = longest_path(upstream, _outage(takes, order)) if run else 0.0
         return DryRun(
             title=self._title(plan),
             tasks=tasks,
             estimate=[
-                self._whole(run, longest_path(upstream, takes)),
+                self._total(run, longest_path(upstream, takes)),
                 self._touched(plan, _leaving(tasks, order), outage, timings),
             ],
             unpacking=steps.stop_api(some_host).unpacking,
@@ -62,11 +62,11 @@ class ShowPlanOperator(CloudOperator):
         return [
             PlannedTask(
                 task=name,
-                host=_host_of(order[name]),
+                host=task.host.name if isinstance(task, HostOperator) else "",
                 action=PlannedAction.of_xcom(saved),
                 seconds=timings.seconds.get(name) if name in timed else None,
             )
-            for name, saved in zip(order, actions, strict=True)
+            for (name, task), saved in zip(order.items(), actions, strict=True)
             if saved
         ]
 
@@ -74,7 +74,7 @@ class ShowPlanOperator(CloudOperator):
         kind = "going back" if plan.going_back else "cold upgrade" if plan.cold else "upgrade"
         return f"{kind} of {self.cloud.name} from {plan.source} to {plan.target} on {', '.join(plan.hosts)}"
 
-    def _whole(self, run: str, seconds: float) -> str:
+    def _total(self, run: str, seconds: float) -> str:
         if run:
             return (
                 f"The whole run: about {duration(seconds)} as its tasks took in {run}, and a second or two of "
@@ -98,11 +98,6 @@ class ShowPlanOperator(CloudOperator):
             return f"The outage: about {duration(outage)}, as its tasks took in that run."
         granted = f"; the cloud file grants {duration(windows.seconds_per_outage)}" if windows else ""
         return f"The outage: not known, as no such run has got through yet{granted}."
-
-
-def _host_of(task: BaseOperator) -> str:
-    host: Host | None = getattr(task, "host", None)
-    return host.name if host else ""
 
 
 def _leaving(tasks: Iterable[PlannedTask], order: Mapping[str, BaseOperator]) -> set[str]:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from heat_upgrade.run.plan import Plan
 
 LISTENING_TIMEOUT = 120
-# Looks at RabbitMQ between two looks at the host, which cost more.
-LOOKS = 10
+# Requests to RabbitMQ between two checks of the host, which cost more.
+CHECK_EVERY = 10
 
 
 class StartEngineOperator(HostOperator):
@@ -51,7 +51,7 @@ class StartEngineOperator(HostOperator):
                     f"{self.host.name}: the new engine runs, but queue {queue} in vhost {vhost} has no consumer after "
                     f"{LISTENING_TIMEOUT} s: see the engine's log for its connection to RabbitMQ, then clear this task"
                 )
-            if attempt % LOOKS == 0:
+            if attempt % CHECK_EVERY == 0:
                 check()
             time.sleep(0.5)
         self.log.info("%s: the new engine listens on %s in vhost %s", self.host.name, queue, vhost)
@@ -73,17 +73,17 @@ class RetireEngineOperator(HostOperator):
         return f"stop {self.source(plan).unit('engine')}, which may finish what it has begun, unless it has stopped"
 
     def verify(self, plan: Plan, results: Results) -> None:
-        """See that no message was left for nobody."""
+        """See that no message was left behind."""
         if plan.cut_off is None:
-            self._refuse_leftovers(self.source(plan).vhost)
+            self._refuse_found(self.source(plan).vhost)
 
-    def _refuse_leftovers(self, vhost: str) -> None:
+    def _refuse_found(self, vhost: str) -> None:
         rabbitmq = self.clients.rabbitmq
         if not rabbitmq.vhost_exists(vhost):
             return
         shared = [queue for queue in rabbitmq.queues(vhost) if queue.name in WORK_TOPICS]
-        if left := [str(queue) for queue in shared if queue.messages and not queue.consumers]:
+        if found := [str(queue) for queue in shared if queue.messages and not queue.consumers]:
             raise UpgradeError(
-                f"{self.host.name}: the old engine has ended and left messages in vhost {vhost} ({', '.join(left)}), "
+                f"{self.host.name}: the old engine has ended and left messages in vhost {vhost} ({', '.join(found)}), "
                 "expected none: start an old engine again, let it work them off, clear wait_until_drained"
             )

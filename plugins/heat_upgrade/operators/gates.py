@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from heat_upgrade.run.plan import Plan
     from heat_upgrade.windows import Period
 
-# How long a window has to stay open, None for not at all; and the reason, if there is more to say.
-Need = tuple[timedelta | None, str]
+# How long a window has to stay open, None for not at all; and the reason, if there is one to give.
+RequiredTime = tuple[timedelta | None, str]
 
-# From a window's opening to the look at the clock that follows it, on a busy machine.
+# From a window's opening to the check of the clock that follows it, on a busy machine.
 DELAY = timedelta(minutes=1)
 
 
 class MayStartOperator(CloudOperator):
-    """Let a scheduled run go on only if an upgrade is pending; skip all of it otherwise. Only looks at hosts."""
+    """Let a scheduled run go on only if an upgrade is pending; skip all of it otherwise. It only inspects hosts."""
 
     def execute(self, context: Context) -> None:
         """Let every run pass that somebody has triggered."""
@@ -85,10 +85,10 @@ class WindowGateOperator(UpgradeTask):
     def run(self, plan: Plan, context: Context) -> None:
         """Check the cloud and the clock, and wait if it isn't time yet."""
         self.check(plan)
-        period, told = self._judge(plan, context)
-        self.log.info(told)
+        period, reason = self._decide(plan, context)
+        self.log.info(reason)
         if period:
-            notify(self.cloud, "window", context, *messages.window(self.cloud, told))
+            notify(self.cloud, "window", context, *messages.window(self.cloud, reason))
             self.defer(trigger=DateTimeTrigger(moment=period.start), method_name="execute_complete")
 
     def check(self, plan: Plan) -> None:
@@ -97,16 +97,16 @@ class WindowGateOperator(UpgradeTask):
     def preview(self, plan: Plan, context: Context) -> PlannedAction:
         """Say whether it would wait at this moment, and why."""
         try:
-            period, told = self._judge(plan, context)
+            period, reason = self._decide(plan, context)
         except UpgradeError as error:
             return PlannedAction(f"fail, as it is now: {error}")
-        return PlannedAction(told[:1].lower() + told[1:] if period else f"go on at once. {told}")
+        return PlannedAction(reason[:1].lower() + reason[1:] if period else f"go on at once. {reason}")
 
     @abstractmethod
-    def needed(self, context: Context, plan: Plan, windows: Windows) -> Need:
+    def needed(self, context: Context, plan: Plan, windows: Windows) -> RequiredTime:
         """Return how long a window has to stay open."""
 
-    def _judge(self, plan: Plan, context: Context) -> tuple[Period | None, str]:
+    def _decide(self, plan: Plan, context: Context) -> tuple[Period | None, str]:
         """Return the window to wait for, None to go on, and why."""
         windows = self.cloud.windows
         if windows is None:
@@ -116,8 +116,8 @@ class WindowGateOperator(UpgradeTask):
         needed, reason = self.needed(context, plan, windows)
         if needed is None:
             return None, reason
-        period, told = self._window(windows, needed)
-        return period, "; ".join(filter(None, [told, reason]))
+        period, wait = self._window(windows, needed)
+        return period, "; ".join(filter(None, [wait, reason]))
 
     def _window(self, windows: Windows, needed: timedelta) -> tuple[Period | None, str]:
         calendar, now = windows.calendar, _now()
@@ -142,8 +142,8 @@ class WindowGateOperator(UpgradeTask):
 class SweepGateOperator(WindowGateOperator):
     """A gate on the way to what users notice; a sweep or an outage that has begun, or is over, waits for nothing."""
 
-    def needed(self, context: Context, plan: Plan, windows: Windows) -> Need:
-        """Look which APIs remain, and judge by that."""
+    def needed(self, context: Context, plan: Plan, windows: Windows) -> RequiredTime:
+        """Inspect which APIs remain, and decide by that."""
         states = hosts.states_of(self.cloud, [host for host in self.cloud.hosts if host.api_roles])
         remaining = {name for name, state in states.items() if name in plan.hosts and not state.apis_moved(plan.target)}
         if not remaining:
@@ -154,10 +154,10 @@ class SweepGateOperator(WindowGateOperator):
                 f"{', '.join(begun)}: {what}. A cloud left half-way is the worst state, so the run goes on whether a "
                 "window is open or not"
             )
-        return self.room_for(plan, remaining, context, windows)
+        return self.time_needed(plan, remaining, context, windows)
 
     @abstractmethod
-    def room_for(self, plan: Plan, remaining: set[str], context: Context, windows: Windows) -> Need:
+    def time_needed(self, plan: Plan, remaining: set[str], context: Context, windows: Windows) -> RequiredTime:
         """
         Return how long a window has to stay open for what comes after the gate.
 
@@ -171,7 +171,7 @@ class SweepGateOperator(WindowGateOperator):
 class MayPrepareOperator(SweepGateOperator):
     """The gate before the preparation, for clouds that want even what no user notices in a window."""
 
-    def room_for(self, plan: Plan, remaining: set[str], context: Context, windows: Windows) -> Need:
+    def time_needed(self, plan: Plan, remaining: set[str], context: Context, windows: Windows) -> RequiredTime:
         """Ask for an open window, as nothing that has been prepared hurts when it closes."""
         return DELAY, ""
 
@@ -212,7 +212,7 @@ class MaySwitchOperator(SweepGateOperator):
             return vhost, 0
         return vhost, rabbitmq.consumers(vhost).get("engine", 0)
 
-    def room_for(self, plan: Plan, remaining: set[str], context: Context, windows: Windows) -> Need:
+    def time_needed(self, plan: Plan, remaining: set[str], context: Context, windows: Windows) -> RequiredTime:
         """Judge the sweep by the slowest host of earlier runs."""
         return time_of_sweep(self.cloud, remaining, Timings.last(context, going_back=plan.going_back))
 
@@ -220,7 +220,7 @@ class MaySwitchOperator(SweepGateOperator):
 class MayStopOperator(SweepGateOperator):
     """The gate before an outage: a window with room for all of it."""
 
-    def room_for(self, plan: Plan, remaining: set[str], context: Context, windows: Windows) -> Need:
+    def time_needed(self, plan: Plan, remaining: set[str], context: Context, windows: Windows) -> RequiredTime:
         """Ask for as long as the cloud file grants an outage."""
         return timedelta(seconds=windows.seconds_per_outage), ""
 

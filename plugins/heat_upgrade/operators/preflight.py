@@ -55,8 +55,8 @@ class PreflightOperator(CloudOperator):
             params["target_release"] = self.cloud.pending_release
         try:
             parameters = RunParameters.parse(params, self.cloud, COLD if self.cold else ROLLING)
-        except ProblemsError as wrong:
-            raise AirflowFailException(str(wrong)) from None
+        except ProblemsError as invalid:
+            raise AirflowFailException(str(invalid)) from None
         with read_only(self.task_id):
             survey = Survey.take(self.cloud, parameters, cold=self.cold)
             required = self._required(context, survey)

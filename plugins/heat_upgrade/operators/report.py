@@ -1,4 +1,4 @@
-"""The last task of a run: it tells how the run went, and ends as the run did."""
+"""The last task of a run: it reports how the run went, and ends as the run did."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ReportOperator(CloudOperator):
     """
     Write the run's report, also if the run has failed; then fail as well, since Airflow judges a run by its last task.
 
-    So whoever clears what has failed clears the report too, and it is made anew.
+    So whoever clears what has failed clears the report too, and it is written again.
 
     :param kind: what the DAG does, as ``Rolling upgrade``
     """
@@ -39,7 +39,7 @@ class ReportOperator(CloudOperator):
         self.kind = kind
 
     def execute(self, context: Context) -> None:
-        """Write the report once every other task is over: a failure on one host is told while others go on."""
+        """Write the report once every other task is over: a failure on one host is reported while others go on."""
         instance = context["ti"]
         states = instance.get_task_states(instance.dag_id, run_ids=[instance.run_id])[instance.run_id]
         if busy := unfinished(states, but_for=self.task_id):
@@ -84,7 +84,7 @@ class ReportOperator(CloudOperator):
 
 class Gathered:
     """
-    What the run has left, put together.
+    What the run has left behind, put together.
 
     :param operator: the report's task
     :param context: its context
@@ -173,16 +173,16 @@ class Gathered:
     def _drain(self) -> Drain | None:
         from heat_upgrade.report.facts import Drain, Sample, moment
 
-        course = self._pull(DRAIN, HISTORY)
-        if not course:
+        history = self._pull(DRAIN, HISTORY)
+        if not history:
             return None
         return Drain(
-            t0=moment(course["t0"]) if course["t0"] else None,
-            in_flight=course["in_flight"],
-            stacks=self._flights(course["stacks"]),
+            t0=moment(history["t0"]) if history["t0"] else None,
+            in_flight=history["in_flight"],
+            stacks=self._flights(history["stacks"]),
             samples=tuple(
                 Sample(time=moment(time), messages=messages, held=held, in_flight=in_flight)
-                for time, messages, held, in_flight in course["readings"]
+                for time, messages, held, in_flight in history["readings"]
             ),
         )
 

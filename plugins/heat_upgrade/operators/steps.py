@@ -36,7 +36,7 @@ Begun = tuple["Outcome | None", "Told"]
 
 # Seconds to wait here: to defer and to resume costs as much as two of them.
 AT_ONCE = 5.0
-# Seconds beyond what the trigger needs to give up by itself and say why.
+# Seconds beyond what the trigger needs to give up by itself with the reason.
 NET = 900
 ERRORS = {error.__name__: error for error in (HostUnreachableError, HostAuthError, JobTimeoutError)}
 
@@ -53,7 +53,7 @@ class StepsOperator(UpgradeTask):
 
     @abstractmethod
     def steps(self, plan: Plan) -> Sequence[PlacedStep]:
-        """Return what is to be done and where; each step looks first, and what is done already it leaves alone."""
+        """Return what is to be done and where; each step inspects the host and changes only what differs."""
 
     @abstractmethod
     def summary(self, plan: Plan) -> str:
@@ -159,12 +159,12 @@ class StepsOperator(UpgradeTask):
         self.defer(
             trigger=HostJobsTrigger(jobs=[asdict(each) for each in followed]),
             method_name="execute_complete",
-            # The trigger gives up by itself, and says why. This is a net.
+            # The trigger gives up by itself, with the reason. This is a net.
             timeout=timedelta(seconds=max(each.patience for each in followed) + NET),
         )
 
     def execute_complete(self, context: Context, event: list[dict[str, Any]]) -> Any:
-        """Judge how the jobs have ended, or why nobody knows."""
+        """Verify how the jobs have ended; fail where one has not ended well, or where that isn't known."""
         raise_first([ERRORS[each["raised"]](each["message"]) for each in event if each["raised"]])
         outcomes = [(each["machine"], Outcome(**each["outcome"])) for each in event]
         return self.verify(Plan.of(context), self._judged(outcomes))

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MOST_OUTAGES = 100
-# Seconds without a probe, as while the triggerer is down, from which on nobody has watched.
+# Seconds without a probe, as while the triggerer is down, from which on the API counts as unwatched.
 BLIND_AFTER = 20.0
 
 
@@ -64,12 +64,12 @@ class Availability:
     down: bool = False
 
     @classmethod
-    def of(cls, kept: Mapping[str, Any]) -> Availability:
-        """Return the account that was kept."""
-        return cls(**{**kept, "outages": [Outage(**outage) for outage in kept["outages"]]})
+    def of(cls, saved: Mapping[str, Any]) -> Availability:
+        """Return the account that was saved."""
+        return cls(**{**saved, "outages": [Outage(**outage) for outage in saved["outages"]]})
 
     def as_xcom(self) -> dict[str, Any]:
-        """Return what makes it anew."""
+        """Return the account as an XCom holds it."""
         return asdict(self)
 
     @property

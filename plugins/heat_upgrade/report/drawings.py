@@ -70,13 +70,13 @@ def _rows(names: list[str]) -> Iterator[Markup]:
 
 def _bar(axis: TimeAxis, step: Step, y: float) -> Markup:
     begin, end = axis.at(step.began or axis.begin), axis.at(step.ended or axis.end)
-    told = f"{step.task}: {clock(step.began)}, {duration(step.seconds)}"
-    return _rect(begin, end, y, kind_of(step), told + ("" if step.state == "success" else f", {step.state}"))
+    text = f"{step.task}: {clock(step.began)}, {duration(step.seconds)}"
+    return _rect(begin, end, y, kind_of(step), text + ("" if step.state == "success" else f", {step.state}"))
 
 
-def _rect(begin: float, end: float, y: float, kind: str, told: str) -> Markup:
+def _rect(begin: float, end: float, y: float, kind: str, text: str) -> Markup:
     shape = Markup('<rect class="bar {}" x="{:.1f}" y="{}" width="{:.1f}" height="{}" rx="2"><title>{}</title></rect>')
-    return shape.format(kind, begin, y + (ROW - BAR) / 2, max(end - begin - 0.5, 2.0), BAR, told)
+    return shape.format(kind, begin, y + (ROW - BAR) / 2, max(end - begin - 0.5, 2.0), BAR, text)
 
 
 def _probe(axis: TimeAxis, report: Report, y: float) -> Iterator[Markup]:
@@ -86,8 +86,8 @@ def _probe(axis: TimeAxis, report: Report, y: float) -> Iterator[Markup]:
     watched = f"watched for {duration(seen.until - seen.since)}, {seen.failed} of {seen.probes} probes failed"
     yield _rect(axis.at(moment(seen.since)), axis.at(moment(seen.until)), y, "up", watched)
     for outage in seen.outages:
-        told = f"{clock(moment(outage.began))}: no answer for {duration(outage.seconds)} ({outage.reason})"
-        yield _rect(axis.at(moment(outage.began)), axis.at(moment(outage.until)), y, "failed", told)
+        text = f"{clock(moment(outage.began))}: no answer for {duration(outage.seconds)} ({outage.reason})"
+        yield _rect(axis.at(moment(outage.began)), axis.at(moment(outage.until)), y, "failed", text)
 
 
 def drain_plot(drain: Drain) -> Markup:

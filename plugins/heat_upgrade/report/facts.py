@@ -1,4 +1,4 @@
-"""What a run's report tells: plain facts, as an XCom holds them. Nothing here asks anything."""
+"""What a run's report consists of: plain facts, as an XCom holds them. Nothing here asks anything."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Outcome = Literal["success", "failed", "stopped"]
 
 
 class Facts(BaseModel):
-    """What all parts share: nobody changes them, and nothing in them is made up."""
+    """What all parts share: immutable, no unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -95,7 +95,7 @@ class Check(Facts):
 
 class Report(Facts):
     """
-    All that the report of a run tells.
+    The report of a run.
 
     :param cloud: the cloud
     :param dag_id: the run's DAG

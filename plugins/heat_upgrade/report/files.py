@@ -45,7 +45,7 @@ def safe(name: str) -> str:
 
     :param name: a DAG's or a run's id, with whatever is in it
     """
-    kept = re.sub(r"[^A-Za-z0-9_.:+-]", "_", name)[:_LONGEST]
-    if name and kept == name and not name.startswith("."):
+    clean = re.sub(r"[^A-Za-z0-9_.:+-]", "_", name)[:_LONGEST]
+    if name and clean == name and not name.startswith("."):
         return name
-    return f"{kept.lstrip('.')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{clean.lstrip('.')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -1,4 +1,4 @@
-"""Where a run asks an operator before it goes on, and what it shows: told by its plan and by what was found."""
+"""Where a run asks for approval before it goes on, and what the question shows."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def question(
     then: str,
     reject: str,
     now: datetime,
-    patience: timedelta,
+    timeout: timedelta,
 ) -> str:
     """
     Return what is shown to who decides, as Markdown.
@@ -82,28 +82,30 @@ def question(
     :param then: what comes after an approval, and what waiting costs
     :param reject: how the cloud is left by a rejection
     :param now: when all this was found
-    :param patience: how long an answer is waited for
+    :param timeout: how long an answer is waited for
     """
-    course = "back from" if plan.going_back else "from"
+    direction = "back from" if plan.going_back else "from"
     return "\n\n".join(
         [
-            f"**So far** ({now:%Y-%m-%d %H:%M} UTC): {course} {plan.source} to {plan.target}.",
+            f"**So far** ({now:%Y-%m-%d %H:%M} UTC): {direction} {plan.source} to {plan.target}.",
             _hosts(plan, states),
             _in_flight(stacks),
             f"**Approve**: {then}",
-            f"**Reject**: the run stops here. {reject} No answer within {duration(patience)} counts as *Reject*.",
+            f"**Reject**: the run stops here. {reject} No answer within {duration(timeout)} counts as *Reject*.",
         ]
     )
 
 
-def cut_off_question(left: dict[str, Any]) -> str:
+def cut_off_question(unfinished: dict[str, Any]) -> str:
     """
     Return what is shown to who decides, as Markdown; names that users gave stand in a block, where they do nothing.
 
-    :param left: what the sensor returned at the end of a bounded wait
+    :param unfinished: what the sensor returned at the end of a bounded wait
     """
-    stacks = _block(left["stacks"].values(), CUT_OFF) if left["stacks"] else "No stack is in progress on them."
-    reasons = left["reasons"] or ["the last readings were clean, but too few in a row"]
+    stacks = (
+        _block(unfinished["stacks"].values(), CUT_OFF) if unfinished["stacks"] else "No stack is in progress there."
+    )
+    reasons = unfinished["reasons"] or ["the last readings were clean, but too few in a row"]
     return (
         "The APIs are stopped; the old engines still work. Stopping them now cuts off what is listed here: it stays in "
         f"progress with nobody working on it until it is updated after the upgrade.\n\n{stacks}\n\n"
@@ -112,7 +114,7 @@ def cut_off_question(left: dict[str, Any]) -> str:
     )
 
 
-def ways(cloud: Cloud, plan: Plan) -> str:
+def ways_out(cloud: Cloud, plan: Plan) -> str:
     """
     Say how a run goes on, and how back, that has stopped the APIs and waits for the engines.
 
@@ -121,7 +123,7 @@ def ways(cloud: Cloud, plan: Plan) -> str:
     """
     return (
         f"The APIs of {cloud.name} are stopped and its old engines go on working. To go on: clear {DRAIN}, which waits "
-        f"anew. To go back: trigger heat_cold_upgrade__{cloud.name} with target_release {plan.source}, which starts "
+        f"again. To go back: trigger heat_cold_upgrade__{cloud.name} with target_release {plan.source}, which starts "
         "the APIs again"
     )
 

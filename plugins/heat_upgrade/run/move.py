@@ -1,4 +1,4 @@
-"""From which release an upgrade goes to its target, told by what runs on the hosts and by nothing else."""
+"""From which release an upgrade goes to its target, decided by what runs on the hosts and by nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from heat_upgrade.cloud.sections import Release
 from heat_upgrade.problems import Problem, ProblemsError
 
 _SEQUENTIAL = "Heat's upgrade guide: upgrades are tested only between sequential releases"
-_STOP_THE_REST = "stop what should not run there, so that one release and its next one are left"
+_STOP_THE_REST = "stop what should not run there, so that one release and its next one remain"
 
 
 class MoveError(ProblemsError):

@@ -30,7 +30,7 @@ class RunParameters:
     :param delete_old_vhost: whether the old release's vhost is deleted at the end.
     :param drain: minutes after which a cold upgrade asks whether to go on; 0 to wait as the cloud file says.
     :param ignore_windows: whether users may be touched outside of maintenance windows.
-    :param dry_run: whether nothing is to be changed: every task only tells what it would do.
+    :param dry_run: whether nothing is to be changed: every task only shows what it would do.
     :param approvals: where the run asks an operator before it goes on.
     """
 

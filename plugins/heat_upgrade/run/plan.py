@@ -18,7 +18,7 @@ _NAMES = ("hosts", "stranded", "moved")
 @dataclass(frozen=True)
 class Plan:
     """
-    What preflight decided for a run; later tasks read it and still look at the cloud before they act.
+    What preflight decided for a run; later tasks read it and still inspect the cloud before they act.
 
     :param source: the release that the cloud comes from
     :param target: the release that it goes to
@@ -29,10 +29,10 @@ class Plan:
     :param cold: whether nothing serves the users between the source's end and the target's start
     :param retired: whether a cold upgrade has found every service on the target alone: there is nothing left to drain
     :param bounded_wait: seconds after which a cold upgrade asks whether to cut off what isn't done; 0 for never
-    :param cut_off: what an operator has confirmed to cut off, stacks by id; None where nobody had to
+    :param cut_off: what a user has confirmed to cut off, stacks by id; None where nobody had to
     :param ignore_windows: whether users may be touched outside of maintenance windows
-    :param dry_run: whether every task only tells what it would do
-    :param approvals: where the run asks an operator before it goes on
+    :param dry_run: whether every task only shows what it would do
+    :param approvals: where the run asks for approval before it goes on
     :param moved: names of the hosts whose APIs were on the target before the run
     """
 

@@ -16,7 +16,7 @@ from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.notifications import messages
 from heat_upgrade.notifications.send import notifiers, pack
 from heat_upgrade.operators.base import UpgradeTask
-from heat_upgrade.run.approvals import ways
+from heat_upgrade.run.approvals import ways_out
 from heat_upgrade.run.dry_run import PlannedAction
 from heat_upgrade.run.plan import Plan
 from heat_upgrade.triggers.drain import DRAINED, PATIENCE, TIMED_OUT, OldEnginesDrainedTrigger
@@ -46,11 +46,11 @@ class OldEnginesDrainedSensor(UpgradeTask, BaseSensorOperator):
             trigger=self.trigger(plan, self._warning(plan, context)),
             method_name="execute_complete",
             # The trigger ends the wait by itself, as only it can name what is in the way. This is a net.
-            timeout=timedelta(seconds=self.patience(plan) + self.poke_interval + 2 * PATIENCE),
+            timeout=timedelta(seconds=self.timeout_of(plan) + self.poke_interval + 2 * PATIENCE),
         )
 
     def preview(self, plan: Plan, context: Context) -> PlannedAction:
-        """Take one reading, whichever APIs still run, and say whether the old engines would stop after this run."""
+        """Take one reading, whichever APIs still run, and show whether the old engines would stop after this run."""
         if stay := self.stays(plan, hosts.states_of(self.cloud, self.cloud.hosts)):
             return PlannedAction(
                 f"end the run here, since {', '.join(stay)} stay on {plan.source}; a later run over these hosts "
@@ -60,10 +60,10 @@ class OldEnginesDrainedSensor(UpgradeTask, BaseSensorOperator):
         watch = DrainWatch(readings=self.cloud.drain.readings, stranded=plan.stranded)
         reading = self.trigger(plan).read_now()
         verdict = watch.observe(reading)
-        left = len(verdict.errors) + len(verdict.blockers)
+        number = len(verdict.errors) + len(verdict.blockers)
         return PlannedAction(
-            f"wait until the old engines have nothing left to do, {self.patience(plan):.0f} s at most. One reading as "
-            f"it is now, with the old release at work: {left or 'nothing'} in the way",
+            f"wait until the old engines have nothing left to do, {self.timeout_of(plan):.0f} s at most. One reading "
+            f"as it is now, with the old release at work: {number or 'nothing'} in the way",
             shows=reading_table(reading, watch),
         )
 
@@ -72,16 +72,16 @@ class OldEnginesDrainedSensor(UpgradeTask, BaseSensorOperator):
         return [name for name, state in states.items() if name not in plan.hosts and not state.moved(plan.target)]
 
     def _warning(self, plan: Plan, context: Context) -> dict[str, Any] | None:
-        """Return what is told if the wait takes long, and when; None where nobody wants to be told."""
-        after, patience = self.cloud.drain.warn_after, self.patience(plan)
-        if after >= patience or not notifiers(self.cloud, "drain"):
+        """Return the message for a wait that takes long, and when to send it; None where nobody is to be notified."""
+        after, timeout = self.cloud.drain.warn_after, self.timeout_of(plan)
+        if after >= timeout or not notifiers(self.cloud, "drain"):
             return None
-        message = pack(self.cloud, "drain", context, *messages.drain(self.cloud, plan, patience))
+        message = pack(self.cloud, "drain", context, *messages.drain(self.cloud, plan, timeout))
         return {"at": time.time() + after, **message}
 
     def trigger(self, plan: Plan, warning: dict[str, Any] | None = None) -> OldEnginesDrainedTrigger:
         """Return what waits for a plan's old engines, from now on."""
-        patience = self.patience(plan)
+        timeout = self.timeout_of(plan)
         return OldEnginesDrainedTrigger(
             old_vhost=self.cloud.release(plan.source).vhost,
             new_vhost=self.cloud.release(plan.target).vhost,
@@ -89,13 +89,13 @@ class OldEnginesDrainedSensor(UpgradeTask, BaseSensorOperator):
             database_conn_id=self.cloud.connections.database,
             interval=self.poke_interval,
             readings=self.cloud.drain.readings,
-            timeout=patience,
-            deadline=time.time() + patience,
+            timeout=timeout,
+            deadline=time.time() + timeout,
             stranded_stacks=list(plan.stranded),
             warning=warning,
         )
 
-    def patience(self, plan: Plan) -> float:
+    def timeout_of(self, plan: Plan) -> float:
         """Return for how many seconds to wait: as the run bounds it, else as the cloud file says."""
         return plan.bounded_wait or self.timeout
 
@@ -110,16 +110,16 @@ class OldEnginesDrainedSensor(UpgradeTask, BaseSensorOperator):
 
     def check_apis(self, plan: Plan, states: dict[str, HostState]) -> None:
         """See that every API of the cloud is on the target alone."""
-        left = [name for name, state in states.items() if not state.moved(plan.target)]
-        if ours := [name for name in left if name in plan.hosts]:
+        remaining = [name for name, state in states.items() if not state.moved(plan.target)]
+        if ours := [name for name in remaining if name in plan.hosts]:
             raise UpgradeError(
                 f"{', '.join(ours)}: not every service of {plan.target} runs, or an API of {plan.source} still does, "
                 "expected each API on the new release alone: clear these hosts' switch_api"
             )
-        if left:
+        if remaining:
             raise AirflowSkipException(
-                f"{', '.join(left)} are still on {plan.source}, so its engines stay: trigger a run over these hosts to "
-                "finish the upgrade. Until then the two sides can take each other's engines for dead and do a "
+                f"{', '.join(remaining)} are still on {plan.source}, so its engines stay: trigger a run over these "
+                "hosts to finish the upgrade. Until then the two sides can take each other's engines for dead and do a "
                 "stack's work twice, so don't leave it at that for long"
             )
 
@@ -147,19 +147,19 @@ class AllApisStoppedSensor(OldEnginesDrainedSensor):
     def check_apis(self, plan: Plan, states: dict[str, HostState]) -> None:
         """See that no API of the source runs on any host."""
         roles = {name: state.host.api_roles for name, state in states.items()}
-        left = [n for n, state in states.items() if any(plan.source in state.releases(role) for role in roles[n])]
-        if left:
+        running = [n for n, state in states.items() if any(plan.source in state.releases(role) for role in roles[n])]
+        if running:
             raise UpgradeError(
-                f"{', '.join(left)}: an API of {plan.source} still runs, expected none: clear these hosts' stop_apis"
+                f"{', '.join(running)}: an API of {plan.source} still runs, expected none: clear these hosts' stop_apis"
             )
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        """Pass or fail; after a bounded wait return what is left, unless the last reading can't tell."""
+        """Pass or fail; after a bounded wait return what is unfinished, unless the last reading doesn't show it."""
         plan = Plan.of(context)
         if event["status"] == DRAINED:
             return super().execute_complete(context, event)
         if not plan.bounded_wait or event["stacks"] is None:
-            message = f"{event['message']}\n{ways(self.cloud, plan)}"
+            message = f"{event['message']}\n{ways_out(self.cloud, plan)}"
             return super().execute_complete(context, {**event, "message": message})
         self.log.warning("The bounded wait is over, so the next task asks what to do\n%s", event["table"])
         return {"stacks": event["stacks"], "reasons": event["reasons"]}

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from heat_upgrade.hooks.host import HeatHostHook
     from heat_upgrade.hooks.ssh_command import RunningCommand
 
-# Seconds between two looks at what has come over the connection; a look costs nothing.
-LOOK = 0.3
+# Seconds between two reads of what has come over the connection; a read costs nothing.
+READ_EVERY = 0.3
 # Seconds to the next connection, the first time and at most.
 SOON, AT_MOST = 2.0, 30.0
 # Seconds for which a host may be away; a restart takes minutes.
@@ -59,7 +59,7 @@ class FollowedJob:
 
         :param log: gets what the job writes
         :return: ``machine``, ``outcome`` (how the job ended, or None), ``raised`` and ``message`` (which error says why
-            nobody knows how it ended)
+            that isn't known)
         """
         end: dict[str, Any] = {"machine": self.name, "outcome": None, "raised": "", "message": ""}
         try:
@@ -105,7 +105,7 @@ class FollowedJob:
             while not running.read():
                 self._tell(running, log)
                 self._check_time()
-                await asyncio.sleep(LOOK)
+                await asyncio.sleep(READ_EVERY)
             self._tell(running, log)
             return hook.outcome(job, running)
         finally:

@@ -104,7 +104,7 @@ class TestQuestion:
 
     def ask(self, found: Mapping[str, HostState], stacks: list[StackRow], **more: Any) -> str:
         return question(
-            plan(**more), found, stacks, then="THEN", reject="LEFT.", now=NOW, patience=timedelta(minutes=10)
+            plan(**more), found, stacks, then="THEN", reject="LEFT.", now=NOW, timeout=timedelta(minutes=10)
         )
 
     def test_it_tells_what_was_done_and_what_comes_next(self) -> None:

@@ -34,7 +34,7 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> mock.Mock:
     """A host that answers, and whose job is over at once."""
     monkeypatch.setattr(module, "SOON", 0.01)
     monkeypatch.setattr(module, "AT_MOST", 0.02)
-    monkeypatch.setattr(module, "LOOK", 0.01)
+    monkeypatch.setattr(module, "READ_EVERY", 0.01)
     hook = mock.create_autospec(HeatHostHook, instance=True)
     hook.outcome.return_value = ENDED
 
