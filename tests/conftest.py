@@ -16,6 +16,8 @@ _HOME = tempfile.mkdtemp(prefix="heat-upgrade-airflow-")
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 os.environ["AIRFLOW_HOME"] = _HOME
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+# Cloud files of tests lie anywhere, and name the project's own pins.
+os.environ["HEAT_UPGRADE_HOME"] = str(Path(__file__).parents[1])
 # The schedule of a cloud with maintenance windows is a plugin.
 os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(Path(__file__).parents[1] / "plugins")
 

@@ -12,7 +12,7 @@ import yaml
 from lab.cloud.haproxy import BACKENDS
 from lab.cloud.heat_config import API_PROCESSES
 from lab.cloud.host import PYTHON, login_name
-from lab.cloud.model import API_PORT, CFN_PORT, RELEASES, SSH_PORT, Lab, LabHost
+from lab.cloud.model import API_PORT, CFN_PORT, PROJECT_ROOT, RELEASES, SSH_PORT, Lab, LabHost
 from lab.passwords import write_private
 
 
@@ -75,7 +75,7 @@ def _cloud(lab: Lab) -> dict[str, Any]:
     any_host = LabHost("{host}", "{address}", (), "healthcheck", lab.state / "hosts/{host}", lab.state)
     return {
         "releases": [
-            {"version": version, "vhost": vhost, "requirements": f"include/releases/openstack-heat-{version}.txt"}
+            {"version": version, "vhost": vhost, "requirements": str(_pins(version))}
             for version, vhost in RELEASES.items()
         ],
         "hosts": [_host(lab, host) for host in lab.hosts],
@@ -103,6 +103,10 @@ def _cloud(lab: Lab) -> dict[str, Any]:
         "drain": {"interval": 5, "readings": 3, "timeout": 1800},
         "backup": {"host": lab.hosts[0].name, "directory": str(lab.state / "backups")},
     }
+
+
+def _pins(release: str) -> Path:
+    return PROJECT_ROOT / f"include/releases/openstack-heat-{release}.txt"
 
 
 def _host(lab: Lab, host: LabHost) -> dict[str, Any]:

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, Strict
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, Strict, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from heat_upgrade.problems import HIDDEN, Problem, did_you_mean, is_secret, show_key
 from heat_upgrade.windows import Days, ever_comes
 
-PROJECT_ROOT = Path(__file__).resolve().parents[3]
 T = TypeVar("T")
 
 
@@ -254,10 +253,11 @@ def _holds_a_key(kind: str, blob: str) -> bool:
 HostKey = Annotated[Text, AfterValidator(_public_key)]
 
 
-def _local_file(value: Any) -> Path:
+def _local_file(value: Any, info: ValidationInfo) -> Path:
     if not isinstance(value, str) or not value or "\n" in value or "\0" in value or ".." in Path(value).parts:
-        raise invalid("the path of a pip requirements file", "write it absolute or from the project's root")
-    return PROJECT_ROOT / value
+        raise invalid("the path of a pip requirements file", "write it absolute or from HEAT_UPGRADE_HOME")
+    # Who validates a cloud without a file of its own means the current directory.
+    return Path((info.context or {}).get("home", "")) / value
 
 
 LocalFile = Annotated[Path, BeforeValidator(_local_file)]

@@ -12,11 +12,12 @@ import yaml
 from pydantic import ValidationError
 
 from heat_upgrade.cloud.errors import SAMPLE, problems_of
-from heat_upgrade.cloud.fields import PROJECT_ROOT
 from heat_upgrade.cloud.model import Cloud
 from heat_upgrade.problems import Problem, ProblemsError, show, show_key
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# The checkout that the package runs from; where it is installed there is none.
+_CLONE = Path(__file__).parents[3]
 
 
 class CloudFileError(ProblemsError):
@@ -28,8 +29,19 @@ class CloudsDirectoryError(CloudFileError):
 
 
 def clouds_directory() -> Path:
-    """Return the directory of the cloud files: HEAT_UPGRADE_CLOUDS if set, else the project's own."""
-    return Path(os.environ.get("HEAT_UPGRADE_CLOUDS") or PROJECT_ROOT / "include" / "clouds")
+    """Return the directory of the cloud files: HEAT_UPGRADE_CLOUDS if set, else ``include/clouds`` at home."""
+    if chosen := os.environ.get("HEAT_UPGRADE_CLOUDS"):
+        return Path(chosen)
+    return Path(os.environ.get("HEAT_UPGRADE_HOME") or _CLONE) / "include" / "clouds"
+
+
+def home_of(file: Path) -> Path:
+    """
+    Return where a cloud file's relative paths begin: HEAT_UPGRADE_HOME if set, else two folders above the file's.
+
+    :param file: the cloud file, as in ``home/include/clouds/north.yaml``
+    """
+    return Path(os.environ.get("HEAT_UPGRADE_HOME") or file.absolute().parent.parent.parent)
 
 
 def load_cloud(path: Path | str) -> Cloud:
@@ -47,7 +59,7 @@ def load_cloud(path: Path | str) -> Cloud:
             todo = "delete the key, the file's own name is the cloud's"
             problems.append(Problem("name", show(data["name"]), "no such key", todo))
         try:
-            cloud = Cloud.model_validate({**data, "name": path.stem})
+            cloud = Cloud.model_validate({**data, "name": path.stem}, context={"home": home_of(path)})
         except ValidationError as error:
             problems += problems_of(error, Cloud)
     if problems or cloud is None:
@@ -65,7 +77,7 @@ def load_clouds(directory: Path | str) -> dict[str, Cloud | CloudFileError]:
     """
     directory = Path(directory)
     if not directory.is_dir():
-        todo = f"create it with a copy of {SAMPLE} in it, or set HEAT_UPGRADE_CLOUDS"
+        todo = f"create it with a copy of {SAMPLE} in it, or set HEAT_UPGRADE_HOME or HEAT_UPGRADE_CLOUDS"
         missing = Problem("directory", "no directory", "a directory of cloud files (*.yaml)", todo)
         raise CloudsDirectoryError(str(directory), [missing])
     files = sorted(path for path in directory.glob("*.y*ml") if not path.name.startswith("."))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -420,10 +421,26 @@ def test_a_missing_directory_has_an_error_of_its_own(tmp_path: Path) -> None:
 
 
 def test_the_directory_is_the_projects_unless_the_environment_names_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HEAT_UPGRADE_CLOUDS", raising=False)
+    for name in ("HEAT_UPGRADE_CLOUDS", "HEAT_UPGRADE_HOME"):
+        monkeypatch.delenv(name, raising=False)
     assert clouds_directory() == SAMPLE.parent
+    monkeypatch.setenv("HEAT_UPGRADE_HOME", "/srv/heat")
+    assert clouds_directory() == Path("/srv/heat/include/clouds")
     monkeypatch.setenv("HEAT_UPGRADE_CLOUDS", "/srv/clouds")
     assert clouds_directory() == Path("/srv/clouds")
+
+
+def test_pins_lie_where_the_cloud_files_home_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clouds, releases = tmp_path / "include/clouds", tmp_path / "include/releases"
+    clouds.mkdir(parents=True)
+    file = clouds / "lab.yaml"
+    file.write_text(yaml.safe_dump(GOOD))
+    assert load_cloud(file).releases[1].requirements == PROJECT / "include/releases/openstack-heat-26.0.2.txt"
+    monkeypatch.delenv("HEAT_UPGRADE_HOME")
+    with pytest.raises(CloudFileError, match=re.escape(str(releases))):
+        load_cloud(file)
+    shutil.copytree(PROJECT / "include/releases", releases)
+    assert load_cloud(file).releases[1].requirements == releases / "openstack-heat-26.0.2.txt"
 
 
 def test_200_hosts_are_read_in_well_under_a_third_of_a_second_of_cpu_time(write: WriteCloud) -> None:

@@ -260,7 +260,7 @@ BROKEN = [
         "releases[1].requirements",
         "'../heat.txt'",
         "a pip requirements file",
-        "from the project's root",
+        "from HEAT_UPGRADE_HOME",
     ),
     # hosts
     Broken("no hosts at all", {"hosts": []}, "hosts", "an empty list", "at least one host", "list the hosts"),
