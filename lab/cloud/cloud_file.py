@@ -48,7 +48,7 @@ def write_connections(lab: Lab) -> Path:
             "password": management.password,
         },
         _connection(lab, "database"): {
-            "conn_type": "mysql",
+            "conn_type": "heat_database",
             "host": database.host,
             "port": database.port,
             "login": database.login,
@@ -56,7 +56,7 @@ def write_connections(lab: Lab) -> Path:
             "schema": "heat",
         },
         _connection(lab, "api"): {
-            "conn_type": "generic",
+            "conn_type": "heat_api",
             "host": lab.endpoint,
             "extra": json.dumps({"auth_type": "none"}),
         },

@@ -28,11 +28,22 @@ def test_the_revision_is_that_of_the_release(hook):
     assert hook.revision() == HEAD
 
 
+def test_the_test_button_says_what_is_there_or_wrong(hook, connections):
+    assert hook.test_connection() == (True, f"Heat's schema is at revision {HEAD}")
+    connections("database", password="wrong")
+    works, says = HeatDatabaseHook("database").test_connection()
+    assert not works
+    assert "can't be read" in says
+    assert "wrong" not in says
+
+
 def test_an_empty_database_has_no_revision(hook, database, connections):
     database.execute("CREATE DATABASE nothing_in_it", root=True)
     database.execute("GRANT ALL ON nothing_in_it.* TO heat@'%%'", root=True)
     connections("database", schema="nothing_in_it")
     assert HeatDatabaseHook("database").revision() is None
+    works, says = HeatDatabaseHook("database").test_connection()
+    assert (works, says.partition(":")[0]) == (False, "The database has no schema of Heat's")
     database.execute("DROP DATABASE nothing_in_it", root=True)
 
 

@@ -48,18 +48,18 @@ class HeatApiHook(BaseHook):
     """
     Ask Heat through its API.
 
-    :param conn_id: Airflow connection of type generic. With the extra ``auth_type`` ``none``: host is Heat's endpoint
-        including the project (``http://heat.example:8004/v1/admin``). Else host is Keystone's URL, login and password
-        are the user's, and the extras are those of keystoneauth's password plugin (``project_name``,
-        ``user_domain_name``, ``project_domain_name``), ``region_name``, ``interface`` and ``verify`` (a CA
-        certificate's path, or false)
+    :param conn_id: Airflow connection of type heat_api or generic. With the extra ``auth_type`` ``none`` its host is
+        Heat's endpoint including the project (``http://heat.example:8004/v1/admin``). Else its host is Keystone's URL,
+        login and password are the user's, and the extras are those of keystoneauth's password plugin
+        (``project_name``, ``user_domain_name``, ``project_domain_name``), ``region_name``, ``interface`` and ``verify``
+        (a CA certificate's path, or false)
     :param project: id of the project to act in; by default the connection's own. Heat lets an administrator change
         stacks of other projects too, but makes their resources in the project of the token, and with the token's rights
     """
 
     conn_name_attr = "conn_id"
-    conn_type = "generic"
-    hook_name = "Heat API"
+    conn_type = "heat_api"
+    hook_name = "OpenStack Heat API"
 
     def __init__(self, conn_id: str, project: str | None = None) -> None:
         super().__init__()
@@ -72,9 +72,12 @@ class HeatApiHook(BaseHook):
         from keystoneauth1 import adapter, loading, session
 
         connection = self.get_connection(self.conn_id)
-        options: dict[str, Any] = dict(connection.extra_dejson)
+        # A field of the form that is left empty says nothing.
+        options: dict[str, Any] = {
+            key: value for key, value in connection.extra_dejson.items() if value not in ("", None)
+        }
         where: dict[str, Any] = {key: options.pop(key) for key in ("region_name", "interface") if key in options}
-        verify = options.pop("verify", True)
+        verify = _verification(options.pop("verify", True))
         kind = options.pop("auth_type", "password")
         if kind == "none":
             options["endpoint"] = connection.host
@@ -112,6 +115,20 @@ class HeatApiHook(BaseHook):
         """Return whether the server's certificate is verified, or by which CA certificates' file."""
         verify = self.heat.session.verify
         return True if verify is None else verify
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Return whether Heat answers this user, and with which releases, or what is wrong."""
+        from keystoneauth1.exceptions import ClientException
+
+        try:
+            answer = self.heat.get("/build_info", timeout=30).json()
+            found = BuildInfo(answer["api"]["revision"], answer["engine"]["revision"])
+            return True, f"Heat answers in project {self.project}: API {found.api}, engine {found.engine}"
+        except (ClientException, ValueError, KeyError) as error:
+            return (
+                False,
+                f"Heat doesn't answer ({type(error).__name__}: {error}): check URL, login, project and domains",
+            )
 
     def build_info(self, url: str) -> BuildInfo:
         """
@@ -199,3 +216,9 @@ class HeatApiHook(BaseHook):
             return str(self.heat.get(path).json()["stack"]["stack_status"])
         except NotFound:
             return "DELETE_COMPLETE"
+
+
+def _verification(value: bool | str) -> bool | str:
+    """Return whether certificates are verified, or by which file, as requests wants it; forms know texts only."""
+    known = {"true": True, "false": False}
+    return known.get(str(value).lower(), value)

@@ -92,12 +92,25 @@ class HeatDatabaseHook(MySqlHook):
     """
     Read Heat's database, each time anew, through a connection that can't write.
 
-    :param mysql_conn_id: Airflow connection of type mysql: host, port, schema, login and password as in Heat's own
-        ``[database] connection``; an account that can only read is enough
+    :param mysql_conn_id: Airflow connection of type heat_database or mysql: host, port, schema, login and password as
+        in Heat's own ``[database] connection``; an account that can only read is enough
     """
+
+    conn_type = "heat_database"
+    hook_name = "OpenStack Heat database"
 
     def __init__(self, mysql_conn_id: str = MySqlHook.default_conn_name, **kwargs: Any) -> None:
         super().__init__(mysql_conn_id=mysql_conn_id, init_command="SET SESSION TRANSACTION READ ONLY", **kwargs)
+
+    def test_connection(self) -> tuple[bool, str]:  # type: ignore[override]
+        """Return whether Heat's schema can be read, and at which revision it is, or what is wrong."""
+        try:
+            revision = self.revision()
+        except (HeatDatabaseUnavailableError, HeatDatabaseRefusedError) as error:
+            return False, str(error)
+        if revision is None:
+            return False, "The database has no schema of Heat's: correct its name, or run heat-manage db_sync"
+        return True, f"Heat's schema is at revision {revision}"
 
     def revision(self) -> str | None:
         """Return the schema's alembic revision; None for an empty database."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -70,3 +71,54 @@ def test_an_api_that_is_not_there_may_come(monkeypatch: pytest.MonkeyPatch) -> N
         hook.build_info(NOBODY_THERE)
     with pytest.raises(TransientError, match="the smoke stack"):
         hook.run_smoke_stack()
+
+
+def test_the_test_button_says_which_releases_answer(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As the form leaves it: fields that were not filled in are empty.
+    extra = {"auth_type": "none", "region_name": "", "project_name": None}
+    connection = {"conn_type": "heat_api", "host": f"{url}/v1/admin", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_HEAT", json.dumps(connection))
+    assert HeatApiHook("heat").test_connection() == (
+        True,
+        "Heat answers in project admin: API 26.0.2, engine 25.0.2",
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "auth_type", "reason"),
+    [
+        ("{url}/v1/other", "none", "NotFound"),
+        ("{url}/503/v1/admin", "none", "ServiceUnavailable"),
+        (NOBODY_THERE, "none", "ConnectFailure"),
+        (NOBODY_THERE, "password", "MissingRequiredOptions|ConnectFailure|DiscoveryFailure"),
+        (NOBODY_THERE, "no-such-type", "NoMatchingPlugin"),
+    ],
+)
+def test_the_test_button_says_what_is_wrong(
+    host: str, auth_type: str, reason: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = {
+        "conn_type": "heat_api",
+        "host": host.format(url=url),
+        "login": "operator",
+        "password": "hunter2",
+        "extra": {"auth_type": auth_type},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_HEAT", json.dumps(connection))
+    works, says = HeatApiHook("heat").test_connection()
+    assert works is False
+    assert re.match(rf"Heat doesn't answer \(({reason}): .*check URL, login", says, re.DOTALL), says
+    assert "hunter2" not in says
+
+
+@pytest.mark.parametrize(
+    ("given", "verified"),
+    [(None, True), ("", True), (True, True), ("true", True), (False, False), ("False", False), ("/ca.pem", "/ca.pem")],
+)
+def test_certificates_are_verified_as_the_form_says(
+    given: bool | str | None, verified: bool | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extra = {"auth_type": "none", "verify": given}
+    connection = {"conn_type": "heat_api", "host": "https://heat.example/v1/admin", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_HEAT", json.dumps(connection))
+    assert HeatApiHook("heat").verify == verified
