@@ -84,7 +84,7 @@ class HeatHostHook(SSHHook):
         :raises HostAuthError: when the host doesn't accept the login, or has another key
         :raises RemoteStepError: when the step ends with another status than 0
         """
-        if not step.looks:
+        if not step.read_only:
             ensure_writable(f"run step {step.name} on {self.name}")
         try:
             status, lines, complaints = self._run(step, silence)

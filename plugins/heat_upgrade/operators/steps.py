@@ -82,7 +82,7 @@ class StepsOperator(UpgradeTask):
         if not (placed := self.steps(plan)):
             self.log.info("Nothing to do: %s", self.idle(plan))
             return None
-        do = self._do_jobs if any(each.step.patience for each in placed) else self.do
+        do = self._do_jobs if any(each.step.timeout for each in placed) else self.do
         return self.verify(plan, do(placed))
 
     def do(self, placed: Sequence[PlacedStep]) -> Results:
@@ -149,8 +149,8 @@ class StepsOperator(UpgradeTask):
                 machine=asdict(machine),
                 job=asdict(step.job),
                 told=list(lines),
-                patience=step.patience,
-                deadline=time.time() + step.patience,
+                timeout=step.timeout,
+                deadline=time.time() + step.timeout,
             )
             for (machine, step), lines in zip(placed, told, strict=True)
         ]
@@ -160,7 +160,7 @@ class StepsOperator(UpgradeTask):
             trigger=HostJobsTrigger(jobs=[asdict(each) for each in followed]),
             method_name="execute_complete",
             # The trigger gives up by itself, with the reason. This is a net.
-            timeout=timedelta(seconds=max(each.patience for each in followed) + NET),
+            timeout=timedelta(seconds=max(each.timeout for each in followed) + NET),
         )
 
     def execute_complete(self, context: Context, event: list[dict[str, Any]]) -> Any:

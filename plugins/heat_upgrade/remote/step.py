@@ -31,8 +31,8 @@ if [ ! -d {state}/steps/{digest} ]; then
 fi
 """
 RUN = "exec env {settings} bash {state}/steps/{digest}/{run} </dev/null\n"
-# A step that only looks leaves nothing behind, not even itself.
-LOOK = """\
+# A step that only inspects leaves nothing behind, not even itself.
+INSPECT = """\
 umask 077
 folder=$(mktemp -d "${{TMPDIR:-/tmp}}/heat-upgrade.XXXXXX") || {{
   printf "error: no temporary folder can be made in %s by %s: make space there, then clear this task\\n" \
@@ -55,16 +55,16 @@ class Step:
     :param settings: what the script's head asks for; never a secret, since a process list shows it
     :param state: the upgrade's own folder on the host
     :param files: more files to lay beside the script, by name
-    :param patience: seconds that it may take as a job of its own on the host; 0 for one that is over in seconds
-    :param looks: whether it only looks, and leaves the host as it was
+    :param timeout: seconds that it may take as a job of its own on the host; 0 for one that is over in seconds
+    :param read_only: whether it only inspects, and leaves the host as it was
     """
 
     name: str
     settings: Mapping[str, str]
     state: str
     files: Mapping[str, bytes] = field(default_factory=dict)
-    patience: float = 0
-    looks: bool = False
+    timeout: float = 0
+    read_only: bool = False
 
     @property
     def bundle(self) -> bytes:
@@ -74,8 +74,8 @@ class Step:
     @property
     def command(self) -> str:
         """Return the shell command that unpacks the bundle from standard input and runs the step."""
-        if self.looks:
-            return LOOK.format(settings=self._settings, run=shlex.quote(self.name))
+        if self.read_only:
+            return INSPECT.format(settings=self._settings, run=shlex.quote(self.name))
         return self.unpacking + self._run(shlex.quote(self.name))
 
     @property
@@ -98,7 +98,7 @@ class Step:
     @property
     def last_line(self) -> str:
         """Return what the command of a step that does something runs once the bundle is unpacked."""
-        return (self.start_command if self.patience else self.command).removeprefix(self.unpacking).rstrip("\n")
+        return (self.start_command if self.timeout else self.command).removeprefix(self.unpacking).rstrip("\n")
 
     @property
     def _digest(self) -> str:
@@ -195,20 +195,20 @@ class Outcome:
     error: str = ""
 
     @classmethod
-    def of(cls, name: str, status: int, lines: list[str], complaints: list[str]) -> Outcome:
+    def of(cls, name: str, status: int, lines: list[str], stderr: list[str]) -> Outcome:
         """
         Judge what a step left behind.
 
         :param name: the step
         :param status: its exit code
         :param lines: the lines of its standard output
-        :param complaints: the lines of its standard error
+        :param stderr: the lines of its standard error
         """
-        return cls(status, results(lines), error(name, status, complaints) if status else "")
+        return cls(status, results(lines), error(name, status, stderr) if status else "")
 
     @property
     def cut_off(self) -> str:
-        """Say how a job ended without a status: lost or stopped; empty for every other end."""
+        """Return how a job ended without a status: lost or stopped; empty for every other end."""
         return self.results.get("job", "") if self.status else ""
 
 
@@ -240,14 +240,14 @@ def results(lines: list[str]) -> dict[str, str]:
     return {name: value for name, _, value in reported}
 
 
-def error(name: str, status: int, complaints: list[str]) -> str:
+def error(name: str, status: int, stderr: list[str]) -> str:
     """
-    Say in one line why a step failed: its own last error, else the end of what it wrote to standard error.
+    Return in one line why a step failed: its own last error, else the end of what it wrote to standard error.
 
     :param name: the step
     :param status: its exit code
-    :param complaints: the lines of its standard error
+    :param stderr: the lines of its standard error
     """
-    own = [line.removeprefix("error: ") for line in complaints if line.startswith("error: ")]
-    said = own[-1] if own else " / ".join(complaints[-3:]) or "it wrote no error; its log is above"
-    return f"step {name} ended with status {status}, expected 0: {said}"
+    own = [line.removeprefix("error: ") for line in stderr if line.startswith("error: ")]
+    reason = own[-1] if own else " / ".join(stderr[-3:]) or "it wrote no error; its log is above"
+    return f"step {name} ended with status {status}, expected 0: {reason}"

@@ -26,7 +26,7 @@ BACKUP_IS_FRESH = 12 * 3600
 
 def look(cloud: Cloud, host: Host) -> Step:
     """Build the step that tells what a host runs, of every release in the cloud file."""
-    return _step("look", cloud.deployment(host, cloud.releases[0]), _to_look_at(cloud, host), looks=True)
+    return _step("look", cloud.deployment(host, cloud.releases[0]), _to_look_at(cloud, host), read_only=True)
 
 
 def check_host(target: Deployment) -> Step:
@@ -46,7 +46,7 @@ def check_host(target: Deployment) -> Step:
     if followers:
         settings["HEALTHCHECK_FILE"] = _healthcheck_file(target)
         settings["URLS"] = " ".join(f"{role}={_url(target, role)}/healthcheck" for role in followers)
-    return _step("check_host", target, settings, looks=True)
+    return _step("check_host", target, settings, read_only=True)
 
 
 def check_rotation(apis: Sequence[tuple[Deployment, Role]]) -> Step:
@@ -57,7 +57,7 @@ def check_rotation(apis: Sequence[tuple[Deployment, Role]]) -> Step:
     """
     settings = [_rotation(target, role) for target, role in apis]
     servers = " ".join(each["SERVERS"] for each in settings)
-    return _step("check_rotation", apis[0][0], {**settings[0], "SERVERS": servers}, looks=True)
+    return _step("check_rotation", apis[0][0], {**settings[0], "SERVERS": servers}, read_only=True)
 
 
 def prepare(source: Deployment, target: Deployment, *, keep_config: bool = False) -> Step:
@@ -89,12 +89,12 @@ def prepare(source: Deployment, target: Deployment, *, keep_config: bool = False
         **_listen("API", target, "api"),
         **_listen("API_CFN", target, "api-cfn"),
     }
-    return _step("prepare", target, settings, files, patience=INSTALLATION)
+    return _step("prepare", target, settings, files, timeout=INSTALLATION)
 
 
 def preview_prepare(preparation: Step) -> Step:
     """Build the step that tells what a step of ``prepare`` would do, and how the new heat.conf would differ."""
-    return replace(preparation, name="preview_prepare", patience=0, looks=True)
+    return replace(preparation, name="preview_prepare", timeout=0, read_only=True)
 
 
 def back_up_database(source: Deployment, target_release: str, directory: str) -> Step:
@@ -106,13 +106,13 @@ def back_up_database(source: Deployment, target_release: str, directory: str) ->
         "RELEASE": target_release,
         "FRESH": str(BACKUP_IS_FRESH),
     }
-    return _step("back_up_database", source, settings, patience=LARGE_DATABASE)
+    return _step("back_up_database", source, settings, timeout=LARGE_DATABASE)
 
 
 def sync_database(target: Deployment, revision: str) -> Step:
     """Build the step that migrates the database with the target's code."""
     settings = {"VENV": target.venv, "CONFIG": target.config, "REVISION": revision}
-    return _step("sync_database", target, settings, patience=LARGE_DATABASE)
+    return _step("sync_database", target, settings, timeout=LARGE_DATABASE)
 
 
 def start_engine(target: Deployment) -> Step:
@@ -135,7 +135,7 @@ def stop_engine(source: Deployment, *, outage: bool = False) -> Step:
     timeout = source.cloud.services.stop_timeout
     settings = {"UNIT": source.unit("engine"), "STOP_TIMEOUT": str(timeout), "LOCK_TIMEOUT": str(timeout)}
     # A stop that somebody else has begun is waited for first.
-    return _step("stop_engine", source, settings | (_stopped(source) if outage else {}), patience=2 * timeout + MARGIN)
+    return _step("stop_engine", source, settings | (_stopped(source) if outage else {}), timeout=2 * timeout + MARGIN)
 
 
 def stop_api(source: Deployment) -> Step:
@@ -166,7 +166,7 @@ def _stopped(source: Deployment) -> dict[str, str]:
 
 
 def leave_rotation(target: Deployment, role: Role) -> Step:
-    """Build the step that takes an API out of the load balancer's rotation; ``rotation_host`` says where it runs."""
+    """Build the step that takes an API out of the rotation; ``Clients.balancer_machine`` says where it runs."""
     rotation = target.rotation(role)
     settings = _rotation(target, role)
     if isinstance(rotation, Healthcheck):
@@ -177,7 +177,7 @@ def leave_rotation(target: Deployment, role: Role) -> Step:
 
 
 def rejoin_rotation(target: Deployment, role: Role) -> Step:
-    """Build the step that puts an API back into the rotation; ``rotation_host`` says where it runs."""
+    """Build the step that puts an API back into the rotation; ``Clients.balancer_machine`` says where it runs."""
     rotation = target.rotation(role)
     settings = _rotation(target, role)
     if isinstance(rotation, Commands):
@@ -248,8 +248,8 @@ def _step(
     settings: dict[str, str],
     files: dict[str, bytes] | None = None,
     *,
-    patience: float = 0,
-    looks: bool = False,
+    timeout: float = 0,
+    read_only: bool = False,
 ) -> Step:
     manager = where.service_manager
     common: dict[str, str] = {"STATE": where.state, "BECOME": where.cloud.become, "SERVICE_MANAGER": manager.kind}
@@ -259,4 +259,4 @@ def _step(
         common["UNIT_DIR"] = manager.unit_dir
     if where.cloud.services.user:
         common["SERVICE_USER"] = where.cloud.services.user
-    return Step(name, {**common, **settings}, where.state, files or {}, patience, looks)
+    return Step(name, {**common, **settings}, where.state, files or {}, timeout, read_only)

@@ -37,14 +37,14 @@ class FollowedJob:
     :param machine: what makes the host's hook; no secret, which the Airflow connection has
     :param job: the job
     :param told: how many lines of its output, and of its errors, are in the log
-    :param patience: seconds that the job may take, for the message
+    :param timeout: seconds that the job may take, for the message
     :param deadline: when they are over, in seconds since the epoch; a restart of the triggerer doesn't prolong it
     """
 
     machine: dict[str, Any]
     job: dict[str, str]
     told: list[int]
-    patience: float
+    timeout: float
     deadline: float
 
     @property
@@ -121,7 +121,7 @@ class FollowedJob:
         if time.time() > self.deadline:
             job = Job(**self.job)
             raise JobTimeoutError(
-                f"{self.name}: step {job.step} has not ended within {self.patience:.0f} s, expected its end: "
+                f"{self.name}: step {job.step} has not ended within {self.timeout:.0f} s, expected its end: "
                 f"it goes on there, and what it has written is in {job.folder}; see what it waits for, then clear this "
                 "task, which follows it"
             )

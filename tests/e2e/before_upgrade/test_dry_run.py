@@ -62,7 +62,7 @@ def test_the_plan_has_the_commands_of_a_real_run(lab: Lab, story: Story) -> None
         stop_engine(source),
     ):
         assert f"\n{step.last_line}\n" in story.plan, step.name
-        command = step.start_command if step.patience else step.command
+        command = step.start_command if step.timeout else step.command
         assert command == f"{step.unpacking}{step.last_line}\n"
     assert "\nDELETE /api/vhosts/heat_25\n" in story.plan
     assert f"\nPUT /api/vhosts/{NEW_VHOST}\n" in story.plan

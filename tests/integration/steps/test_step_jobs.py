@@ -71,7 +71,7 @@ class Work:
         self.machine, self.path = machine, path / "odd 'folder'"
         self.path.mkdir(exist_ok=True)
         settings = {"DIR": str(self.path), "WORD": ODD}
-        self.step = Step("work", settings, str(machine.state), {"work": script}, patience=60)
+        self.step = Step("work", settings, str(machine.state), {"work": script}, timeout=60)
 
     @property
     def begun(self) -> int:

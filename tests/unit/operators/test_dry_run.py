@@ -94,7 +94,7 @@ class Servers:
         return hook  # type: ignore[no-any-return]
 
     def _look(self, name: str, step: Step) -> dict[str, str]:
-        assert step.looks, f"step {step.name} in a dry run"
+        assert step.read_only, f"step {step.name} in a dry run"
         self.looked.append((name, step.name))
         return {"release": "install it", "config": "write it", "services": "", "diff/0": "--- a", "diff/1": "+++ b"}
 
@@ -289,8 +289,8 @@ class TestHandsOff:
         "act",
         [
             lambda host: host.run_step(Step("switch_api", {}, "/s")),
-            lambda host: host.started(Step("prepare", {}, "/s", patience=9)).__enter__(),
-            lambda host: host.stop_job(Step("prepare", {}, "/s", patience=9).job),
+            lambda host: host.started(Step("prepare", {}, "/s", timeout=9)).__enter__(),
+            lambda host: host.stop_job(Step("prepare", {}, "/s", timeout=9).job),
             lambda _: RabbitMQManagementHook("nobody")._call("PUT", "vhosts/x"),
             lambda _: HeatApiHook("nobody").call("PATCH", "/stacks/x"),
             lambda _: HeatApiHook("nobody").run_smoke_stack(),
@@ -306,6 +306,6 @@ class TestHandsOff:
 
     def test_to_look_is_allowed_and_afterwards_all_is(self, host: HeatHostHook) -> None:
         with read_only("a task"), pytest.raises(Exception, match="c1: SSH to"):
-            host.run_step(Step("look", {}, "/s", looks=True))
+            host.run_step(Step("look", {}, "/s", read_only=True))
         with pytest.raises(Exception, match="c1: SSH to"):
             host.run_step(Step("switch_api", {}, "/s"))

@@ -234,8 +234,8 @@ class TestLongStep:
         assert followed["machine"] == asdict(Clients(CLOUD).machine(CLOUD.host("controller-1")))
         assert followed["job"]["step"] == "prepare"
         assert followed["told"] == [1, 0]
-        assert followed["deadline"] == pytest.approx(time.time() + followed["patience"], abs=5)
-        assert deferred.value.timeout.total_seconds() > followed["patience"]
+        assert followed["deadline"] == pytest.approx(time.time() + followed["timeout"], abs=5)
+        assert deferred.value.timeout.total_seconds() > followed["timeout"]
         assert deferred.value.method_name == "execute_complete"
 
     def test_what_comes_after_it_is_done_after_the_deferral(self, servers: Servers) -> None:

@@ -43,9 +43,9 @@ class FlipOperator(StepsOperator):
         return results
 
 
-def flip(*placed: tuple[Machine, str], patience: float = 0) -> Any:
+def flip(*placed: tuple[Machine, str], timeout: float = 0) -> Any:
     task = FlipOperator(task_id="flip", cloud=CLOUD)
-    task.placed = tuple(PlacedStep(machine, Step(name, {}, "/state", patience=patience)) for machine, name in placed)
+    task.placed = tuple(PlacedStep(machine, Step(name, {}, "/state", timeout=timeout)) for machine, name in placed)
     return task
 
 
@@ -160,7 +160,7 @@ class TestJobs:
 
     def test_where_one_goes_on_the_triggerer_follows_all(self, over: set[str]) -> None:
         over.add("c1")
-        task = flip((C1, "stop"), (C2, "stop"), patience=60)
+        task = flip((C1, "stop"), (C2, "stop"), timeout=60)
         with pytest.raises(TaskDeferred) as deferred:
             task.execute(context(PLAN))
         jobs = deferred.value.trigger.jobs
@@ -170,7 +170,7 @@ class TestJobs:
 
     def test_where_all_are_over_nobody_waits(self, over: set[str]) -> None:
         over.update(("c1", "c2"))
-        assert flip((C1, "stop"), (C2, "stop"), patience=60).execute(context(PLAN)) == [{"said": "c1"}, {"said": "c2"}]
+        assert flip((C1, "stop"), (C2, "stop"), timeout=60).execute(context(PLAN)) == [{"said": "c1"}, {"said": "c2"}]
 
     def test_every_end_that_is_no_good_one_is_told(self, over: set[str]) -> None:
         event = [
@@ -178,10 +178,10 @@ class TestJobs:
             ended(Outcome(1, {"job": "lost"}, "x"), "c2"),
         ]
         with pytest.raises(UpgradeError, match=r"c1: the disk is full\nc2: the job has ended without a status"):
-            flip((C1, "stop"), (C2, "stop"), patience=60).execute_complete(context(PLAN), event)
+            flip((C1, "stop"), (C2, "stop"), timeout=60).execute_complete(context(PLAN), event)
 
     def test_a_killed_task_ends_every_job(self, over: set[str]) -> None:
-        task = flip((C1, "stop"), (C2, "stop"), patience=60)
+        task = flip((C1, "stop"), (C2, "stop"), timeout=60)
         with pytest.raises(TaskDeferred):
             task.execute(context(PLAN))
         hooks = [mock.create_autospec(HeatHostHook, instance=True) for _ in range(2)]

@@ -55,27 +55,27 @@ def test_a_step_that_only_looks_leaves_nothing_behind(
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
-    done = run(replace(say, looks=True))
+    done = run(replace(say, read_only=True))
     assert done.returncode == 0, done.stderr
     assert remote.results(done.stdout.decode().splitlines()) == {"said": say.settings["WORD"]}
     assert b"beside\n" in done.stdout
     for broken, status in ((b"exit 3", 3), (b"kill -TERM $PPID; exit 4", 1)):
-        assert run(replace(say, looks=True, files={"say": broken})).returncode == status
+        assert run(replace(say, read_only=True, files={"say": broken})).returncode == status
     assert list(temporary.iterdir()) == []
     assert not Path(say.state).exists()
 
 
 def test_a_step_that_only_looks_says_why_it_can_not(say: Step, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", "/proc/nowhere")
-    done = run(replace(say, looks=True))
+    done = run(replace(say, read_only=True))
     assert done.returncode == 1
     assert b"error: no temporary folder can be made in /proc/nowhere by" in done.stderr
 
 
-@pytest.mark.parametrize("patience", [0, 9])
-def test_a_command_is_its_unpacking_and_its_last_line(say: Step, patience: float) -> None:
-    step = replace(say, patience=patience)
-    command = step.start_command if patience else step.command
+@pytest.mark.parametrize("timeout", [0, 9])
+def test_a_command_is_its_unpacking_and_its_last_line(say: Step, timeout: float) -> None:
+    step = replace(say, timeout=timeout)
+    command = step.start_command if timeout else step.command
     assert command == f"{step.unpacking}{step.last_line}\n"
     assert "\n" not in step.last_line
 

@@ -73,16 +73,16 @@ def test_every_step_says_where_it_works_and_with_what() -> None:
 
 def test_what_only_looks_leaves_nothing_on_the_host_and_all_else_keeps_its_scripts_there() -> None:
     kinds = {step.name: step for step in every_step()}
-    assert {name for name, step in kinds.items() if step.looks} == {"look", "check_host", "preview_prepare"}
+    assert {name for name, step in kinds.items() if step.read_only} == {"look", "check_host", "preview_prepare"}
     for step in kinds.values():
-        assert (f"{step.state}/steps" in step.command) != step.looks
+        assert (f"{step.state}/steps" in step.command) != step.read_only
 
 
 def test_a_preview_gets_what_the_preparation_gets() -> None:
     preparation = steps.prepare(deployment(OLD), deployment(NEW))
     preview = steps.preview_prepare(preparation)
     assert (preview.settings, preview.files) == (preparation.settings, preparation.files)
-    assert preview.patience == 0
+    assert preview.timeout == 0
 
 
 def test_look_asks_for_every_release() -> None:

@@ -25,7 +25,7 @@ ENDED = Outcome(0, {"a": "b"})
 
 
 def trigger(**changed: Any) -> HostJobsTrigger:
-    job: dict[str, Any] = {"machine": HOST, "job": JOB, "told": [2, 0], "patience": 60, "deadline": time.time() + 60}
+    job: dict[str, Any] = {"machine": HOST, "job": JOB, "told": [2, 0], "timeout": 60, "deadline": time.time() + 60}
     return HostJobsTrigger(jobs=[job | changed])
 
 
