@@ -10,8 +10,8 @@ from lab.cloud.model import Lab
 
 # One after the other they tell the life of one cloud; each works alone as well.
 ORDER = {
-    "life": ("test_refusals.py", "test_ended_job.py", "test_partial_and_resume.py", "test_going_back.py"),
-    "night": (
+    "lifecycle": ("test_refusals.py", "test_ended_job.py", "test_partial_and_resume.py", "test_going_back.py"),
+    "before_upgrade": (
         "test_dry_run.py",
         "test_preflight.py",
         "test_approvals.py",

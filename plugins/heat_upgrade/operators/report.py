@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from heat_upgrade.report.facts import Drain, Flight, Outcome, Report, Step
+    from heat_upgrade.report.facts import DrainFacts, Flight, Report, RunOutcome, TaskFacts
 
 FAILED = frozenset({"failed", "upstream_failed"})
 
@@ -106,7 +106,7 @@ class Gathered:
     def report(self) -> Report:
         """Return the facts."""
         from heat_upgrade.report.availability import Availability
-        from heat_upgrade.report.facts import Check, Report
+        from heat_upgrade.report.facts import CheckFacts, Report
 
         plan = self.plan
         if plan.get("dry_run"):
@@ -127,7 +127,7 @@ class Gathered:
             steps=tuple(sorted(self._steps(), key=lambda step: (step.began is None, step.began, step.task))),
             drain=drain,
             api=Availability.of(seen) if seen else None,
-            checks=tuple(Check(**check) for check in checks),
+            checks=tuple(CheckFacts(**check) for check in checks),
             notes=tuple(self.notes),
         )
 
@@ -141,12 +141,12 @@ class Gathered:
         seconds = {crumb["task_id"]: crumb["duration"] for crumb in crumbs if crumb["duration"] is not None}
         self.timings.after(self.instance.run_id, seconds).save(context, going_back=self.going_back)
 
-    def _steps(self) -> Iterable[Step]:
-        from heat_upgrade.report.facts import Step, moment
+    def _steps(self) -> Iterable[TaskFacts]:
+        from heat_upgrade.report.facts import TaskFacts, moment
 
         for task, crumb in self.crumbs.items():
             began = self.began[task]
-            yield Step(
+            yield TaskFacts(
                 task=task,
                 host=began["host"] if began else None,
                 name=began["step"] if began else task,
@@ -158,7 +158,7 @@ class Gathered:
                 error=(self._pull(task, ERROR) or "") if crumb["state"] == "failed" else "",
             )
 
-    def _outcome(self) -> Outcome:
+    def _outcome(self) -> RunOutcome:
         states = {task: crumb["state"] for task, crumb in self.crumbs.items() if task != WATCH}
         if FAILED & set(states.values()):
             return "failed"
@@ -170,13 +170,13 @@ class Gathered:
         rules = {task.task_id: (task.trigger_rule, task.upstream_task_ids) for task in tasks if task.task_id in states}
         return "stopped" if was_stopped(states, began, rules) else "success"
 
-    def _drain(self) -> Drain | None:
-        from heat_upgrade.report.facts import Drain, Sample, moment
+    def _drain(self) -> DrainFacts | None:
+        from heat_upgrade.report.facts import DrainFacts, Sample, moment
 
         history = self._pull(DRAIN, HISTORY)
         if not history:
             return None
-        return Drain(
+        return DrainFacts(
             t0=moment(history["t0"]) if history["t0"] else None,
             in_flight=history["in_flight"],
             stacks=self._flights(history["stacks"]),

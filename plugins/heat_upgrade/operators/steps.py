@@ -16,7 +16,7 @@ from heat_upgrade.exceptions import HostAuthError, HostUnreachableError, JobTime
 from heat_upgrade.hosts import SSH_SESSIONS_AT_ONCE
 from heat_upgrade.operators.base import UpgradeTask
 from heat_upgrade.remote.step import Outcome, PlacedStep
-from heat_upgrade.run.dry_run import Command, PlannedAction
+from heat_upgrade.run.dry_run import PlannedAction, PlannedCommand
 from heat_upgrade.run.plan import Plan
 from heat_upgrade.triggers.job import FollowedJob, HostJobsTrigger
 
@@ -75,7 +75,7 @@ class StepsOperator(UpgradeTask):
         """Show the steps."""
         if not (placed := self.steps(plan)):
             return PlannedAction.nothing(self.idle(plan))
-        return PlannedAction(self.summary(plan), tuple(Command.of(each) for each in placed))
+        return PlannedAction(self.summary(plan), tuple(PlannedCommand.of(each) for each in placed))
 
     def run(self, plan: Plan, context: Context) -> Any:
         """Have the steps done, and verify."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk.exceptions import AirflowSkipException
 
 from heat_upgrade.operators.base import UpgradeTask
-from heat_upgrade.run.dry_run import Command, PlannedAction
+from heat_upgrade.run.dry_run import PlannedAction, PlannedCommand
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -32,7 +32,7 @@ class CreateVhostOperator(UpgradeTask):
             return PlannedAction.nothing(f"vhost {target} has all that it needs")
         return PlannedAction(
             f"give vhost {target} what {source} has: {', '.join(change.text for change in changes)}",
-            tuple(Command("RabbitMQ", change.request) for change in changes),
+            tuple(PlannedCommand("RabbitMQ", change.request) for change in changes),
         )
 
 
@@ -54,5 +54,5 @@ class DeleteVhostOperator(UpgradeTask):
             return PlannedAction.nothing(f"delete_old_vhost is off, so vhost {vhost} stays")
         if not self.clients.vhosts.vhost_exists(vhost):
             return PlannedAction.nothing(f"vhost {vhost} is gone already")
-        command = Command("RabbitMQ", self.clients.vhosts.deletion(vhost).request)
+        command = PlannedCommand("RabbitMQ", self.clients.vhosts.deletion(vhost).request)
         return PlannedAction(f"delete vhost {vhost}, with its queues, once nobody is connected to it", (command,))

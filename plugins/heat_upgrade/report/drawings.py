@@ -11,7 +11,7 @@ from markupsafe import Markup
 from heat_upgrade import names
 from heat_upgrade.formatting import clock, count, duration
 from heat_upgrade.report.axis import TimeAxis, top_of
-from heat_upgrade.report.facts import Drain, Report, Sample, Step, moment
+from heat_upgrade.report.facts import DrainFacts, Report, Sample, TaskFacts, moment
 
 WIDTH = 1000
 LEFT, RIGHT = 150, 12
@@ -27,10 +27,10 @@ KINDS = (
 )
 LEGEND = (("check", "checks"), ("prepare", "preparation"), ("engine", "engines"), ("api", "APIs"), ("wait", "waiting"))
 CLOUD_ROW, API_ROW = "whole cloud", "API by probe"
-Bar = tuple[TimeAxis, Step]
+Bar = tuple[TimeAxis, TaskFacts]
 
 
-def kind_of(step: Step) -> str:
+def kind_of(step: TaskFacts) -> str:
     """Return what a step is about, which gives its bar its colour."""
     if step.state != "success":
         return "failed"
@@ -68,7 +68,7 @@ def _rows(names: list[str]) -> Iterator[Markup]:
         yield Markup('<text class="name" x="0" y="{}">{}</text>').format(y + 17, _short(name))
 
 
-def _bar(axis: TimeAxis, step: Step, y: float) -> Markup:
+def _bar(axis: TimeAxis, step: TaskFacts, y: float) -> Markup:
     begin, end = axis.at(step.began or axis.begin), axis.at(step.ended or axis.end)
     text = f"{step.task}: {clock(step.began)}, {duration(step.seconds)}"
     return _rect(begin, end, y, kind_of(step), text + ("" if step.state == "success" else f", {step.state}"))
@@ -90,7 +90,7 @@ def _probe(axis: TimeAxis, report: Report, y: float) -> Iterator[Markup]:
         yield _rect(axis.at(moment(outage.began)), axis.at(moment(outage.until)), y, "failed", text)
 
 
-def drain_plot(drain: Drain) -> Markup:
+def drain_plot(drain: DrainFacts) -> Markup:
     """
     Draw how the old side emptied: messages, what old engines held, and the stacks of T0, one above the other.
 
@@ -112,7 +112,7 @@ def drain_plot(drain: Drain) -> Markup:
 
 
 def _panel(
-    axis: TimeAxis, drain: Drain, title: str, value: Callable[[Sample], int | None], y: float
+    axis: TimeAxis, drain: DrainFacts, title: str, value: Callable[[Sample], int | None], y: float
 ) -> Iterator[Markup]:
     values = [number for sample in drain.samples if (number := value(sample)) is not None]
     top = top_of(values)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from heat_upgrade.report.availability import Availability
 
-Outcome = Literal["success", "failed", "stopped"]
+RunOutcome = Literal["success", "failed", "stopped"]
 
 
 class Facts(BaseModel):
@@ -18,7 +18,7 @@ class Facts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Step(Facts):
+class TaskFacts(Facts):
     """
     One task of the run, by its latest try.
 
@@ -70,7 +70,7 @@ class Flight(Facts):
     ended: str
 
 
-class Drain(Facts):
+class DrainFacts(Facts):
     """
     The wait for the old engines.
 
@@ -86,7 +86,7 @@ class Drain(Facts):
     samples: tuple[Sample, ...]
 
 
-class Check(Facts):
+class CheckFacts(Facts):
     """One check at the end, and what it has found."""
 
     name: str
@@ -117,24 +117,24 @@ class Report(Facts):
     dag_id: str
     run_id: str
     kind: str
-    outcome: Outcome
+    outcome: RunOutcome
     source: str | None
     target: str | None
     hosts: tuple[str, ...]
     made: datetime
-    steps: tuple[Step, ...]
-    drain: Drain | None = None
+    steps: tuple[TaskFacts, ...]
+    drain: DrainFacts | None = None
     api: Availability | None = None
-    checks: tuple[Check, ...] = ()
+    checks: tuple[CheckFacts, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
-    def taken(self) -> tuple[Step, ...]:
+    def taken(self) -> tuple[TaskFacts, ...]:
         """Return the steps whose turn came."""
         return tuple(step for step in self.steps if step.began and step.state != "skipped")
 
     @property
-    def failed(self) -> tuple[Step, ...]:
+    def failed(self) -> tuple[TaskFacts, ...]:
         """Return the steps that failed by themselves."""
         return tuple(step for step in self.steps if step.state == "failed")
 
@@ -153,7 +153,7 @@ class Report(Facts):
         """Return how long the run took without its report."""
         return (self.ended - self.began).total_seconds()
 
-    def step(self, task: str) -> Step | None:
+    def step(self, task: str) -> TaskFacts | None:
         """Return a step whose turn came, by its task's id."""
         return next((step for step in self.taken if step.task == task), None)
 

@@ -14,7 +14,7 @@ from heat_upgrade.report.facts import moment
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from heat_upgrade.report.facts import Drain, Report, Sample
+    from heat_upgrade.report.facts import DrainFacts, Report, Sample
 
 TEMPLATES = Path(__file__).parent
 # Readings in the Markdown's table, which has no plot.
@@ -64,7 +64,7 @@ def _common(report: Report) -> dict[str, Any]:
     }
 
 
-def _spread(drain: Drain | None) -> list[Sample]:
+def _spread(drain: DrainFacts | None) -> list[Sample]:
     """Return some readings from the first to the last."""
     samples = list(drain.samples) if drain else []
     if len(samples) <= READINGS:

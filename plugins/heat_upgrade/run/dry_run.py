@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from heat_upgrade.remote.step import PlacedStep
 
 
-class Command(NamedTuple):
+class PlannedCommand(NamedTuple):
     """One command, and the host or server that a real run sends it to."""
 
     where: str
     line: str
 
     @classmethod
-    def of(cls, placed: PlacedStep) -> Command:
+    def of(cls, placed: PlacedStep) -> PlannedCommand:
         """
         Return the command of a step.
 
@@ -42,7 +42,7 @@ class PlannedAction:
     """
 
     summary: str
-    commands: tuple[Command, ...] = ()
+    commands: tuple[PlannedCommand, ...] = ()
     diff: tuple[str, ...] = ()
     shows: str = ""
     ends_run: bool = False
@@ -69,7 +69,7 @@ class PlannedAction:
     @classmethod
     def of_xcom(cls, saved: Mapping[str, Any]) -> PlannedAction:
         """Return what an XCom held."""
-        commands = tuple(Command(*each) for each in saved["commands"])
+        commands = tuple(PlannedCommand(*each) for each in saved["commands"])
         return cls(**{**saved, "commands": commands, "diff": tuple(saved["diff"])})
 
 
@@ -157,7 +157,7 @@ def _section(heading: str, tasks: Iterable[PlannedTask]) -> Iterator[str]:
             yield from (markdown_block("\n".join(task.action.diff), "diff"), "")
 
 
-def _by_place(commands: Iterable[Command]) -> dict[str, list[str]]:
+def _by_place(commands: Iterable[PlannedCommand]) -> dict[str, list[str]]:
     places: dict[str, list[str]] = {}
     for command in commands:
         places.setdefault(command.where, []).append(command.line)

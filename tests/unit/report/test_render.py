@@ -13,7 +13,7 @@ import pytest
 
 from heat_upgrade.report.availability import Availability
 from heat_upgrade.report.axis import TimeAxis, top_of
-from heat_upgrade.report.facts import Check, Drain, Flight, Report, Sample, Step
+from heat_upgrade.report.facts import CheckFacts, DrainFacts, Flight, Report, Sample, TaskFacts
 from heat_upgrade.report.files import reports_directory, safe, write
 from heat_upgrade.report.render import markdown, page
 
@@ -21,11 +21,11 @@ BEGIN = datetime(2026, 8, 22, 1, 58, 30, tzinfo=UTC)
 ODD = "<script>alert('x')</script> | `rm` & [a](javascript:b)"
 
 
-def step(task: str, after: float, seconds: float | None, host: str | None = None, **more: Any) -> Step:
+def step(task: str, after: float, seconds: float | None, host: str | None = None, **more: Any) -> TaskFacts:
     name = next(part for part in task.split(".") if not part.startswith("c_"))
     state = more.pop("state", "success")
     began = BEGIN + timedelta(seconds=after)
-    return Step(task=task, host=host, name=name, state=state, began=began, seconds=seconds, **more)
+    return TaskFacts(task=task, host=host, name=name, state=state, began=began, seconds=seconds, **more)
 
 
 def probed(*problems: str | None) -> Availability:
@@ -68,9 +68,9 @@ def report(**changed: Any) -> Report:
             step("wait_until_drained", 65, 50, last=12.0),
             step("retire.c_1", 116, 3, "c-1"),
             step("verify_cloud", 120, 8.4),
-            Step(task="delete_old_vhost", host=None, name="delete_old_vhost", state="skipped"),
+            TaskFacts(task="delete_old_vhost", host=None, name="delete_old_vhost", state="skipped"),
         ),
-        "drain": Drain(
+        "drain": DrainFacts(
             t0=SAMPLES[1].time,
             in_flight=2,
             stacks=(
@@ -80,7 +80,7 @@ def report(**changed: Any) -> Report:
             samples=SAMPLES,
         ),
         "api": probed(*[None] * 20),
-        "checks": (Check(name="smoke stack", found="heat-upgrade-smoke-1 was created and deleted"),),
+        "checks": (CheckFacts(name="smoke stack", found="heat-upgrade-smoke-1 was created and deleted"),),
     }
     return Report(**{**facts, **changed})
 
@@ -180,7 +180,7 @@ def test_an_outage_is_told_and_drawn():
 def test_a_failed_run_tells_why():
     error = "c-2: the API doesn't answer\nexpected 200"
     failing = step("c_2.switch_api", 52, 7, "c-2", state="failed", error=error, tries=6)
-    never = Step(task="verify_cloud", host=None, name="verify_cloud", state="upstream_failed")
+    never = TaskFacts(task="verify_cloud", host=None, name="verify_cloud", state="upstream_failed")
     failed = report(outcome="failed", steps=(*report().steps[:5], failing, never), drain=None, api=None, checks=())
     text, _ = read(page(failed))
     assert "north failed" in text
@@ -212,9 +212,9 @@ def test_a_run_without_anything_has_a_report(render):
 
 
 def test_a_drain_that_was_cut_short_has_a_report():
-    short = report(drain=Drain(t0=None, in_flight=0, stacks=(), samples=SAMPLES[:1]))
+    short = report(drain=DrainFacts(t0=None, in_flight=0, stacks=(), samples=SAMPLES[:1]))
     assert len(drawings(page(short))) == 2
-    assert len(drawings(page(report(drain=Drain(t0=None, in_flight=0, stacks=(), samples=()))))) == 1
+    assert len(drawings(page(report(drain=DrainFacts(t0=None, in_flight=0, stacks=(), samples=()))))) == 1
 
 
 def test_what_users_and_errors_say_is_never_markup():
@@ -224,9 +224,9 @@ def test_what_users_and_errors_say_is_never_markup():
         run_id=ODD,
         hosts=(ODD,),
         steps=(step("preflight", 0, 1, ODD, state="failed", error=f"</pre>{ODD}\n# no heading\n```"),),
-        drain=Drain(t0=BEGIN, in_flight=1, stacks=(flight,), samples=SAMPLES),
+        drain=DrainFacts(t0=BEGIN, in_flight=1, stacks=(flight,), samples=SAMPLES),
         api=probed(ODD),
-        checks=(Check(name=ODD, found=ODD),),
+        checks=(CheckFacts(name=ODD, found=ODD),),
         notes=(ODD,),
     )
     text, parsed = read(page(odd))

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import re
 
-from heat_upgrade.run.dry_run import Command, DryRun, PlannedAction, PlannedTask, markdown
+from heat_upgrade.run.dry_run import DryRun, PlannedAction, PlannedCommand, PlannedTask, markdown
 from heat_upgrade.run.timings import longest_path
 
 ODD = "a | b ```` `c` <script> [x](y) *z*"
 PREPARE = PlannedAction(
     f"write {ODD}",
-    (Command("controller-1", "exec env A='b c' bash /s/steps/1/prepare </dev/null"),),
+    (PlannedCommand("controller-1", "exec env A='b c' bash /s/steps/1/prepare </dev/null"),),
     ("--- /etc/heat/25/heat.conf", "+++ /etc/heat/26/heat.conf", "-```` old", "+new"),
 )
 DRAIN = PlannedAction("wait", shows="reading 1\nqueues 0")
 LEAVE = PlannedAction(
-    "leave", (Command("controller-1's load balancer", "leave api"), Command("RabbitMQ", "PUT /api/x"))
+    "leave", (PlannedCommand("controller-1's load balancer", "leave api"), PlannedCommand("RabbitMQ", "PUT /api/x"))
 )
 NOTHING = PlannedAction.nothing("it is there")
 
