@@ -82,7 +82,7 @@ def show_key(key: str) -> str:
 
 def is_secret(key: str) -> bool:
     """
-    Return whether a key's name says that its value is a secret.
+    Return whether a key's name means that its value is a secret.
 
     :param key: a key of a mapping
     """
@@ -95,7 +95,7 @@ def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
 
     :param word: what was written
     :param known: the words that would be right
-    :param otherwise: what to say if none of them is near
+    :param otherwise: what to return if none of them is near
     """
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"did you mean {near[0]!r}?" if near else otherwise

@@ -1,4 +1,4 @@
-"""What Airflow is told about this package, by the entry point ``apache_airflow_provider``."""
+"""What the entry point ``apache_airflow_provider`` declares to Airflow."""
 
 from __future__ import annotations
 

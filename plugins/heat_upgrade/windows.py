@@ -1,7 +1,8 @@
-"""Maintenance windows as pure arithmetic: when they open, and how long they stay open.
+"""
+Maintenance windows as pure arithmetic: when they open, and how long they stay open.
 
-A window is told by the clock on the wall (cron, time zone, days on which it stays shut) and asked in moments: aware
-datetimes in, UTC out. Its length is real time, so a change of the clocks moves neither its opening nor its length.
+A window is defined in local time (cron, time zone, days on which it stays shut) and queried with aware UTC datetimes.
+Its length is real time, so a change of the clocks moves neither its opening nor its length.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Days:
     last: date
 
     def __contains__(self, day: date) -> bool:
-        """Say whether a day is one of them."""
+        """Return whether a day is one of them."""
         return self.first <= day <= self.last
 
     def __str__(self) -> str:
@@ -152,7 +153,7 @@ class Calendar:
 
 
 def ever_comes(cron: str) -> bool:
-    """Say whether a cron expression can be read and ever comes true: 30 February doesn't."""
+    """Return whether a cron expression can be read and ever comes true: 30 February doesn't."""
     try:
         croniter(cron, datetime(2000, 1, 1)).get_next()
     except CroniterError:

@@ -138,7 +138,7 @@ def _invalid(error: yaml.YAMLError, text: str) -> Problem:
 
 
 def _duplicate_keys(node: yaml.Node | None, seen: set[int]) -> Iterator[Problem]:
-    """Yield the keys written twice: found on the nodes, since the loader keeps the last of them and says nothing."""
+    """Yield the keys written twice: found on the nodes, since the loader silently keeps the last of them."""
     if node is None or id(node) in seen:
         return
     seen.add(id(node))

@@ -1,4 +1,5 @@
-"""The cloud file: which releases, which hosts, and how Heat runs on them. It holds no secrets.
+"""
+The cloud file: which releases, which hosts, and how Heat runs on them. It holds no secrets.
 
 ``Cloud`` is what it says, and a ``Deployment`` is one release on one host with every name and path filled in.
 """

@@ -117,7 +117,7 @@ class HAProxy(Section):
 
 
 class Commands(Section):
-    """The operator's own shell commands, run on a host of choice, else on the API's own."""
+    """Shell commands of the cloud's own, run on a given host, else on the API's own."""
 
     kind: Literal["commands"]
     leave: Command
@@ -263,12 +263,12 @@ class Opening(Section):
     timezone: TimeZone
 
     def __str__(self) -> str:
-        """Return the window as the UI tells it."""
+        """Return the window as the UI shows it."""
         return f"{self.cron} {self.timezone}, {self.minutes} min"
 
 
 class Windows(Section):
-    """When users may be touched, and what else has to wait for that."""
+    """When user-visible changes are allowed, and what else has to wait for that."""
 
     openings: Annotated[
         tuple[Opening, ...], rule(bool, "at least one window", "list one or delete `windows`: then no run waits")
@@ -280,7 +280,7 @@ class Windows(Section):
 
     @cached_property
     def calendar(self) -> Calendar:
-        """Return the windows as they can be asked for times."""
+        """Return the windows as a calendar."""
         return Calendar(
             tuple(
                 Window(opening.cron, timedelta(minutes=opening.minutes), ZoneInfo(opening.timezone), self.blackouts)

@@ -42,8 +42,8 @@ def error(cloud: Cloud, context: Context) -> Composed:
     task_id, reason = context["ti"].task_id, error_text(context.get("exception"))
     return (
         f"Heat in {cloud.name}: upgrade has stopped at {task_id}",
-        f"{reason}\n\nNothing runs after {task_id} until somebody has dealt with this: do what "
-        "it says and clear the task with all that follows it, and the run goes on from there.",
+        f"{reason}\n\nNothing runs after {task_id} until this is fixed: follow the advice, clear the task with all "
+        "that follows it, and the run continues from there.",
     )
 
 
@@ -52,7 +52,7 @@ def done(cloud: Cloud, context: Context) -> Composed:
     plan = Plan.of(context)
     if context["ti"].task_id == DRAIN:
         return (
-            f"Heat in {cloud.name}: this run is done, hosts are left",
+            f"Heat in {cloud.name}: this run is done, hosts remain",
             f"{_course(plan)} on {', '.join(plan.hosts)} is done; other hosts are still on {plan.source}, so its "
             "engines stay. Run over the rest soon: a half-switched cloud can collide with itself.",
         )

@@ -61,7 +61,7 @@ class Message:
     link: str
 
     def as_json(self) -> dict[str, str]:
-        """Return the message for programs; ``text`` alone says all, as chats want it."""
+        """Return the message for programs; ``text`` alone has all of it, as chats want it."""
         return asdict(self) | {"text": f"{self.subject}\n\n{self.text}\n\n{self.link}"}
 
 
@@ -79,7 +79,7 @@ class UpgradeNotifier(BaseNotifier):
         self.event = event
 
     def notify(self, context: Context) -> None:
-        """Compose the message and send it; whoever is there for a dry run needs none."""
+        """Compose the message and send it; a dry run sends none."""
         if context["params"].get("dry_run"):
             return
         try:
@@ -156,8 +156,8 @@ def send(entries: Sequence[Notification], message: Message, context: Any) -> Non
     """
     wanted = [entry for entry in entries if message.event in entry.events]
     threads = [
-        # They die with the process: one that hangs holds up nobody for longer than the limit. Their context says to
-        # which task's log their lines belong.
+        # They die with the process: one that hangs delays nothing for longer than the limit. Their context has the task
+        # to whose log their lines belong.
         Thread(
             target=copy_context().run, args=(_send_one, entry, message, {**context, "message": message}), daemon=True
         )

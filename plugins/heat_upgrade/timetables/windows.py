@@ -33,7 +33,7 @@ class WindowsTimetable(Timetable):
         return ", ".join(opening.cron for opening in self._windows.openings)
 
     def serialize(self) -> dict[str, Any]:
-        """Return what makes this timetable anew in the scheduler, which reads no cloud file."""
+        """Return what recreates this timetable in the scheduler, which reads no cloud file."""
         return {"windows": self._windows.model_dump(mode="json")}
 
     @classmethod

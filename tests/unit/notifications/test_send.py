@@ -97,7 +97,7 @@ class TestMessages:
 
     def test_a_run_over_some_of_the_hosts_says_that_others_are_left(self) -> None:
         message = hear("done", task_id="wait_until_drained")
-        assert message.subject == "Heat in lab: this run is done, hosts are left"
+        assert message.subject == "Heat in lab: this run is done, hosts remain"
         assert "Run over the rest soon" in message.text
 
     def test_a_question_is_told_with_the_place_to_answer_it(self) -> None:
