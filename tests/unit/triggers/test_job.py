@@ -119,14 +119,16 @@ def test_only_a_user_ends_the_job(hook: mock.Mock) -> None:
     hook.stop_job.assert_called_once_with(Job(**JOB))
 
 
-def test_jobs_on_several_hosts_are_followed_side_by_side(hook: mock.Mock) -> None:
+def test_jobs_on_several_hosts_are_followed_side_by_side(hook: mock.Mock, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = [trigger().jobs[0] | {"machine": HOST | {"name": name}} for name in ("c1", "c2")]
-    hook.outcome.side_effect = [HostAuthError("another key"), ENDED]
+    other = mock.create_autospec(HeatHostHook, instance=True, followed=hook.followed)
+    other.outcome.side_effect = HostAuthError("another key")
+    monkeypatch.setattr(FollowedJob, "hook", lambda job: {"c1": other, "c2": hook}[job.machine["name"]])
     assert [(end["machine"], end["raised"]) for end in fired(HostJobsTrigger(jobs=jobs))] == [
         ("c1", "HostAuthError"),
         ("c2", ""),
     ]
-    hook.stop_job.side_effect = [HostUnreachableError("away"), None]
+    other.stop_job.side_effect = HostUnreachableError("away")
     with pytest.raises(HostUnreachableError, match="away"):
         asyncio.run(HostJobsTrigger(jobs=jobs).on_kill())
-    assert hook.stop_job.call_count == 2
+    hook.stop_job.assert_called_once_with(Job(**JOB))
