@@ -14,12 +14,15 @@ from lab.fresh.settings import settings_environment, write_settings
 from lab.fresh.system import System, bare_system, home
 from lab.processes import LabError, exclusive, run
 
+# Targets of make that are run in one go, one such after the other.
+Runs = tuple[tuple[str, ...], ...]
 # What the README names beside Debian 12, by Debian's names.
 NAMED = ("python3", "git", "make", "ca-certificates")
-ACCOUNTS = ("root", "somebody")
-# Targets that are run in one go: what a command leaves running may be needed by the next one, and ends with both.
-FULL = (("demo", "stop"), ("test", "stop"))
-SHORT = (("setup",), ("test-collect",), ("test-unit",))
+OTHER = "somebody"
+# Who runs which targets; those in one go share what they leave running. Root, who installs the packages, comes first.
+README: Runs = (("demo", "stop"), ("test", "stop"))
+FULL: dict[str, Runs] = {"root": README, OTHER: README}
+SHORT: dict[str, Runs] = {"root": (("setup",), ("test-collect",)), OTHER: (("test-collect",), ("test-unit",))}
 _STATE = PROJECT_ROOT / ".state/fresh"
 _INSTALL = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-qq", "--no-install-recommends", *NAMED)
 _BUNDLE = "srv/project.bundle"
@@ -49,9 +52,13 @@ def main() -> int:
     parser.add_argument(
         "--short", action="store_true", help="set-up, collection of all tests, lint and unit tests only"
     )
+    parser.add_argument("--check", action="store_true", help="see whether a bare system can be had here, and end")
     arguments = parser.parse_args()
     parts = Parts()
     try:
+        if arguments.check:
+            bare_system(_STATE, {})
+            return 0
         with exclusive(_STATE.with_name("fresh.lock")):
             _try(parts, SHORT if arguments.short else FULL)
     except LabError as error:
@@ -61,14 +68,14 @@ def main() -> int:
     return 0
 
 
-def _try(parts: Parts, commands: tuple[tuple[str, ...], ...]) -> None:
+def _try(parts: Parts, commands: dict[str, Runs]) -> None:
     system = bare_system(_STATE, settings_environment(os.environ))
     try:
         parts.do(f"Debian 12, as {system.kind}", _lay, system)
         parts.do(f"what the README names: {', '.join(NAMED)}", _install, system)
-        for account in ACCOUNTS:
+        for account, runs in commands.items():
             parts.do(f"a clone for {account}", _clone, system, account)
-            for targets in commands:
+            for targets in runs:
                 parts.do(f"make {' '.join(targets)}, as {account}", _make, system, account, targets)
     finally:
         system.remove()

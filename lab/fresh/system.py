@@ -18,6 +18,8 @@ from lab.debian import lay_debian
 from lab.processes import LabError
 
 _ENTER = Path(__file__).with_name("enter")
+# A command with mounts and processes of its own, which end with whoever waits for it, even one that was killed.
+_ALONE = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--ipc", "--pid", "--fork", "--kill-child")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -134,10 +136,8 @@ class Chroot(System):
             shutil.rmtree(self._root)
 
     def _command(self, account: str, own: Mapping[str, str], argv: Sequence[str]) -> list[str | Path]:
-        # Ends with whoever waits for it, even one that was killed.
-        alone = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--ipc", "--pid", "--fork", "--kill-child"]
         variables = [f"{name}={value}" for name, value in own.items()]
-        return [*alone, _ENTER, self._root, account, "env", *variables, *argv]
+        return [*_ALONE, _ENTER, self._root, account, "env", *variables, *argv]
 
     def _client(self) -> Mapping[str, str]:
         return {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
@@ -154,10 +154,10 @@ def bare_system(folder: Path, environment: Mapping[str, str]) -> System:
     engine = running_engine() if shutil.which("docker") else None
     if engine is not None:
         return Container(environment, engine)
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 or subprocess.run([*_ALONE, "true"], capture_output=True, check=False).returncode:
         raise LabError(
-            "no Docker engine answers, and only root can lay a bare system without one: run this as root, or start "
-            "Docker and let your account use it"
+            "no Docker engine answers, and without one it takes root with namespaces of its own to lay a bare system: "
+            "run this as root outside of a container, or start Docker and let your account use it"
         )
     return Chroot(environment, folder / "root")
 
