@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +13,6 @@ from lab.airflow.client import AirflowApi
 from lab.airflow.dag_run import DagRun, failed_logs
 from lab.airflow.server import start_airflow
 from lab.cloud.bring_up import bring_up, take_down
-from lab.cloud.mariadb import query
 from lab.cloud.model import RELEASES, Lab, LabHost
 from lab.cloud.rabbitmq import management_get
 
@@ -65,68 +62,6 @@ def shared_lab(name: str, scope: Literal["module", "package"], *, airflow: bool 
 def explain(api: AirflowApi, run: DagRun) -> str:
     """Return what a run that should have ended well has to say for itself."""
     return f"run {run.run_id} ended as {run.state}\n{failed_logs(api, run)}"
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """
-    All that an upgrade leaves on a cloud, as far as another run could touch it.
-
-    :param files: of the hosts and of the backups, by path: time of the last change and digest.
-    :param starts: how often each host has started each service.
-    :param vhosts: permissions and policies of every vhost.
-    :param revision: of the database's schema.
-    """
-
-    files: dict[str, tuple[int, str]]
-    starts: dict[str, dict[str, int]]
-    vhosts: dict[str, list[Any]]
-    revision: str
-
-
-def footprint(lab: Lab) -> Footprint:
-    """Read a lab's footprint as it is now."""
-    return Footprint(
-        files={str(file.relative_to(lab.state)): _version(file) for file in _kept_files(lab)},
-        starts=lab.service_starts(),
-        vhosts={vhost: _rights(lab, vhost) for vhost in vhosts(lab)},
-        revision=revision(lab),
-    )
-
-
-def _kept_files(lab: Lab) -> Iterator[Path]:
-    for host in lab.hosts:
-        yield from files_below(host.root / "etc")
-        yield from (host.root / "opt/heat").glob("*/installed-requirements.txt")
-    yield from files_below(lab.state / "backups")
-
-
-def files_below(directory: Path) -> list[Path]:
-    """Return all the files in a directory and below; none if there is no such directory."""
-    return sorted(path for path in directory.rglob("*") if path.is_file())
-
-
-def _version(file: Path) -> tuple[int, str]:
-    return file.stat().st_mtime_ns, hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def _rights(lab: Lab, vhost: str) -> list[Any]:
-    kinds = ("permissions", "topic-permissions")
-    return [
-        *(management_get(lab, f"vhosts/{vhost}/{kind}") for kind in kinds),
-        management_get(lab, f"policies/{vhost}"),
-    ]
-
-
-def vhosts(lab: Lab) -> set[str]:
-    """Return the names of RabbitMQ's vhosts."""
-    return {vhost["name"] for vhost in management_get(lab, "vhosts")}
-
-
-def revision(lab: Lab) -> str:
-    """Return the revision of the database's schema."""
-    ((found,),) = query(lab, "SELECT version_num FROM alembic_version")
-    return str(found)
 
 
 def messages(lab: Lab, vhost: str) -> dict[str, int]:

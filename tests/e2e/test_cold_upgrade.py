@@ -20,15 +20,13 @@ from tests.e2e.labs import (
     NEW_VHOST,
     OLD,
     OLD_VHOST,
-    Footprint,
     consumed_queues,
     explain,
-    footprint,
     programs,
     services,
     shared_lab,
 )
-from tests.e2e.picture import changes, picture
+from tests.e2e.snapshot import EVERYTHING, LASTING, CloudSnapshot, changes, snapshot
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -68,7 +66,7 @@ class Story:
     rejection: str
     second: Asked
     run: DagRun
-    after: Footprint
+    after: CloudSnapshot
 
 
 lab = shared_lab("cold", "module")
@@ -83,10 +81,10 @@ def story(lab: Lab, api: AirflowApi) -> Story:
     """Rehearse, then upgrade under two stacks: one ends in time, the other wouldn't for minutes."""
     dag = cold(lab)
     api.wait_for_dag(dag)
-    before = picture(lab)
+    before = snapshot(lab, *EVERYTHING)
     rehearsed = api.trigger(dag, {"target_release": NEW, "drain": BOUND, "dry_run": True})
     rehearsal = finished(api, dag, rehearsed, api.wait_for_run(dag, rehearsed, timeout=PATIENCE))
-    changed = changes(before, picture(lab))
+    changed = changes(before, snapshot(lab, *EVERYTHING))
 
     cut_off = hold_old_side(lab.endpoint, CUT_OFF_SECONDS, name="endless", followers=ENDLESS)
     short = hold_old_side(lab.endpoint, SHORT_SECONDS, name="short", followers=3)
@@ -121,7 +119,7 @@ def story(lab: Lab, api: AirflowApi) -> Story:
         rejection=rejection,
         second=second,
         run=finished(api, dag, run_id, state),
-        after=footprint(lab),
+        after=snapshot(lab, *LASTING),
     )
 
 
@@ -203,7 +201,7 @@ def test_everything_is_on_the_new_release_each_service_started_once(lab: Lab, st
     assert consumed_queues(lab, OLD_VHOST) == set()
     assert consumed_queues(lab, NEW_VHOST) >= {f"engine.{host.name}" for host in lab.hosts if "engine" in host.roles}
     assert programs(lab, OLD) == []
-    assert story.after.starts == {host.name: services(host, OLD, NEW) for host in lab.hosts}
+    assert story.after["starts"] == {host.name: services(host, OLD, NEW) for host in lab.hosts}
     assert not list((lab.state / "hosts").glob("*/var/lib/heat-upgrade/stopped"))
 
 
@@ -227,5 +225,5 @@ def test_a_second_run_changes_nothing(lab: Lab, api: AirflowApi, story: Story) -
     run_id = api.trigger(cold(lab), {"target_release": NEW})
     run = finished(api, cold(lab), run_id, api.wait_for_run(cold(lab), run_id, timeout=PATIENCE))
     assert run.state == "success", explain(api, run)
-    assert footprint(lab) == story.after
+    assert changes(story.after, snapshot(lab, *LASTING)) == {}
     print(f"the upgrade took {story.run.seconds:.0f} s, the second run {run.seconds:.0f} s")

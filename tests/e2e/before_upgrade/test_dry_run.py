@@ -13,7 +13,7 @@ from lab.airflow.client import AirflowApi
 from lab.airflow.dag_run import DagRun, run_upgrade
 from lab.cloud.model import Lab
 from tests.e2e.labs import NEW, NEW_VHOST, OLD, explain
-from tests.e2e.picture import Picture, changes, picture
+from tests.e2e.snapshot import EVERYTHING, CloudSnapshot, changes, snapshot
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -24,8 +24,8 @@ FIRST, SECOND = "controller-1", "controller-2"
 class Story:
     """The cloud before and after a dry run, and what it told."""
 
-    before: Picture
-    after: Picture
+    before: CloudSnapshot
+    after: CloudSnapshot
     run: DagRun
     states: dict[str, str]
     plan: str
@@ -33,9 +33,9 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story(lab: Lab, api: AirflowApi) -> Story:
-    before = picture(lab)
+    before = snapshot(lab, *EVERYTHING)
     run = run_upgrade(lab, {"target_release": NEW, "delete_old_vhost": True, "dry_run": True}, timeout=300)
-    after = picture(lab)
+    after = snapshot(lab, *EVERYTHING)
     assert run.state == "success", explain(api, run)
     plan = api.xcoms(run.dag_id, run.run_id, "show_plan")["return_value"]
     print(plan)
@@ -43,7 +43,7 @@ def story(lab: Lab, api: AirflowApi) -> Story:
 
 
 def test_nothing_has_changed(story: Story) -> None:
-    assert all(vars(story.before).values()), "there is something to compare"
+    assert all(story.before.parts.values()), "there is something to compare"
     assert changes(story.before, story.after) == {}
 
 

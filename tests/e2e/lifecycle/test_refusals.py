@@ -11,7 +11,8 @@ import pytest
 from lab.airflow.client import AirflowApi, AirflowApiError
 from lab.airflow.dag_run import dag_id
 from lab.cloud.model import Lab
-from tests.e2e.labs import NEW, NEXT, OLD, OLD_VHOST, Footprint, footprint, vhosts
+from tests.e2e.labs import NEW, NEXT, OLD, OLD_VHOST
+from tests.e2e.snapshot import LASTING, CloudSnapshot, changes, snapshot
 
 PATIENCE = 300.0  # seconds for a run that ends at its first task
 
@@ -62,13 +63,13 @@ class Refusal:
 
 
 @pytest.fixture(scope="module")
-def untouched(lab: Lab) -> Footprint:
+def untouched(lab: Lab) -> CloudSnapshot:
     """Return what the lab is like before anything is refused."""
-    return footprint(lab)
+    return snapshot(lab, *LASTING)
 
 
 @pytest.fixture(scope="module")
-def broken_cloud(lab: Lab, api: AirflowApi, untouched: Footprint) -> Iterator[str]:
+def broken_cloud(lab: Lab, api: AirflowApi, untouched: CloudSnapshot) -> Iterator[str]:
     """Put a broken cloud file beside the lab's, and return its DAG's id."""
     file = lab.clouds_directory / "broken.yaml"
     text = (lab.clouds_directory / f"{lab.name}.yaml").read_text(encoding="utf-8")
@@ -126,9 +127,10 @@ def test_a_broken_cloud_file_is_a_dag_that_says_what_is_wrong(api: AirflowApi, b
     assert api.import_errors() == {}
 
 
-def test_nothing_was_touched(lab: Lab, untouched: Footprint, refusals: dict[str, Refusal]) -> None:
-    assert footprint(lab) == untouched
-    assert vhosts(lab) & {OLD_VHOST} and untouched.files
+def test_nothing_was_touched(lab: Lab, untouched: CloudSnapshot, refusals: dict[str, Refusal]) -> None:
+    assert changes(untouched, snapshot(lab, *LASTING)) == {}
+    assert OLD_VHOST in untouched["rights"]
+    assert untouched["configuration"]
     for host in lab.hosts:
         assert not host.venv(NEW).exists()
         assert not host.config(NEW).parent.exists()
