@@ -229,7 +229,7 @@ def mysql_options(lines):
     return f"# database: {unquote(url.path.strip('/'))}\n[client]\n{body}\n"
 
 
-def main():
+def parse():
     parser = argparse.ArgumentParser()
     verbs = parser.add_subparsers(dest="verb", required=True)
     getter = verbs.add_parser("get")
@@ -247,8 +247,11 @@ def main():
     differ = verbs.add_parser("diff")
     differ.add_argument("old")
     differ.add_argument("new")
-    arguments = parser.parse_args()
+    return parser.parse_args()
 
+
+def main():
+    arguments = parse()
     if arguments.verb == "diff":
         old, _, new = sys.stdin.read().partition("\0")
         print("\n".join(difference(old.splitlines(), new.splitlines(), arguments.old, arguments.new)))
