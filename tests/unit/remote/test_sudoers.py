@@ -91,10 +91,12 @@ UNIT = "/etc/systemd/system/heat-engine@26.0.2.service"
         "cp -a /etc/heat/25.0.2/environment.d /etc/heat/26.0.2/environment.d.new",
         "chown --reference=/etc/heat/25.0.2/heat.conf /etc/heat/26.0.2/heat.conf.new",
         "mkdir -p /opt/heat",
-        f"/opt/heat/26.0.2/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r {STATE}/requirements.txt",
+        "/opt/heat/26.0.2/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes "
+        f"-r {STATE}/requirements.txt",
         "python3 -m venv /opt/heat/26.0.2",
         "uv venv --quiet --allow-existing --python python3 /opt/heat/26.0.2",
-        f"uv pip install --quiet --native-tls --require-hashes --python /opt/heat/26.0.2/bin/python -r {STATE}/requirements.txt",
+        "uv pip install --quiet --native-tls --require-hashes --python /opt/heat/26.0.2/bin/python "
+        f"-r {STATE}/requirements.txt",
         f"python3 {STATE}/haproxy.py /run/haproxy/admin.sock drain heat_api/controller-1",
         # What only looks runs from a folder of its own.
         "python3 /tmp/heat-upgrade.aBc123/haproxy.py /run/haproxy/admin.sock show heat_api/controller-1",
