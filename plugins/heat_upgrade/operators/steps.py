@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow.sdk.exceptions import AirflowException
@@ -49,7 +50,8 @@ class StepsOperator(UpgradeTask):
     retry finds the job that runs and follows it. A user who fails, passes or clears the task ends it.
     """
 
-    _jobs: tuple[tuple[HeatHostHook, Job], ...] = ()
+    # What on_kill ends: jobs that were begun here, and that the triggerer doesn't follow yet.
+    _jobs: Sequence[tuple[HeatHostHook, Job]] = ()
 
     @abstractmethod
     def steps(self, plan: Plan) -> Sequence[PlacedStep]:
@@ -96,7 +98,9 @@ class StepsOperator(UpgradeTask):
 
     def _do_jobs(self, placed: Sequence[PlacedStep]) -> Results:
         """Start each step's job, or find it, and see its end here if all are over soon."""
-        begun = self._side_by_side(placed, self._begin)
+        jobs: list[tuple[HeatHostHook, Job]] = []
+        self._jobs = jobs
+        begun = self._side_by_side(placed, partial(self._begin, jobs))
         self._jobs = ()
         outcomes = [outcome for outcome, _ in begun if outcome]
         if len(outcomes) < len(placed):
@@ -127,8 +131,8 @@ class StepsOperator(UpgradeTask):
         raise_first([error for error in errors if error])
         return [done[number] for number in range(len(placed))]
 
-    def _begin(self, hook: HeatHostHook, step: Step) -> Begun:
-        self._jobs = (*self._jobs, (hook, step.job))
+    def _begin(self, jobs: list[tuple[HeatHostHook, Job]], hook: HeatHostHook, step: Step) -> Begun:
+        jobs.append((hook, step.job))
         with hook.started(step) as running:
             over = self._wait(running, hook.name)
             return hook.outcome(step.job, running) if over else None, running.told

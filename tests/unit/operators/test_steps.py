@@ -18,7 +18,7 @@ from heat_upgrade.hooks.host import HeatHostHook
 from heat_upgrade.hooks.ssh_command import RunningCommand, Told
 from heat_upgrade.operators import steps as module
 from heat_upgrade.operators.steps import Results, StepsOperator
-from heat_upgrade.remote.step import Machine, Outcome, PlacedStep, Step
+from heat_upgrade.remote.step import Job, Machine, Outcome, PlacedStep, Step
 from heat_upgrade.run.plan import Plan
 from tests.unit._helpers.healthy import CLOUD, NEW, OLD
 from tests.unit.operators.test_operators import context, ended
@@ -180,14 +180,31 @@ class TestJobs:
         with pytest.raises(UpgradeError, match=r"c1: the disk is full\nc2: the job has ended without a status"):
             flip((C1, "stop"), (C2, "stop"), timeout=60).execute_complete(context(PLAN), event)
 
-    def test_a_killed_task_ends_every_job(self, over: set[str]) -> None:
+    def test_a_killed_task_ends_every_job(self, over: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
         task = flip((C1, "stop"), (C2, "stop"), timeout=60)
-        with pytest.raises(TaskDeferred):
-            task.execute(context(PLAN))
-        hooks = [mock.create_autospec(HeatHostHook, instance=True) for _ in range(2)]
-        task._jobs = tuple((hook, task.placed[0].step.job) for hook in hooks)
-        hooks[0].stop_job.side_effect = HostUnreachableError("c1: away")
-        with pytest.raises(HostUnreachableError, match="c1: away"):
-            task.on_kill()
-        for hook in hooks:
-            hook.stop_job.assert_called_once_with(task.placed[0].step.job)
+        stopped = []
+
+        def kill(_: object, running: RunningCommand, name: str) -> bool:
+            begun.wait()
+            if name == "c1":
+                with pytest.raises(HostUnreachableError, match="c1: away"):
+                    task.on_kill()
+            return True
+
+        begun = threading.Barrier(2, timeout=10)
+        connect = Clients.connect
+
+        def connected(clients: Clients, machine: Machine) -> HeatHostHook:
+            def stop(job: Job) -> None:
+                stopped.append((machine.name, job))
+                if machine is C1:
+                    raise HostUnreachableError("c1: away")
+
+            hook: Any = connect(clients, machine)
+            hook.stop_job.side_effect = stop
+            return hook  # type: ignore[no-any-return]
+
+        monkeypatch.setattr(Clients, "connect", connected)
+        monkeypatch.setattr(FlipOperator, "_wait", kill)
+        task.execute(context(PLAN))
+        assert sorted(stopped) == [("c1", task.placed[0].step.job), ("c2", task.placed[1].step.job)]
