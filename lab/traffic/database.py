@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.pool import NullPool
 
-from lab.traffic.history import Event
+from lab.traffic.history import Event, Resource
 from lab.traffic.stuck import Reading, Underway
 
 _UNDERWAY = """
@@ -29,10 +29,16 @@ _EVENTS = """
     FROM event e JOIN stack s ON s.id = e.stack_id
     WHERE s.name LIKE :prefix AND s.owner_id IS NULL AND e.resource_name = s.name
     AND e.resource_type = 'OS::Heat::Stack' ORDER BY e.id"""
-_CREATED_TWICE = """
-    SELECT DISTINCT s.name, e.resource_name FROM event e JOIN stack s ON s.id = e.stack_id
-    WHERE s.name LIKE :prefix AND e.resource_action <> 'DELETE' AND e.resource_status_reason LIKE '%Worker went down%'
-    ORDER BY s.name, e.resource_name"""
+_RESOURCE_EVENTS = """
+    SELECT s.id, s.name, e.resource_name, e.resource_type, e.resource_action, e.resource_status,
+           e.resource_status_reason AS reason
+    FROM event e JOIN stack s ON s.id = e.stack_id
+    WHERE s.name LIKE :prefix AND e.resource_type <> 'OS::Heat::Stack' ORDER BY e.id"""
+# A stack's name begins with that of the stack that it is nested in.
+_HELD = """
+    SELECT DISTINCT t.name, r.engine_id FROM resource r JOIN stack s ON s.id = r.stack_id
+    JOIN stack t ON t.id = COALESCE(r.root_stack_id, s.id)
+    WHERE s.name LIKE :prefix AND r.engine_id IS NOT NULL"""
 _SYNC_POINTS = """
     SELECT COUNT(*) FROM sync_point p JOIN stack s ON s.id = p.stack_id WHERE s.name LIKE :prefix"""
 
@@ -71,11 +77,21 @@ class HeatDatabase:
                 events[row.id].append(Event(row.resource_action, row.resource_status, row.reason or ""))
         return events
 
-    def created_twice(self) -> list[str]:
-        """Return the resources whose engine was taken for dead: a second one was made beside each."""
+    def resources(self) -> list[Resource]:
+        """Return each resource that ever was, nested ones too, with its events in order."""
+        events: dict[tuple[str, str, str, str], list[Event]] = defaultdict(list)
         with self._connect() as connection:
-            rows = connection.execute(text(_CREATED_TWICE), self._names)
-            return [f"{row.name}/{row.resource_name}" for row in rows]
+            for row in connection.execute(text(_RESOURCE_EVENTS), self._names):
+                event = Event(row.resource_action, row.resource_status, row.reason or "")
+                events[row.id, row.name, row.resource_name, row.resource_type].append(event)
+        return [Resource(f"{name}/{own}", kind, tuple(told)) for (_, name, own, kind), told in events.items()]
+
+    def work(self) -> tuple[frozenset[str], list[tuple[str, str]]]:
+        """Return the ids of the engines that live; and each stack of a user that an engine is at, with that engine."""
+        with self._connect() as connection:
+            live = connection.execute(text(_LIVE_ENGINES)).scalars().all()
+            held = connection.execute(text(_HELD), self._names)
+            return frozenset(live), [(row.name, row.engine_id) for row in held]
 
     def sync_points(self) -> int:
         """Return how many sync points there are; once no stack is worked on any more, all are orphans."""

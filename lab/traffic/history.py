@@ -1,12 +1,18 @@
-"""What became of a stack, told by its events."""
+"""What became of a stack and of its resources, told by their events."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+# What Heat writes on a resource when it steals its lock from an engine that doesn't answer
+# (`_stale_resource_needs_retry` in heat/engine/check_resource.py).
+STOLEN = "Worker went down"
+# Whose update is a replacement by nature, so that a second creation is what the user has asked for.
+REPLACED_BY_UPDATE = frozenset({"OS::Heat::RandomString"})
+
 
 @dataclass(frozen=True)
 class Event:
-    """A change of a stack's own state."""
+    """A change of a stack's own state, or of a resource's."""
 
     action: str
     status: str
@@ -20,6 +26,42 @@ class Attempt:
     action: str
     status: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Resource:
+    """All that had one name in one stack; `name` is STACK/RESOURCE."""
+
+    name: str
+    type: str
+    events: tuple[Event, ...]
+
+    @property
+    def stolen(self) -> bool:
+        """Whether an engine has stolen its lock from one that it took for dead.
+
+        Engines on two vhosts can't ask each other: if both live, both work on it.
+        """
+        return any(STOLEN in event.reason for event in self.events)
+
+    @property
+    def created_twice(self) -> bool:
+        """Whether it was created again though nobody had asked for that.
+
+        Heat replaces what has failed and what can't be updated in place: neither counts. What is called failed
+        because its lock was stolen has not failed: its engine may well be at work.
+        """
+        if self.type in REPLACED_BY_UPDATE:
+            return False
+        made = False
+        for event in self.events:
+            if (event.action, event.status) == ("CREATE", "IN_PROGRESS"):
+                if made:
+                    return True
+                made = True
+            elif event.status == "FAILED" and STOLEN not in event.reason:
+                made = False
+        return False
 
 
 def attempts(events: Iterable[Event]) -> list[Attempt]:

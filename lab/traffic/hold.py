@@ -28,7 +28,7 @@ def hold_old_side(endpoint: str, seconds: int, *, name: str = "held", followers:
     if stack_id is None:
         raise TrafficError(f"stack {name} was refused: {ledger.requests(0, 1).failures[0].error}")
     deadline = time.monotonic() + timeout
-    while client.resource_status(name, stack_id, "only") != "CREATE_IN_PROGRESS":
+    while (found := client.find(name, stack_id, "only")) is None or found.status != "CREATE_IN_PROGRESS":
         if time.monotonic() >= deadline:
             raise TrafficError(f"stack {name}: no engine began within {timeout:g} s; do the engines run?")
         time.sleep(0.5)

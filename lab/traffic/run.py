@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from lab.traffic.account import Account, sum_up
 from lab.traffic.client import HeatClient
 from lab.traffic.database import HeatDatabase
+from lab.traffic.deck import DECKS, DEFAULT_DECK
 from lab.traffic.generator import Generator, Pace
 from lab.traffic.ledger import Ledger
 from lab.traffic.login import Login
 from lab.traffic.stuck import StuckWatch
+from lab.traffic.work import WorkWatch
 
 POLL = 3.0  # seconds between two looks at what is still in progress
 REPORT = 10.0  # seconds between two lines of progress
@@ -31,7 +33,8 @@ class Run:
     :param cfn_endpoint: heat-api-cfn, or None.
     :param database: SQLAlchemy URL of Heat's database.
     :param login: how the user logs in, as `Login` wants it, or None.
-    :param seed: decides which stacks come.
+    :param deck: the name of the deck that decides which stacks come.
+    :param seed: decides in which order.
     :param settle: seconds to wait at the end until the stacks are done.
     """
 
@@ -40,6 +43,7 @@ class Run:
     cfn_endpoint: str | None
     database: str
     login: Mapping[str, str] | None = None
+    deck: str = DEFAULT_DECK
     seed: int = 1
     settle: float = 180.0
     pace: Pace = field(default_factory=Pace)
@@ -55,18 +59,27 @@ class Run:
         database = HeatDatabase(self.database, prefix)
         database.reading()  # an account that can't be drawn up in the end would be a waste of the run
         ledger = Ledger()
+        generator = self._generator(prefix, ledger)
+        threading.Thread(target=_report, args=(generator, ledger, end), daemon=True).start()
+        watch = WorkWatch(database.work)
+        watch.start()
+        ended = generator.run(end)
+        account = self._account(database, ledger, prefix, began, ended)
+        account.touched = {life.name: life.touched for life in generator.lives}
+        account.work = watch.stop()
+        return account
+
+    def _generator(self, prefix: str, ledger: Ledger) -> Generator:
         login = Login(self.login) if self.login else None
         client = HeatClient(self.endpoint, self.cfn_endpoint, ledger, login)
-        generator = Generator(client, prefix=prefix, seed=self.seed, pace=self.pace)
-        reporter = threading.Thread(target=_report, args=(generator, ledger, end), daemon=True)
-        reporter.start()
-        ended = generator.run(end)
-        return self._account(database, ledger, prefix, began, ended)
+        return Generator(client, prefix=prefix, deck=DECKS[self.deck], seed=self.seed, pace=self.pace)
 
     def _account(self, database: HeatDatabase, ledger: Ledger, prefix: str, began: float, ended: float) -> Account:
         stuck, unsettled = settle(database, self.settle)
+        resources = database.resources()
         return Account(
             label=self.label,
+            deck=self.deck,
             seed=self.seed,
             began=began,
             ended=ended,
@@ -75,9 +88,10 @@ class Run:
             stacks=sum_up(database.stacks(), database.events(), prefix=prefix),
             stuck=stuck,
             unsettled=unsettled,
-            created_twice=database.created_twice(),
+            stolen=sorted(resource.name for resource in resources if resource.stolen),
+            created_twice=sorted(resource.name for resource in resources if resource.created_twice),
             orphan_sync_points=database.sync_points(),
-            releases=ledger.releases,
+            sides=ledger.sides(),
         )
 
 

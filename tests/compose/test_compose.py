@@ -22,8 +22,8 @@ from lab.compose.identity import MACHINE, USER, USERS_PROJECT
 from lab.http import local_session
 from lab.processes import wait_until
 from lab.scenarios.under_traffic import control_run, under_traffic
-from lab.traffic import Account, table, verdict
-from lab.traffic.shapes import DECK
+from lab.traffic import Account, judge_moments, moments_table, table, verdict
+from lab.traffic.deck import round_seconds
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(3600)]
 
@@ -31,7 +31,7 @@ OLD, NEW = list(RELEASES)[:2]
 OLD_VHOST, NEW_VHOST = RELEASES[OLD], RELEASES[NEW]
 # Beside a Keystone and the containers of an Airflow two cores have no time for as many stacks as elsewhere.
 CREATE_EVERY = 4
-CONTROL_SECONDS = len(DECK) * CREATE_EVERY
+CONTROL_SECONDS = round_seconds(CREATE_EVERY)
 NOT_ASKED_FOR = {"approve-wave-2", "delete_old_vhost", "show_plan"}
 
 
@@ -104,7 +104,7 @@ def story(deployment: Deployment) -> Story:
 
     run, traffic = under_traffic(deployment.cloud, "compose", upgrade, CREATE_EVERY)
     print(f"run {run.state}, {run.seconds:.0f} s, {run.drain_seconds:.0f} s of it the drain")
-    print(table(control, traffic))
+    print(f"{table(control, traffic)}\n{moments_table(traffic, control, run.moments)}")
     return Story(control, traffic, run, strikes.struck)
 
 
@@ -227,6 +227,11 @@ def test_all_tasks_end_well(deployment: Deployment, story: Story) -> None:
 
 def test_no_request_fails_and_no_stack_is_lost(story: Story) -> None:
     assert verdict(story.traffic, story.control) == [], table(story.control, story.traffic)
+
+
+def test_users_notice_no_flip_and_no_stack_is_worked_on_by_two_sides(story: Story) -> None:
+    shown = moments_table(story.traffic, story.control, story.run.moments)
+    assert judge_moments(story.traffic, story.control, story.run.moments) == [], shown
 
 
 def test_heat_acts_for_users_by_their_trusts(deployment: Deployment, story: Story) -> None:

@@ -1,44 +1,19 @@
-"""The traffic itself: the same for the same seed, all kinds in each round, bounded, failures seen."""
+"""The traffic itself: each stack lives through its card, the number of stacks is bounded, failures are seen."""
 
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import islice
+from urllib.parse import unquote
 
 import pytest
 
+from lab.traffic import generator as generator_module
 from lab.traffic.client import HeatClient
+from lab.traffic.deck import CALM, CFN_SIGNAL, GROW_AT_ONCE, SIGNAL, WHOLE, Card, Deck
 from lab.traffic.generator import Beat, Generator, Pace
 from lab.traffic.ledger import Ledger
-from lab.traffic.shapes import DECK, deal, template
-
-SHAPES = sorted({card.shape for card in DECK})
-
-
-def test_the_same_seed_deals_the_same_cards() -> None:
-    assert list(islice(deal(7), 100)) == list(islice(deal(7), 100))
-    assert list(islice(deal(7), 100)) != list(islice(deal(8), 100))
-
-
-def test_each_round_holds_every_card() -> None:
-    cards = deal(1)
-    for _ in range(3):
-        dealt = list(islice(cards, len(DECK)))
-        assert sorted(map(repr, dealt)) == sorted(map(repr, DECK))
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_growing_leaves_every_resource_alone_and_changing_none(shape: str) -> None:
-    first = template(shape, seed=3)["resources"]
-    grown = template(shape, seed=3, update="grow")["resources"]
-    changed = template(shape, seed=3, update="change")["resources"]
-    added = grown.pop("added")
-    assert grown == first
-    assert changed.pop("added") == added
-    assert changed.keys() == first.keys()
-    assert all(changed[name] != first[name] for name in first)
 
 
 def test_a_missed_beat_is_not_made_up_for() -> None:
@@ -50,10 +25,14 @@ def test_a_missed_beat_is_not_made_up_for() -> None:
 
 
 class Heat(BaseHTTPRequestHandler):
-    """Enough of an API to send traffic to: every stack is at rest at once; `broken` paths answer 500."""
+    """Enough of an API to send traffic to: every stack is at rest at once; `broken` paths answer 500.
+
+    A handle can be signalled when it is asked for the second time, and stands in a stack of its own.
+    """
 
     broken: str | None = None
     connections: list[object]
+    asked: list[str]
     protocol_version = "HTTP/1.1"
 
     def setup(self) -> None:
@@ -63,15 +42,36 @@ class Heat(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path.endswith("/build_info"):
             self._answer(200, {"api": {"revision": "25.0.2"}, "engine": {"revision": "25.0.2"}})
+        elif "Action=GetTemplate" in self.path:
+            self._answer(400, "The Stack (no-such-stack) could not be found.")
+        elif "/resources" in self.path:
+            self._answer(200, {"resources": [self._handle()]})
         else:
             self._answer(200, {"stacks": []})
 
+    def _handle(self) -> dict[str, object]:
+        self.asked.append(self.path)
+        status = "CREATE_COMPLETE" if self.asked.count(self.path) > 1 else "CREATE_IN_PROGRESS"
+        name = self.path.split("/")[4]
+        links = [
+            {"rel": "self", "href": f"http://elsewhere:8004/v1/admin/stacks/{name}-inner/{name}-id/resources/handle"},
+            {"rel": "stack", "href": f"http://elsewhere:8004/v1/admin/stacks/{name}-inner/{name}-id"},
+        ]
+        return {"resource_name": "handle", "resource_status": status, "links": links}
+
     def do_POST(self) -> None:
-        self._answer(201, {"stack": {"id": json.loads(self._body())["stack_name"]}})
+        body = json.loads(self._body())
+        if self.path.endswith("/signal"):
+            self.asked.append(self.path)
+            self._answer(200, None)
+        else:
+            self._answer(201, {"stack": {"id": body["stack_name"]}})
 
     def do_PUT(self) -> None:
-        self._body()
-        self._answer(202, {})
+        body = json.loads(self._body())
+        signal = "/waitcondition/" in self.path
+        self.asked.append(self.path if signal else ",".join(body["template"]["resources"]))
+        self._answer(200 if signal else 202, {})
 
     def do_DELETE(self) -> None:
         self._answer(204, None)
@@ -95,7 +95,8 @@ class Heat(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def api(request: pytest.FixtureRequest) -> Iterator[tuple[str, type[Heat]]]:
-    handler = type("Handler", (Heat,), {"broken": getattr(request, "param", None), "connections": []})
+    attributes = {"broken": getattr(request, "param", None), "connections": [], "asked": []}
+    handler = type("Handler", (Heat,), attributes)
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -105,10 +106,23 @@ def api(request: pytest.FixtureRequest) -> Iterator[tuple[str, type[Heat]]]:
     server.server_close()
 
 
-def send(endpoint: str, pace: Pace, enough: Callable[[Generator, Ledger], bool]) -> tuple[Generator, Ledger]:
+@pytest.fixture(autouse=True)
+def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generator_module, "EARLY", {"at once": 0.05, "in progress": 0.1})
+    monkeypatch.setattr(generator_module, "AGAIN", 0.05)
+
+
+def send(
+    endpoint: str,
+    pace: Pace,
+    enough: Callable[[Generator, Ledger], bool],
+    *,
+    deck: Deck = CALM,
+    cfn_endpoint: str | None = None,
+) -> tuple[Generator, Ledger]:
     """Send traffic until there was enough of it, but not for ever."""
     ledger = Ledger()
-    generator = Generator(HeatClient(endpoint, None, ledger), prefix="t", seed=1, pace=pace)
+    generator = Generator(HeatClient(endpoint, cfn_endpoint, ledger), prefix="t", deck=deck, seed=1, pace=pace)
     end = threading.Event()
     thread = threading.Thread(target=generator.run, args=(end,))
     thread.start()
@@ -120,28 +134,95 @@ def send(endpoint: str, pace: Pace, enough: Callable[[Generator, Ledger], bool])
     return generator, ledger
 
 
-def all_lived(generator: Generator, _: Ledger) -> bool:
-    lives = generator.lives
-    return len(lives) == len(DECK) and all(life.stack_id and not life.busy and not life.next_step for life in lives)
+def all_lived(count: int) -> Callable[[Generator, Ledger], bool]:
+    def lived(generator: Generator, _: Ledger) -> bool:
+        lives = generator.lives
+        return len(lives) == count and all(life.stack_id and not life.busy and not life.next_step for life in lives)
+
+    return lived
 
 
 def answers(count: int) -> Callable[[Generator, Ledger], bool]:
     return lambda _, ledger: ledger.requests(0.0, 1.0).sent >= count
 
 
+def quick(most_stacks: int) -> Pace:
+    return Pace(probe_every=0.05, list_every=0.1, show_every=0.1, create_every=0.05, most_stacks=most_stacks)
+
+
 def test_stacks_live_through_their_cards_on_fresh_connections(api: tuple[str, type[Heat]]) -> None:
     endpoint, handler = api
-    pace = Pace(probe_every=0.05, list_every=0.1, create_every=0.05, most_stacks=len(DECK))
-    generator, ledger = send(endpoint, pace, all_lived)
+    cards = CALM.cards
+    generator, ledger = send(endpoint, quick(len(cards)), all_lived(len(cards)))
     requests = ledger.requests(0.0, 1.0)
     assert requests.failed == 0
-    assert requests.by_kind["create"] == len(DECK)  # and no more: that is the bound
-    steps = [step.action for card in DECK for step in card.steps]
+    assert requests.by_kind["create"] == len(cards)  # and no more: that is the bound
+    steps = [step.action for card in cards for step in card.steps]
     assert requests.by_kind["update"] == len(steps) - steps.count("delete")
     assert requests.by_kind["delete"] == steps.count("delete")
-    assert all_lived(generator, ledger)
+    assert requests.by_kind["show"] > 0
+    assert all_lived(len(cards))(generator, ledger)
     assert len(handler.connections) == requests.sent
-    assert ledger.releases["api"]["25.0.2"].answers == requests.by_kind["build_info"]
+    (side,) = ledger.sides()
+    assert sum(side.answers.values()) == requests.by_kind["build_info"]
+    touches = sum(len(life.touched) for life in generator.lives)
+    assert touches == sum(requests.by_kind[kind] for kind in ("create", "update", "delete"))
+
+
+def test_the_whole_deck_comes_with_its_trickle(api: tuple[str, type[Heat]]) -> None:
+    endpoint, handler = api
+    count = 2 * len(WHOLE.cards)
+    cfn = endpoint.replace("/admin", "")
+    generator, ledger = send(endpoint, quick(count), all_lived(count), deck=WHOLE, cfn_endpoint=cfn)
+    assert sum(life.card == WHOLE.trickle for life in generator.lives) == len(WHOLE.cards)
+    by_kind = ledger.requests(0.0, 1.0).by_kind
+    assert by_kind["signal"] == by_kind["cfn signal"] == 2
+    grown = [resources for resources in handler.asked if resources.endswith("added-2")]
+    assert len(grown) == sum([step.action for step in card.steps] == ["grow"] * 2 for card in WHOLE.cards)
+
+
+WAITING = Deck((Card("nested waiting", (CFN_SIGNAL, SIGNAL)),))
+
+
+@pytest.mark.parametrize("cfn", [True, False])
+def test_a_signal_goes_to_the_stack_that_has_the_handle_once_it_is_there(
+    api: tuple[str, type[Heat]], cfn: bool
+) -> None:
+    endpoint, handler = api
+    cfn_endpoint = endpoint.replace("/admin", "") if cfn else None
+    generator, ledger = send(endpoint, quick(1), all_lived(1), deck=WAITING, cfn_endpoint=cfn_endpoint)
+    (name,) = [life.name for life in generator.lives]
+    listed = f"/v1/admin/stacks/{name}/{name}/resources?nested_depth=2"
+    handle = f"stacks/{name}-inner/{name}-id/resources/handle"
+    through_heat, through_cfn = f"/v1/admin/{handle}/signal", f"/v1/waitcondition/arn:openstack:heat::admin:{handle}"
+    first = through_cfn if cfn else through_heat
+    assert list(map(unquote, handler.asked)) == [listed, listed, first, listed, through_heat]
+    if cfn:
+        assert "%2F" in handler.asked[2]
+    assert ledger.requests(0.0, 1.0).failed == 0
+
+
+def test_a_stack_that_waits_for_its_signals_gets_them_before_the_end(api: tuple[str, type[Heat]]) -> None:
+    # The end comes as soon as it is begun.
+    generator, ledger = send(api[0], quick(1), lambda generator, _: bool(generator.lives), deck=WAITING)
+    assert all_lived(1)(generator, ledger)
+    assert ledger.requests(0.0, 1.0).by_kind["signal"] == 2
+
+
+@pytest.mark.parametrize("api", ["POST /v1/admin/stacks"], indirect=True)
+def test_a_stack_that_was_refused_gets_none(api: tuple[str, type[Heat]]) -> None:
+    began = time.monotonic()
+    _, ledger = send(api[0], quick(1), answers(10), deck=WAITING)
+    assert "signal" not in ledger.requests(0.0, 1.0).by_kind
+    assert time.monotonic() - began < generator_module.LAST_SIGNALS
+
+
+def test_the_trickle_is_touched_again_at_once(api: tuple[str, type[Heat]]) -> None:
+    deck = Deck((Card("chain"),), trickle=Card("pair", (GROW_AT_ONCE,)))
+    generator, _ = send(api[0], quick(2), all_lived(2), deck=deck)
+    (pair,) = [life for life in generator.lives if life.card == deck.trickle]
+    first, second = pair.touched
+    assert second - first >= 0.05
 
 
 @pytest.mark.parametrize("api", ["POST", "build_info"], indirect=True)
