@@ -11,6 +11,7 @@ from typing import Any
 from lab.airflow.client import AirflowApi, TaskStates
 from lab.airflow.server import airflow_client
 from lab.cloud.model import Lab
+from lab.traffic.moments import Moments, Window
 
 TOLD = {"running", "deferred", "success", "failed", "up_for_retry", "skipped", "upstream_failed"}
 
@@ -25,6 +26,7 @@ class DagRun:
     :param state: success or failed.
     :param seconds: from its start to its end.
     :param drain_seconds: how long the sensor waited, from its first start to its end.
+    :param moments: when it did what users may feel.
     """
 
     dag_id: str
@@ -32,6 +34,7 @@ class DagRun:
     state: str
     seconds: float
     drain_seconds: float
+    moments: Moments
 
 
 def dag_id(lab: Lab) -> str:
@@ -65,9 +68,11 @@ def run_upgrade(lab: Lab, conf: Mapping[str, Any], *, timeout: float = 1800, tel
 
 def finished(api: AirflowApi, dag: str, run_id: str, state: str) -> DagRun:
     """Return what Airflow recorded of a run's times."""
-    run = api.run(dag, run_id)
-    sensor = next(t for t in api.task_instances(dag, run_id) if t["task_id"] == "wait_until_drained")
-    return DagRun(dag, run_id, state, _seconds(run), _seconds(sensor) if sensor["start_date"] else 0.0)
+    (began, ended), tasks = _times(api.run(dag, run_id)), _task_times(api, dag, run_id)
+    drain = tasks.get("wait_until_drained")
+    windows = {task: Window(*tasks[task]) for task in ("flip", "close") if task in tasks}
+    moments = Moments(began, windows.get("flip"), drain[1] if drain else None, windows.get("close"))
+    return DagRun(dag, run_id, state, ended - began, drain[1] - drain[0] if drain else 0.0, moments)
 
 
 def failed_logs(api: AirflowApi, run: DagRun) -> str:
@@ -76,6 +81,12 @@ def failed_logs(api: AirflowApi, run: DagRun) -> str:
     return "\n".join(f"--- {task}\n{api.log(run.dag_id, run.run_id, task)[-3000:]}" for task in failed)
 
 
-def _seconds(timed: Mapping[str, Any]) -> float:
-    begun, ended = (datetime.fromisoformat(timed[key]) for key in ("start_date", "end_date"))
-    return (ended - begun).total_seconds()
+def _task_times(api: AirflowApi, dag: str, run_id: str) -> dict[str, tuple[float, float]]:
+    """Return begin and end of each task that has been at work, in seconds since the epoch."""
+    tasks = api.task_instances(dag, run_id)
+    return {task["task_id"]: _times(task) for task in tasks if task["start_date"] and task["end_date"]}
+
+
+def _times(timed: Mapping[str, Any]) -> tuple[float, float]:
+    begun, ended = (datetime.fromisoformat(timed[key]).timestamp() for key in ("start_date", "end_date"))
+    return begun, ended

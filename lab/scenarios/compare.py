@@ -6,13 +6,13 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-from lab.airflow.dag_run import run_upgrade
+from lab.airflow.dag_run import DagRun, run_upgrade
 from lab.airflow.server import start_airflow
 from lab.cloud.bring_up import bring_up, take_down
 from lab.cloud.model import Lab, Size
 from lab.scenarios.guide import Guide
-from lab.scenarios.under_traffic import under_traffic
-from lab.traffic import Account, table
+from lab.scenarios.under_traffic import CONTROL_SECONDS, control_run, under_traffic
+from lab.traffic import Account, judge_moments, table, verdict
 
 Result = TypeVar("Result")
 
@@ -23,9 +23,13 @@ TARGET = "26.0.2"
 def main() -> int:
     """Run both and print them side by side; return 0 if this upgrade lost nothing."""
     guide = on_fresh_lab(NAME, "full", by_the_guide)
-    dag = on_fresh_lab(NAME, "full", by_the_dag)
-    print(f"\n{table(guide, dag)}")
-    return 1 if dag.stuck or dag.requests.failed else 0
+    run, control, dag = on_fresh_lab(NAME, "full", by_the_dag)
+    print(f"\n{table(control, guide, dag)}")
+    against = verdict(dag, control) + judge_moments(dag, control, run.moments)
+    print("VERDICT on this DAG:", "it holds" if not against else "it does NOT hold")
+    for reason in against:
+        print(f"  - {reason}")
+    return 1 if against else 0
 
 
 def on_fresh_lab(name: str, size: Size, upgrade: Callable[[Lab], Result]) -> Result:
@@ -52,12 +56,13 @@ def by_the_guide(lab: Lab) -> Account:
     return account
 
 
-def by_the_dag(lab: Lab) -> Account:
-    """Upgrade a lab by the DAG, under traffic."""
+def by_the_dag(lab: Lab) -> tuple[DagRun, Account, Account]:
+    """Upgrade a lab by the DAG, under traffic; return the run, and the accounts of a control run and of the upgrade."""
     start_airflow(lab)
+    control = control_run(lab, CONTROL_SECONDS).stop()
     run, account = under_traffic(lab, "this DAG", lambda: run_upgrade(lab, {"target_release": TARGET}))
     print(f"the DAG run took {run.seconds:.0f} s and ended as {run.state}")
-    return account
+    return run, control, account
 
 
 if __name__ == "__main__":

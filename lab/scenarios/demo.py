@@ -13,13 +13,11 @@ from lab.airflow.server import airflow_client, airflow_login, start_airflow
 from lab.cloud.bring_up import bring_up, take_down
 from lab.cloud.model import Lab
 from lab.cloud.status import answering_releases, print_status
-from lab.scenarios.under_traffic import control_run, under_traffic
-from lab.traffic import Account, table, verdict
+from lab.scenarios.under_traffic import CONTROL_SECONDS, control_run, under_traffic
+from lab.traffic import Account, judge_moments, moments_table, table, verdict
 
 NAME = "demo"
 TARGET = "26.0.2"
-# Thirty stacks, a few of each shape: what fails among them fails without any upgrade.
-CONTROL_SECONDS = 45
 
 
 def main() -> int:
@@ -31,7 +29,7 @@ def main() -> int:
         bring_up(lab)
     with ThreadPoolExecutor(2) as pool:
         airflow = pool.submit(start_airflow, lab)
-        with phase(f"control run: {CONTROL_SECONDS} s of traffic without an upgrade"):
+        with phase(f"control run: {CONTROL_SECONDS:.0f} s of traffic without an upgrade"):
             traffic = control_run(lab, CONTROL_SECONDS)
         # Its last stacks end while the upgrade prepares the hosts, which no user notices.
         control = pool.submit(traffic.stop)
@@ -43,10 +41,10 @@ def main() -> int:
 
 def judge(lab: Lab, run: DagRun, control: Account, upgrade: Account, seconds: float) -> int:
     """Print what happened and the verdict; return the exit status."""
-    print(f"\n{table(control, upgrade)}\n")
+    print(f"\n{table(control, upgrade)}\n\n{moments_table(upgrade, control, run.moments)}\n")
     print_status(lab)
     releases = answering_releases(lab)
-    against = verdict(upgrade, control)
+    against = verdict(upgrade, control) + judge_moments(upgrade, control, run.moments)
     if run.state != "success":
         against.append(f"the DAG run ended as {run.state}\n{failed_logs(airflow_client(lab), run)}")
     against += [

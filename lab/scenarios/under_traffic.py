@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from lab.traffic import Account, Traffic
+from lab.traffic.deck import round_seconds
 from lab.traffic.generator import Pace
 
 Result = TypeVar("Result")
@@ -15,6 +16,8 @@ Result = TypeVar("Result")
 # Stacks of every shape are under way before the work begins, and still after it has ended.
 BEFORE_SECONDS = 5
 AFTER_SECONDS = 10
+# A control run sees each card of the deck at least once: what fails among them fails without any upgrade.
+CONTROL_SECONDS = max(45.0, round_seconds(Pace.create_every))
 
 
 class Cloud(Protocol):

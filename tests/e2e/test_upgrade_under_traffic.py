@@ -21,7 +21,7 @@ from lab.cloud.status import answering_releases
 from lab.http import local_session
 from lab.processes import wait_until
 from lab.scenarios.under_traffic import control_run, under_traffic
-from lab.traffic import Account, table, verdict
+from lab.traffic import Account, judge_moments, moments_table, table, verdict
 from tests.e2e.labs import (
     NEW,
     NEW_VHOST,
@@ -175,6 +175,11 @@ def test_the_report_is_for_nobody_without_a_login(lab: Lab, api: AirflowApi, sto
 
 def test_no_request_fails_and_no_stack_is_lost(story: Story) -> None:
     assert verdict(story.traffic, story.control) == [], table(story.control, story.traffic)
+
+
+def test_users_notice_no_flip_and_no_stack_is_worked_on_by_two_sides(story: Story, leg: Leg) -> None:
+    shown = moments_table(story.traffic, story.control, leg.run.moments)
+    assert judge_moments(story.traffic, story.control, leg.run.moments) == [], shown
 
 
 def test_the_traffic_went_on_over_all_the_releases(story: Story) -> None:

@@ -1,0 +1,50 @@
+"""The moments of a run, read from what Airflow recorded of its tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lab.airflow.dag_run import finished
+from lab.traffic.moments import Moments, Window
+
+
+class Airflow:
+    """What the client of Airflow's API returns of one run."""
+
+    def __init__(self, **tasks: tuple[str, str | None]) -> None:
+        self._tasks = tasks
+
+    def run(self, *_: str) -> dict[str, Any]:
+        return _record("run", "00:00:10", "00:03:10")
+
+    def task_instances(self, *_: str) -> list[dict[str, Any]]:
+        return [_record(task, *times) for task, times in self._tasks.items()]
+
+
+def _record(name: str, begin: str | None, end: str | None) -> dict[str, Any]:
+    times = {"start_date": begin, "end_date": end}
+    return {"task_id": name, **{key: time and f"1970-01-01T{time}Z" for key, time in times.items()}}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "drain", "moments"),
+    [
+        (
+            {
+                "flip": ("00:01:00.5", "00:01:03"),
+                "wait_until_drained": ("00:01:04", "00:01:44"),
+                "close": ("00:01:45", "00:01:47"),
+            },
+            40.0,
+            Moments(10.0, Window(60.5, 63.0), 104.0, Window(105.0, 107.0)),
+        ),
+        ({"wait_until_drained": ("00:01:04", "00:01:44")}, 40.0, Moments(10.0, gate=104.0)),
+        ({"flip": ("00:01:00", None), "wait_until_drained": (None, None)}, 0.0, Moments(10.0)),
+    ],
+)
+def test_a_finished_run_knows_its_moments(tasks: dict[str, Any], drain: float, moments: Moments) -> None:
+    run = finished(Airflow(**tasks), "dag", "run-1", "failed")  # type: ignore[arg-type]
+    assert (run.state, run.seconds, run.drain_seconds) == ("failed", 180.0, drain)
+    assert run.moments == moments
