@@ -74,6 +74,7 @@ class Report:
     :param stuck: stacks that nobody works on any more, though they were not in progress while a fault lasted that
         costs stacks.
     :param stranded: stacks that were.
+    :param crossed: resources of other stacks whose lock was stolen from an engine, or that were created twice.
     """
 
     title: str
@@ -86,6 +87,7 @@ class Report:
     unexplained: list[Failure] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
     stranded: list[str] = field(default_factory=list)
+    crossed: list[str] = field(default_factory=list)
 
     @property
     def lost(self) -> list[Cell]:
@@ -106,6 +108,17 @@ def unexplained(failures: Iterable[Failure], windows: Iterable[tuple[float, floa
         for failure in failures
         if not any(failure.at <= end and failure.at + failure.seconds >= begin for begin, end in known)
     ]
+
+
+def beyond(resources: Iterable[str], touched: Iterable[str]) -> list[str]:
+    """
+    Return the resources of stacks that no fault has touched.
+
+    :param resources: as STACK/RESOURCE; the name of a nested stack begins with that of the stack that it is nested in.
+    :param touched: names of the stacks that were in progress while a fault lasted that costs stacks.
+    """
+    known = tuple(touched)
+    return sorted(resource for resource in resources if not resource.startswith(known))
 
 
 def as_markdown(reports: Sequence[Report], tasks: Sequence[str]) -> str:

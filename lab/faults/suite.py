@@ -9,13 +9,14 @@ from lab.airflow.client import AirflowApiError
 from lab.cloud.model import Lab
 from lab.faults.campaign import Campaign
 from lab.faults.host import forget_release
-from lab.faults.matrix import Report, unexplained
+from lab.faults.matrix import Report, beyond, unexplained
 from lab.faults.operator import bring_to_end
 from lab.faults.plans import Plan
 from lab.faults.strikes import Strikes
 from lab.processes import LabError
 from lab.scenarios.under_traffic import under_traffic
 from lab.traffic import Account
+from lab.traffic.deck import DECKS
 
 
 def carry_out(lab: Lab, plan: Plan) -> Report:
@@ -36,7 +37,7 @@ def carry_out(lab: Lab, plan: Plan) -> Report:
     begun = time.monotonic()
     report.broken, account = under_traffic(lab, f"faults {plan.name}", lambda: _follow(campaign))
     report.seconds = time.monotonic() - begun
-    _judge(report, campaign.strikes, account)
+    judge(report, campaign.strikes, account)
     return report
 
 
@@ -49,12 +50,21 @@ def _follow(campaign: Campaign) -> str:
     return ""
 
 
-def _judge(report: Report, strikes: Strikes, account: Account) -> None:
+def judge(report: Report, strikes: Strikes, account: Account) -> None:
+    """
+    Note what users saw of a run, apart from what its faults explain.
+
+    :param report: of the run.
+    :param strikes: the faults.
+    :param account: of the traffic.
+    """
     report.sent, report.failed = account.requests.sent, account.requests.failed
     report.unexplained = unexplained(account.requests.failures, strikes.windows)
     stuck = {*account.stuck, *account.unsettled}
     report.stranded = sorted(stuck & strikes.touched)
     report.stuck = sorted(stuck - strikes.touched)
+    if not DECKS[account.deck].may_cross:
+        report.crossed = beyond({*account.stolen, *account.created_twice}, strikes.touched)
 
 
 def against(reports: Sequence[Report]) -> list[str]:
@@ -66,4 +76,5 @@ def against(reports: Sequence[Report]) -> list[str]:
         reasons += [f"{report.title}: missed: {cell}" for cell in report.missed]
         reasons += [f"{report.title}: a {f.kind} failed: {f.error}" for f in report.unexplained[:5]]
         reasons += [f"{report.title}: stuck: {name}" for name in report.stuck]
+        reasons += [f"{report.title}: worked on by two engines: {name}" for name in report.crossed]
     return reasons

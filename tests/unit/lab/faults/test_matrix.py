@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 
 from lab.cloud.model import PROJECT_ROOT, Lab
 from lab.faults.matrix import Cell, Outcome, Report, as_markdown, totals, unexplained
 from lab.faults.pages import page
-from lab.faults.suite import against
+from lab.faults.strikes import Strikes
+from lab.faults.suite import against, judge
 from lab.faults.task import Task
 from lab.traffic.ledger import Failure
+from tests.unit._helpers.accounts import account
 
 
 def cell(**fields: object) -> Cell:
@@ -55,23 +59,42 @@ def test_the_matrix_has_a_row_for_each_task_and_a_column_for_each_fault() -> Non
 
 def test_all_that_speaks_against_a_run_is_named() -> None:
     failure = Failure(at=1.0, kind="create", error="503", seconds=0.1)
-    report = Report("one", [cell()], missed=["a fault at may_switch"], unexplained=[failure], stuck=["stack-7"])
+    report = Report(
+        "one",
+        [cell()],
+        missed=["a fault at may_switch"],
+        unexplained=[failure],
+        stuck=["stack-7"],
+        crossed=["stack-8/server"],
+    )
     assert against([report]) == [
         "one: lost: a fault at preflight: lost",
         "one: missed: a fault at may_switch",
         "one: a create failed: 503",
         "one: stuck: stack-7",
+        "one: worked on by two engines: stack-8/server",
     ]
+
+
+@pytest.mark.parametrize(("deck", "expected"), [("whole", ["r-002-wide/part-1", "r-003-pair/link-0"]), ("calm", [])])
+def test_two_engines_are_excused_by_a_fault_that_ended_one_of_them(deck: str, expected: list[str]) -> None:
+    strikes = Strikes(Lab("faults-unit", "small"), Mock(), Mock(), {}, Mock(), [], touched={"r-001-nested"})
+    stolen = ["r-001-nested-outer-abc/0", "r-002-wide/part-1"]
+    report = Report("one")
+    judge(report, strikes, account(deck=deck, stolen=stolen, created_twice=["r-001-nested/outer", "r-003-pair/link-0"]))
+    assert report.crossed == expected
 
 
 def test_the_page_tells_what_tasks_said_without_the_place_of_the_checkout() -> None:
     stopped = cell(final_tries=2, errors=[f"{PROJECT_ROOT}/hosts/one is full: mend it, then clear this task", "again"])
-    text = page([Report("one", [stopped, cell(fault="another", final_tries=1)], seconds=90, sent=700)], ["two"])
+    report = Report("one", [stopped, cell(fault="another", final_tries=1)], seconds=90, sent=700, crossed=["a/b"])
+    text = page([report], ["two"])
     assert "- a fault, `preflight`: hosts/one is full: mend it, then clear this task" in text
     assert str(PROJECT_ROOT) not in text
     assert "2 cells: 1 unhurt, 0 retried, 1 resumed, 0 lost." in text
     assert "- not run yet: two" in text
     assert "- one: 90 s, 700 API requests, 0 failed" in text
+    assert "; 1 resources of other stacks worked on by two engines" in text
 
 
 @pytest.mark.parametrize(
