@@ -142,9 +142,9 @@ class RabbitMQManagementHook(BaseHook):
 
     def tags(self) -> set[str]:
         """Return the tags of the connection's user."""
-        tags = self.api.row("whoami").get("tags") or []
+        tags = self.api.row("whoami").get("tags")
         # As text before RabbitMQ 3.9.
-        return set(tags.split(",") if isinstance(tags, str) else map(str, tags))
+        return set(tags.split(",") if isinstance(tags, str) else map(str, _list(tags)))
 
     def nodes(self) -> list[Node]:
         """Return the cluster's nodes; their alarms are up to 5 s old."""
