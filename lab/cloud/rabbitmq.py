@@ -19,8 +19,8 @@ from lab.passwords import write_private
 from lab.processes import LabError, clean_environment, run, wait_until
 
 # Not the one in the search path: Debian's wrapper wants to become the account rabbitmq.
-_SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
-_CONTROL = _SERVER.with_name("rabbitmqctl")
+SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+_CONTROL = SERVER.with_name("rabbitmqctl")
 
 _CONFIG = """\
 listeners.tcp.1 = {address}:{amqp}
@@ -38,14 +38,14 @@ def start_rabbitmq(lab: Lab) -> None:
 
     :raises LabError: if it does not come up.
     """
-    if not _SERVER.exists():
-        raise LabError(f"{_SERVER} is not there: on Debian, `apt-get install rabbitmq-server`")
+    if not SERVER.exists():
+        raise LabError(f"{SERVER} is not there: on Debian, `apt-get install rabbitmq-server`")
     directory = lab.state / "rabbitmq"
     directory.mkdir(parents=True, exist_ok=True)
     _write_config(lab, directory)
-    _start_epmd(lab)
+    start_epmd(lab)
     server = lab.server("rabbitmq")
-    server.start([_SERVER], env=_environment(lab, directory), cwd=directory)
+    server.start([SERVER], env=environment(lab, directory, node=_node(lab)), cwd=directory)
     wait_until(lambda: _serves(lab), what="RabbitMQ serves", given_up=server.failure)
 
 
@@ -106,8 +106,12 @@ def rabbitmqctl(lab: Lab, *arguments: str) -> str:
 
     :param arguments: the command's words.
     """
-    environment = _environment(lab, lab.state / "rabbitmq")
-    return run([_CONTROL, *arguments], what=f"rabbitmqctl {arguments[0]}", env=environment)
+    variables = environment(lab, lab.state / "rabbitmq", node=_node(lab))
+    return run([_CONTROL, *arguments], what=f"rabbitmqctl {arguments[0]}", env=variables)
+
+
+def _node(lab: Lab) -> str:
+    return f"{lab.name}@localhost"
 
 
 def _serves(lab: Lab) -> bool:
@@ -123,7 +127,7 @@ def _accepts_clients(lab: Lab) -> bool:
     return any(listener["protocol"] == "amqp" for listener in overview.get("listeners", []))
 
 
-def _start_epmd(lab: Lab) -> None:
+def start_epmd(lab: Lab) -> None:
     """Start Erlang's port mapper ourselves: RabbitMQ would leave behind a daemon that nobody knows."""
     epmd = shutil.which("epmd") or "/usr/bin/epmd"
     port = lab.own_port("epmd")
@@ -139,20 +143,30 @@ def _accepts(port: int) -> bool:
         return False
 
 
-def _environment(lab: Lab, directory: Path) -> dict[str, str]:
+def environment(
+    lab: Lab, directory: Path, *, node: str, distribution: str = "distribution", emulator: str = ""
+) -> dict[str, str]:
+    """
+    Return what a node of RabbitMQ and its commands run with.
+
+    :param directory: where the node keeps everything.
+    :param node: the node's name.
+    :param distribution: which of the lab's own ports other nodes reach it at.
+    :param emulator: more arguments of Erlang's emulator.
+    """
     return clean_environment(
         HOME=str(directory),  # the Erlang cookie
         ERL_EPMD_ADDRESS="127.0.0.1",
         ERL_EPMD_PORT=str(lab.own_port("epmd")),
         RABBITMQ_CONF_ENV_FILE=os.devnull,
         RABBITMQ_CONFIG_FILE=str(directory / "rabbitmq.conf"),
-        RABBITMQ_DIST_PORT=str(lab.own_port("distribution")),
+        RABBITMQ_DIST_PORT=str(lab.own_port(distribution)),
         RABBITMQ_ENABLED_PLUGINS_FILE=str(directory / "enabled_plugins"),
         RABBITMQ_LOG_BASE=str(directory / "log"),
         RABBITMQ_MNESIA_BASE=str(directory / "mnesia"),
-        RABBITMQ_NODENAME=f"{lab.name}@localhost",
+        RABBITMQ_NODENAME=node,
         RABBITMQ_PID_FILE=str(directory / "rabbitmq.pid"),
-        RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1}",
+        RABBITMQSERVER_ADDITIONAL_ERL_ARGS=f"-kernel inet_dist_use_interface {{127,0,0,1}} {emulator}",
     )
 
 

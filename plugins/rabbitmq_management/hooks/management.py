@@ -87,7 +87,7 @@ class RabbitMQManagementHook(BaseHook):
         return True, f"{says}; the connection {self.api.endpoint.risk}" if self.api.endpoint.risk else says
 
     def queues(
-        self, vhost: str, wanted: Wanted = every_queue, *, consumers: bool = True, streams: bool = False
+        self, vhost: str, wanted: Wanted = every_queue, *, consumers: bool = True, skip_streams: bool = False
     ) -> list[QueueReading]:
         """
         Return what queues hold now, not as of the last statistics.
@@ -99,22 +99,29 @@ class RabbitMQManagementHook(BaseHook):
         :param wanted: tells by a queue's name whether it is to be read
         :param consumers: whether to read how many consumers each has, which needs RabbitMQ's statistics and a user with
             the tag ``monitoring``
-        :param streams: whether a stream among them is left out; else it is an error, as streams keep what was read
+        :param skip_streams: whether to leave streams out; else one is an error, as it keeps what was read
         :raises RabbitMQManagementError: also when one queue's numbers are missing, or it isn't running
         """
-        listed = f"queues/{quoted(vhost)}?disable_stats=true"
-        names = {row["name"] for row in self.api.rows(f"{listed}&columns=name", _NAME) if wanted(row["name"])}
+        names = {name for name in self.queue_names(vhost) if wanted(name)}
         # RabbitMQ asks each queue for its totals, and leaves out those that don't answer within a second. All at once:
         # it would ask every queue anew for each page.
-        rows = self.api.rows(f"{listed}&enable_queue_totals=true&columns={_TOTALS}", _NAME | {"type": str})
-        rows = [row for row in rows if wanted(row["name"])]
+        path = f"queues/{quoted(vhost)}?disable_stats=true&enable_queue_totals=true&columns={_TOTALS}"
+        rows = [row for row in self.api.rows(path, _NAME | {"type": str}) if wanted(row["name"])]
         consumed = self.consumers(vhost) if consumers else {}
         self._check_same(vhost, names, {row["name"] for row in rows}, {name for name in consumed if wanted(name)})
         return [
             self._reading(row, consumed.get(row["name"], 0) if consumers else None)
             for row in rows
-            if not (streams and row["type"] == "stream")
+            if not (skip_streams and row["type"] == "stream")
         ]
+
+    def queue_names(self, vhost: str) -> set[str]:
+        """
+        Return the names of all queues, also of those that don't answer.
+
+        :param vhost: the vhost
+        """
+        return {row["name"] for row in self.api.rows(f"queues/{quoted(vhost)}?disable_stats=true&columns=name", _NAME)}
 
     def consumers(self, vhost: str) -> dict[str, int]:
         """
@@ -168,7 +175,10 @@ class RabbitMQManagementHook(BaseHook):
         try:
             return self.api.row(f"vhosts/{quoted(vhost)}")
         except RabbitMQManagementError as error:
-            if error.status == 404:
+            # A server that knows no vhost at all, as behind a wrong path_prefix, says 404 as well.
+            if error.status == 404 and vhost not in {
+                row["name"] for row in self.api.rows("vhosts?columns=name", _NAME)
+            }:
                 return None
             raise
 

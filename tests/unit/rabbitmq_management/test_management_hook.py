@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -51,11 +50,11 @@ def test_only_what_is_wanted_is_judged(broker, hook):
     assert [reading.name for reading in hook.queues("v", "a".__eq__)] == ["a"]
 
 
-@pytest.mark.parametrize("streams", [True, False])
-def test_a_stream_is_left_out_or_an_error_and_never_empty(broker, hook, streams):
+@pytest.mark.parametrize("skip_streams", [True, False])
+def test_a_stream_is_left_out_or_an_error_and_never_empty(broker, hook, skip_streams):
     broker.hold(queue("a"), {"name": "s", "type": "stream", "state": "running", "totals": None})
-    if streams:
-        assert [reading.name for reading in hook.queues("v", streams=True)] == ["a"]
+    if skip_streams:
+        assert [reading.name for reading in hook.queues("v", skip_streams=True)] == ["a"]
         return
     with pytest.raises(RabbitMQRefusedError, match="has a stream 's', expected classic and quorum queues"):
         hook.queues("v")
@@ -276,13 +275,25 @@ def test_a_queues_own_arguments_count(broker, hook, arguments, expected):
     assert [(expiring.name, expiring.setting) for expiring in found] == expected
 
 
-@pytest.mark.parametrize(("answer", "expected"), [({"name": "v"}, True), ((404, "{}"), False)])
-def test_a_vhost_that_is_not_there_is_no_error(broker, hook, answer, expected):
-    broker.answers["vhosts/v"] = answer
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [({"vhosts/v": {"name": "v"}}, True), ({"vhosts/v": (404, "{}"), "vhosts": [{"name": "/"}]}, False)],
+)
+def test_a_vhost_that_is_not_there_is_no_error(broker, hook, answers, expected):
+    broker.answers |= answers
     assert hook.vhost_exists("v") == expected
 
 
-def test_whether_a_vhost_is_there_is_not_guessed(broker, hook):
-    broker.answers["vhosts/v"] = (503, json.dumps({}))
-    with pytest.raises(RabbitMQUnavailableError):
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ({"vhosts/v": (503, "{}")}, "503"),
+        ({"vhosts/v": (404, "{}"), "vhosts": (404, "")}, "path_prefix"),  # behind a wrong path
+        ({"vhosts/v": (404, "{}"), "vhosts": [{"name": "v"}]}, "404"),
+        ({"vhosts/v": (404, "{}"), "vhosts": (200, "a page")}, "JSON"),
+    ],
+)
+def test_whether_a_vhost_is_there_is_not_guessed(broker, hook, answers, expected):
+    broker.answers |= answers
+    with pytest.raises(RabbitMQManagementError, match=expected):
         hook.vhost_exists("v")
