@@ -65,6 +65,15 @@ class FakeBroker(ThreadingHTTPServer):
         self.answers[f"queues/{self.vhost}"] = list(rows)
         self.answers[f"totals/{self.vhost}"] = list(rows)
 
+    def answer_in_turn(self, key: str, *answers: Any) -> None:
+        """Give each request an answer of its own, and all after them the last."""
+        left = list(answers)
+
+        def answer(handler: _Handler) -> None:
+            handler.reply(left.pop(0) if len(left) > 1 else left[0])
+
+        self.answers[key] = answer
+
     def key(self, path: str) -> str:
         """Return under which key the answer to a request stands."""
         parts = urlsplit(path.removeprefix(f"{self.prefix}/api/"))
@@ -86,13 +95,12 @@ class _Handler(BaseHTTPRequestHandler):
         if callable(answer):
             with suppress(ConnectionError):
                 answer(self)
-        elif isinstance(answer, tuple):
-            self.answer(*answer)
         else:
-            self.answer(200, json.dumps(answer))
+            self.reply(answer)
 
-    def answer(self, status: int, text: str) -> None:
+    def reply(self, answer: Any) -> None:
         """Send a whole answer."""
+        status, text = answer if isinstance(answer, tuple) else (200, json.dumps(answer))
         self.send_response(status)
         if 300 <= status < 400:
             self.send_header("Location", "http://127.0.0.1:1/")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from datetime import timedelta
 from typing import Any
@@ -90,20 +89,17 @@ def test_a_wait_that_ended_well_passes():
 
 
 def test_it_can_wait_in_the_worker(broker):
-    broker.hold(queue("a", 1))
-    threading.Timer(0.3, broker.hold, [queue("a")]).start()
-    sensor(deferrable=False, poke_interval=0.05, timeout=10).execute(CONTEXT)
-    assert len(broker.requests) >= 10
+    broker.hold(queue("a"))
+    broker.answer_in_turn("totals/v", [queue("a", 1)], [queue("a", 1)], [queue("a")])
+    sensor(deferrable=False, poke_interval=0.01, timeout=60).execute(CONTEXT)
+    assert len(broker.requests) == 10  # five readings: two filled, three clean
 
 
 def test_a_wait_in_the_worker_goes_on_when_a_reading_fails(broker):
     broker.hold(queue("a"))
-    refuse, healthy = {"queues/v": (401, "{}")}, dict(broker.answers)
-    threading.Timer(0.2, broker.answers.update, [refuse]).start()
-    threading.Timer(0.5, broker.answers.update, [healthy]).start()
-    began = time.monotonic()
-    sensor(deferrable=False, poke_interval=0.05, timeout=10, clean_readings=10).execute(CONTEXT)
-    assert time.monotonic() - began > 0.5
+    broker.answer_in_turn("totals/v", [queue("a")], (401, "{}"), (503, ""), [queue("a")])
+    sensor(deferrable=False, poke_interval=0.01, timeout=60).execute(CONTEXT)
+    assert len(broker.requests) == 12  # six readings: a clean one that counts no more, two that failed, three clean
 
 
 def test_a_wait_in_the_worker_that_took_too_long_says_why(broker):
