@@ -156,7 +156,7 @@ def test_a_server_that_stalls_holds_up_neither_the_loop_nor_other_threads(stalle
         wait = asyncio.create_task(anext(aiter(trigger().run())))
         while not stalled.is_set():
             await asyncio.sleep(0.01)
-        await asyncio.wait_for(asyncio.to_thread(int), 10)
+        await asyncio.wait_for(asyncio.to_thread(int), 5)
         assert not wait.done()
         wait.cancel()
 
