@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from rabbitmq_management.provider import get_provider_info as rabbitmq_info
+
 _INTEGRATION = "OpenStack Heat"
 # The families of tasks, a file each.
 _HOOKS = ("host", "heat_api", "heat_database", "rabbitmq", "vhosts")
@@ -26,7 +28,12 @@ _TRIGGERS = ("api_watch", "drain", "job", "run", "stacks")
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Return hooks, tasks and connection types, by the schema of Airflow's provider info."""
+    """
+    Return hooks, tasks and connection types, by the schema of Airflow's provider info.
+
+    Those of the RabbitMQ package are among them: Airflow reads one provider of each distribution.
+    """
+    rabbitmq = rabbitmq_info()
     return {
         "package-name": "heat-rolling-upgrade",
         "name": "OpenStack Heat upgrades",
@@ -36,14 +43,15 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": _INTEGRATION,
                 "external-doc-url": "https://docs.openstack.org/heat/latest/",
                 "tags": ["service"],
-            }
+            },
+            *rabbitmq["integrations"],
         ],
-        "hooks": [_modules("hooks", *_HOOKS)],
+        "hooks": [_modules("hooks", *_HOOKS), *rabbitmq["hooks"]],
         "operators": [_modules("operators", *_OPERATORS)],
-        "sensors": [_modules("sensors", "drain")],
-        "triggers": [_modules("triggers", *_TRIGGERS)],
+        "sensors": [_modules("sensors", "drain"), *rabbitmq["sensors"]],
+        "triggers": [_modules("triggers", *_TRIGGERS), *rabbitmq["triggers"]],
         "notifications": ["heat_upgrade.notifications.webhook.WebhookNotifier"],
-        "connection-types": [_heat_api(), _heat_database()],
+        "connection-types": [_heat_api(), _heat_database(), *rabbitmq["connection-types"]],
     }
 
 

@@ -87,7 +87,7 @@ def airflow(request: pytest.FixtureRequest, python: Path, tmp_path_factory: pyte
     (home / "dags/heat.py").write_text(DAG_FILE)
     alone = request.param == "by itself"
     said = run(
-        [python, "-c", ASK_AIRFLOW, home / "dags", json.dumps(["heat_api", "heat_database"])],
+        [python, "-c", ASK_AIRFLOW, home / "dags", json.dumps(["heat_api", "heat_database", "rabbitmq_management"])],
         AIRFLOW_HOME=str(home),
         AIRFLOW__CORE__LOAD_EXAMPLES="False",
         AIRFLOW__CORE__TEST_CONNECTION="Enabled",
@@ -113,13 +113,23 @@ def test_a_folder_of_cloud_files_gives_every_family_of_dags(airflow: Any) -> Non
     assert airflow["dags"] == [f"{family}__lab" for family in FAMILIES]
 
 
+HOOKS = {
+    "heat_api": "heat_upgrade.hooks.heat_api.HeatApiHook",
+    "heat_database": "heat_upgrade.hooks.heat_database.HeatDatabaseHook",
+    "rabbitmq_management": "rabbitmq_management.hooks.management.RabbitMQManagementHook",
+}
+
+
 def test_connection_types_have_fields_and_a_test(airflow: Any) -> None:
-    for kind, hook in (("heat_api", "heat_api.HeatApiHook"), ("heat_database", "heat_database.HeatDatabaseHook")):
-        assert airflow["hooks"][kind] == f"heat_upgrade.hooks.{hook}"
+    for kind, hook in HOOKS.items():
+        assert airflow["hooks"][kind] == hook
         assert kind in airflow["behaviours"]
         assert airflow["tried"][kind][0] is False
     assert "127.0.0.1" in airflow["tried"]["heat_api"][1]
     assert "can't be read" in airflow["tried"]["heat_database"][1]
+    assert "expected a name or an IP address alone" in airflow["tried"]["rabbitmq_management"][1]
+    for field in ("ca_file", "verify", "path_prefix", "timeout"):
+        assert f"extra__rabbitmq_management__{field}" in airflow["fields"]
     for field in ("auth_type", "project_name", "project_domain_name", "user_domain_name", "region_name", "verify"):
         assert f"extra__heat_api__{field}" in airflow["fields"]
 
