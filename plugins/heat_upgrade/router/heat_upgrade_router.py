@@ -42,7 +42,7 @@ import time
 import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -225,9 +225,10 @@ def arn_stack(arn: str) -> str | None:
 
 
 def words_of(environ: dict[str, Any]) -> list[str]:
-    """Return the decoded path after the version, as Heat's version negotiation cuts it off."""
-    words: list[str] = environ.get("PATH_INFO", "").split("/")[1:]
-    return words[1:] if words and re.match(r"v\d", words[0]) else words
+    """Return the decoded path after the version, which WebOb cuts off for Heat with all the slashes before it."""
+    path = str(environ.get("PATH_INFO", ""))
+    words = path.lstrip("/").split("/")
+    return words[1:] if re.match(r"v\d", words[0]) else path.split("/")[1:]
 
 
 def orchestration(environ: dict[str, Any]) -> Meaning:
@@ -241,14 +242,13 @@ def orchestration(environ: dict[str, Any]) -> Meaning:
 
 
 def cfn(environ: dict[str, Any]) -> Meaning:
-    """Return what a request to heat-api-cfn means; of a form that it reads, it leaves a copy behind."""
+    """Return what a request to heat-api-cfn means; its body can be read again afterwards."""
     words = words_of(environ)
     reads = environ["REQUEST_METHOD"] in READS and "_method" not in environ.get("QUERY_STRING", "")
     if words[:1] in (["signal"], ["waitcondition"]):
         return Meaning("read" if reads else "change", arn_stack("/".join(words[1:])))
-    form = dict(parse_qsl(_form(environ), keep_blank_values=True))
-    form.update(parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True))
-    action, name = form.get("Action"), form.get("StackName")
+    parameters = _parameters(environ)
+    action, name = parameters.get("Action"), parameters.get("StackName")
     if (CFN_READS.fullmatch(action or "") and words in ([], [""])) or (reads and not action):
         return Meaning("read")
     if action == "CreateStack":
@@ -257,11 +257,10 @@ def cfn(environ: dict[str, Any]) -> Meaning:
     return Meaning("change", stack, None if stack else name)
 
 
-def _form(environ: dict[str, Any]) -> str:
-    """Return a request's form, and put the body back; a body of another kind tells Heat nothing."""
-    kind = environ.get("CONTENT_TYPE", "").split(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        raise UnsureError("a form of several parts")
+def _parameters(environ: dict[str, Any]) -> Any:
+    """Return the parameters of a query, read as Heat reads them: WebOb has rules of its own about ; and order."""
+    from webob import Request  # type: ignore[import-untyped]
+
     body = b""
     for block in body_blocks(environ):
         body += block
@@ -269,7 +268,10 @@ def _form(environ: dict[str, Any]) -> str:
             raise UnsureError(f"a form of more than {FORM_LIMIT} bytes")
     environ.update({"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))})
     environ.pop("HTTP_TRANSFER_ENCODING", None)
-    return body.decode("utf-8", "replace") if kind in ("", "application/x-www-form-urlencoded") else ""
+    try:
+        return dict(Request({**environ, "wsgi.input": io.BytesIO(body)}).params)
+    except ValueError as error:  # no UTF-8
+        raise UnsureError(f"a form that can't be read: {error}") from error
 
 
 def body_blocks(environ: dict[str, Any]) -> Iterator[bytes]:

@@ -128,7 +128,7 @@ def test_an_id_is_known_in_every_spelling_that_mysql_takes_for_the_same(host: Ho
     assert host.ask("GET", "/v1/", query=query, api="cfn").side == "beside"
 
 
-@pytest.mark.parametrize("prefix", ["/v1", "/v1.0", "/v1x", ""])
+@pytest.mark.parametrize("prefix", ["/v1", "/v1.0", "/v1x", "", "//v1", "///v1.0"])
 def test_the_version_is_cut_off_the_path_as_heat_does(host: Host, prefix: str) -> None:
     host.state(default=NEW, stacks={ROOT: OLD})
     assert host.ask("DELETE", f"{prefix}/{PROJECT}/stacks/name/{ROOT}").side == "beside"
@@ -235,6 +235,7 @@ def test_a_name_in_a_query_is_looked_up_in_the_project_of_whoever_asks(
         ("Action=DeleteStack&StackName=same&StackName=unknown", "", "here"),
         ("", "Action=DeleteStack&StackName=sam%65", "beside"),
         ("Action=DeleteStack&StackName=", "StackName=same", "here"),
+        ("x=y;Action=DeleteStack;StackName=same", "", "beside"),
     ],
 )
 def test_parameters_count_in_the_order_of_webob(cloud: Host, query: str, form: str, side: str) -> None:
@@ -250,10 +251,16 @@ def test_a_query_that_reads_asks_nobody(cloud: Host, action: str) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["multipart/form-data; boundary=x", "application/x-www-form-urlencoded"])
-def test_a_form_that_cant_be_read_is_refused(cloud: Host, kind: str) -> None:
-    body = b"x" * (8 * 2**20 + 1)
-    assert cloud.ask("POST", "/v1/", body, api="cfn", CONTENT_TYPE=kind, HTTP_X_PROJECT=PROJECT).side == "503"
+@pytest.mark.parametrize(("query", "size"), [("", 8 * 2**20 + 1), ("Action=DeleteStack&StackName=%FF", 0)])
+def test_a_form_that_cant_be_read_is_refused(cloud: Host, query: str, size: int) -> None:
+    assert cloud.ask("POST", "/v1/", b"x" * size, api="cfn", query=query, HTTP_X_PROJECT=PROJECT).side == "503"
+
+
+def test_a_form_of_several_parts_is_read_too(cloud: Host) -> None:
+    parts = {"Action": "DeleteStack", "StackName": "same"}
+    form = "".join(f'--x\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n' for k, v in parts.items())
+    more = {"CONTENT_TYPE": "multipart/form-data; boundary=x", "HTTP_X_PROJECT": PROJECT}
+    assert cloud.ask("POST", "/v1/", f"{form}--x--\r\n".encode(), api="cfn", **more).side == "beside"
 
 
 def test_a_query_is_refused_while_no_engine_tells_which_stack_it_means(cloud: Host) -> None:
