@@ -80,6 +80,149 @@ class LostError(Exception):
     """A request was sent, and no answer came."""
 
 
+class RefusedError(Exception):
+    """Heat's own pipeline refused a request before it reached Heat: that is its answer."""
+
+    def __init__(self, head: list[Any], body: list[bytes]) -> None:
+        super().__init__(head[0])
+        self.head, self.body = head, body
+
+
+class Router:
+    """The filter itself: find out what a request means, wait while it is held, and pass it on."""
+
+    def __init__(
+        self,
+        app: Callable[..., Iterable[bytes]],
+        *,
+        api: str,
+        side: str,
+        other: str,
+        beside: str,
+        state: str,
+        engines: Any = None,
+    ) -> None:
+        self._app, self._api, self._side = app, api, side
+        self._beside = Beside(beside)
+        self._state = StateFile(state, frozenset({side, other}))
+        self._folder = Path(state).parent
+        self._counts = Counts(self._folder / "run", api)
+        self._engines = engines or Engines()
+        self._known: dict[str, tuple[str | None, str]] = {}
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ.get("PATH_INFO", "") in ALWAYS_HERE:
+            return self._app(environ, start_response)
+        try:
+            meaning = orchestration(environ) if self._api == "orchestration" else cfn(environ)
+            with self._passage(environ, meaning) as side:
+                here = side == self._side
+                self._counts.add({f"{'here' if here else 'beside'}_{meaning.kind}": 1}, meaning)
+                return (self._app if here else self._beside.answer)(environ, start_response)
+        except RefusedError as refusal:
+            start_response(*refusal.head)
+            return refusal.body
+        except (UnsureError, LostError) as error:
+            LOG.error("%s %s: %s", environ["REQUEST_METHOD"], environ["PATH_INFO"], error)
+            self._counts.add({"refused" if isinstance(error, UnsureError) else "lost": 1})
+            return refuse(start_response, error)
+
+    @contextlib.contextmanager
+    def _passage(self, environ: dict[str, Any], meaning: Meaning) -> Iterator[str]:
+        """Wait while a request is held, then yield the release that it goes to; until the end that stays true."""
+        began, waits, known, lock = time.monotonic(), False, None, None
+        while True:
+            state = self._state.read()
+            if state is not known:
+                stacks, project = self._lineage(environ, meaning, state)
+                listed = not state.stacks.keys().isdisjoint(stacks)
+                known = state
+            if meaning.kind == "read":
+                break
+            if not (state.hold and state.hold.holds(listed)):
+                lock = self._shared_lock(LISTED if listed else OTHERS)
+                if lock is not None and self._state.read() is state:
+                    break
+                _unlock(lock)
+            if time.monotonic() - began > PATIENCE:
+                raise UnsureError(f"held for more than {PATIENCE} s")
+            waits = True
+            time.sleep(LOOK_EVERY)
+        try:
+            if waits:
+                waited = time.monotonic() - began
+                self._counts.add({f"held_{meaning.kind}": 1, f"longest_held_{meaning.kind}": waited})
+            yield state.side(stacks, project)
+        finally:
+            _unlock(lock)
+
+    def _shared_lock(self, name: str) -> int | None:
+        """Return the open lock file, or None while somebody has it for himself."""
+        path = self._folder / name
+        try:
+            lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise UnsureError(f"{path}: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            return None
+        return lock
+
+    def _lineage(self, environ: dict[str, Any], meaning: Meaning, state: State) -> tuple[list[str], str | None]:
+        """Return the ids of a request's stack and those above it, as far as they are needed, and their project."""
+        stack, project = meaning.stack, meaning.project
+        if meaning.kind == "read" or not (state.stacks or state.projects):
+            return [stack] if stack else [], project
+        if meaning.name is not None or (meaning.kind == "create" and state.projects):
+            stack, project = self._ask(environ, meaning.name)
+        lineage: list[str] = []
+        while stack and len(lineage) < DEPTH:
+            lineage.append(stack)
+            above = None if stack in state.stacks else self._above(stack)
+            stack, project = above or (None, project)
+        return lineage, project
+
+    def _above(self, stack: str) -> tuple[str | None, str] | None:
+        """Return the stack above one and its project, which never change; None where there is no such stack."""
+        if stack not in self._known:
+            began = time.monotonic()
+            try:
+                found = self._engines.above(stack)
+            except Exception as error:
+                raise UnsureError(f"no engine tells what is above stack {stack}: {error!r}") from error
+            self._counts.add({"looked_up": 1, "longest_look_up": time.monotonic() - began})
+            if found is None:
+                return None
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            self._known[stack] = found
+        return self._known[stack]
+
+    def _ask(self, environ: dict[str, Any], name: str | None) -> tuple[str | None, str | None]:
+        """Let Heat's own pipeline tell the project of whoever asks, and the id of the stack that has a name there."""
+        question: dict[str, Any] = {"name": name, "engines": self._engines}
+        head: list[Any] = []
+        form = environ["wsgi.input"]
+        body = form.getvalue() if isinstance(form, io.BytesIO) else b""
+        asked = {**environ, QUESTION: question, "wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: object = None) -> Callable[[bytes], None]:
+            head[:] = [status, headers]
+            return lambda block: None
+
+        answer: Any = self._app(asked, start)
+        refusal = list(answer)
+        if hasattr(answer, "close"):
+            answer.close()
+        if "error" in question:
+            raise UnsureError(f"no engine tells which stack {name!r} is: {question['error']!r}")
+        if "project" not in question:
+            raise RefusedError(head, refusal)
+        return question.get("stack"), question["project"]
+
+
 class Hold(NamedTuple):
     """
     Changes wait until ``until``, by this host's monotonic clock, which is at most ``seconds`` after the hold began.
@@ -336,7 +479,7 @@ class Engines:
 
 
 class Beside:
-    """The other release's API on this host."""
+    """The other release's API on this host. Each request has a connection of its own: none can be stale."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -351,17 +494,20 @@ class Beside:
         :raises UnsureError: if nothing could be sent.
         :raises LostError: if the answer didn't come.
         """
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=CONNECT_TIMEOUT)
-        try:
-            connection.connect()
-        except OSError as error:
-            raise UnsureError(f"the API beside at {self._host}:{self._port}: {error}") from error
-        connection.sock.settimeout(None)
-        try:
-            _send(connection, environ)
-            response = connection.getresponse()
-        except (OSError, http.client.HTTPException) as error:
-            raise LostError(f"the API beside at {self._host}:{self._port}: {error!r}") from error
+        with contextlib.ExitStack() as unless_answered:
+            connection = http.client.HTTPConnection(self._host, self._port, timeout=CONNECT_TIMEOUT)
+            unless_answered.callback(connection.close)
+            try:
+                connection.connect()
+            except OSError as error:
+                raise UnsureError(f"the API beside at {self._host}:{self._port}: {error}") from error
+            connection.sock.settimeout(None)
+            try:
+                _send(connection, environ)
+                response = connection.getresponse()
+            except (OSError, http.client.HTTPException) as error:
+                raise LostError(f"the API beside at {self._host}:{self._port}: {error!r}") from error
+            unless_answered.pop_all()
         headers = [(k, v) for k, v in response.getheaders() if not HOP_BY_HOP.fullmatch(k)]
         start_response(f"{response.status} {response.reason}", headers)
         return Answer(connection, response)
@@ -394,9 +540,8 @@ def _send(connection: http.client.HTTPConnection, environ: dict[str, Any]) -> No
     headers = {key[5:].replace("_", "-").title(): value for key, value in environ.items() if key.startswith("HTTP_")}
     headers = {key: value for key, value in headers.items() if not HOP_BY_HOP.fullmatch(key)}
     headers.setdefault("Host", f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}")
-    headers["Connection"] = "close"
-    if environ.get("CONTENT_TYPE"):
-        headers["Content-Type"] = environ["CONTENT_TYPE"]
+    # To WSGI a header Content_Length looks like one, too. The true ones are elsewhere.
+    headers.update({"Connection": "close", "Content-Length": "", "Content-Type": environ.get("CONTENT_TYPE", "")})
     with tempfile.SpooledTemporaryFile(IN_MEMORY) as spool:
         blocks, length = body_blocks(environ), environ.get("CONTENT_LENGTH")
         if not length and is_chunked(environ):
@@ -406,14 +551,14 @@ def _send(connection: http.client.HTTPConnection, environ: dict[str, Any]) -> No
             length = str(spool.tell())
             spool.seek(0)
             blocks = iter(lambda: spool.read(BLOCK), b"")
-        if length:
-            headers["Content-Length"] = length
+        headers["Content-Length"] = length or ""
         connection.putrequest(environ["REQUEST_METHOD"], raw_path(environ), skip_host=True, skip_accept_encoding=True)
-        for key, value in headers.items():
-            connection.putheader(key, value)
+        for key in (key for key, value in headers.items() if value):
+            connection.putheader(key, headers[key])
         connection.endheaders()
-        for block in blocks:
-            connection.send(block)
+        with contextlib.suppress(ConnectionError):  # it may answer before it has read all
+            for block in blocks:
+                connection.send(block)
 
 
 def raw_path(environ: dict[str, Any]) -> str:
@@ -470,146 +615,6 @@ class Counts:
             os.ftruncate(self._file[1], len(text))
         except OSError as error:
             LOG.debug("counts can't be written: %s", error)
-
-
-class RefusedError(Exception):
-    """Heat's own pipeline refused a request before it reached Heat: that is its answer."""
-
-    def __init__(self, head: list[Any], body: list[bytes]) -> None:
-        super().__init__(head[0])
-        self.head, self.body = head, body
-
-
-class Router:
-    """The filter itself: find out what a request means, wait while it is held, and pass it on."""
-
-    def __init__(
-        self,
-        app: Callable[..., Iterable[bytes]],
-        *,
-        api: str,
-        side: str,
-        other: str,
-        beside: str,
-        state: str,
-        engines: Any = None,
-    ) -> None:
-        self._app, self._api, self._side = app, api, side
-        self._beside = Beside(beside)
-        self._state = StateFile(state, frozenset({side, other}))
-        self._folder = Path(state).parent
-        self._counts = Counts(self._folder / "run", api)
-        self._engines = engines or Engines()
-        self._known: dict[str, tuple[str | None, str]] = {}
-
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if environ.get("PATH_INFO", "") in ALWAYS_HERE:
-            return self._app(environ, start_response)
-        try:
-            meaning = orchestration(environ) if self._api == "orchestration" else cfn(environ)
-            with self._passage(environ, meaning) as side:
-                here = side == self._side
-                self._counts.add({f"{'here' if here else 'beside'}_{meaning.kind}": 1}, meaning)
-                return (self._app if here else self._beside.answer)(environ, start_response)
-        except RefusedError as refusal:
-            start_response(*refusal.head)
-            return refusal.body
-        except (UnsureError, LostError) as error:
-            LOG.error("%s %s: %s", environ["REQUEST_METHOD"], environ["PATH_INFO"], error)
-            self._counts.add({"refused" if isinstance(error, UnsureError) else "lost": 1})
-            return refuse(start_response, error)
-
-    @contextlib.contextmanager
-    def _passage(self, environ: dict[str, Any], meaning: Meaning) -> Iterator[str]:
-        """Wait while a request is held, then yield the release that it goes to; until the end that stays true."""
-        began, known, lock = time.monotonic(), None, None
-        while True:
-            state = self._state.read()
-            if state is not known:
-                stacks, project = self._lineage(environ, meaning, state)
-                listed = not state.stacks.keys().isdisjoint(stacks)
-                known = state
-            if meaning.kind == "read":
-                break
-            if not (state.hold and state.hold.holds(listed)):
-                lock = self._shared_lock(LISTED if listed else OTHERS)
-                if lock is not None and self._state.read() is state:
-                    break
-                _unlock(lock)
-            if time.monotonic() - began > PATIENCE:
-                raise UnsureError(f"held for more than {PATIENCE} s")
-            time.sleep(LOOK_EVERY)
-        try:
-            waited = time.monotonic() - began
-            if waited >= LOOK_EVERY:
-                self._counts.add({f"held_{meaning.kind}": 1, f"longest_{meaning.kind}": waited})
-            yield state.side(stacks, project)
-        finally:
-            _unlock(lock)
-
-    def _shared_lock(self, name: str) -> int | None:
-        """Return the open lock file, or None while somebody has it for himself."""
-        path = self._folder / name
-        try:
-            lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise UnsureError(f"{path}: {error.strerror}") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            os.close(lock)
-            return None
-        return lock
-
-    def _lineage(self, environ: dict[str, Any], meaning: Meaning, state: State) -> tuple[list[str], str | None]:
-        """Return the ids of a request's stack and those above it, as far as they are needed, and their project."""
-        stack, project = meaning.stack, meaning.project
-        if meaning.kind == "read" or not (state.stacks or state.projects):
-            return [stack] if stack else [], project
-        if meaning.name is not None or (meaning.kind == "create" and state.projects):
-            stack, project = self._ask(environ, meaning.name)
-        lineage: list[str] = []
-        while stack and len(lineage) < DEPTH:
-            lineage.append(stack)
-            above = None if stack in state.stacks else self._above(stack)
-            stack, project = above or (None, project)
-        return lineage, project
-
-    def _above(self, stack: str) -> tuple[str | None, str] | None:
-        """Return the stack above one and its project, which never change; None where there is no such stack."""
-        if stack not in self._known:
-            try:
-                found = self._engines.above(stack)
-            except Exception as error:
-                raise UnsureError(f"no engine tells what is above stack {stack}: {error!r}") from error
-            if found is None:
-                return None
-            if len(self._known) >= REMEMBERED:
-                self._known.clear()
-            self._known[stack] = found
-        return self._known[stack]
-
-    def _ask(self, environ: dict[str, Any], name: str | None) -> tuple[str | None, str | None]:
-        """Let Heat's own pipeline tell the project of whoever asks, and the id of the stack that has a name there."""
-        question: dict[str, Any] = {"name": name, "engines": self._engines}
-        head: list[Any] = []
-        form = environ["wsgi.input"]
-        body = form.getvalue() if isinstance(form, io.BytesIO) else b""
-        asked = {**environ, QUESTION: question, "wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
-
-        def start(status: str, headers: list[tuple[str, str]], exc_info: object = None) -> Callable[[bytes], None]:
-            head[:] = [status, headers]
-            return lambda block: None
-
-        answer: Any = self._app(asked, start)
-        refusal = list(answer)
-        if hasattr(answer, "close"):
-            answer.close()
-        if "error" in question:
-            raise UnsureError(f"no engine tells which stack {name!r} is: {question['error']!r}")
-        if "project" not in question:
-            raise RefusedError(head, refusal)
-        return question.get("stack"), question["project"]
 
 
 def _unlock(lock: int | None) -> None:

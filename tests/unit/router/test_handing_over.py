@@ -16,11 +16,12 @@ from wsgiref.simple_server import make_server
 import pytest
 
 from heat_upgrade.router.heat_upgrade_router import LostError
-from tests.unit.router.sides import NEW, NOWHERE, PROJECT, ROOT, Answered, call, counts, front, router, serving
+from tests.unit.router.sides import NEW, NOWHERE, PROJECT, ROOT, Answered, call, counts, folder, front, router, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from http.server import BaseHTTPRequestHandler
+    from pathlib import Path
 
     from tests.unit.router.conftest import Host
 
@@ -115,6 +116,11 @@ def test_headers_go_over_but_for_those_of_one_connection(host: Host, send: Calla
         assert got[name] == headers[name.replace("-", "_")]
     assert got["Connection"] == "close"
     assert not {"Keep-Alive", "Te", "Upgrade", "Expect"} & got.keys()
+
+
+def test_a_header_that_only_looks_like_a_length_stays_behind(host: Host) -> None:
+    assert host.ask("GET", LIST, HTTP_CONTENT_LENGTH="100", HTTP_CONTENT_TYPE="text/odd").side == "beside"
+    assert not {"Content-Length", "Content-Type"} & host.beside.got[0][2].keys()
 
 
 def test_without_a_host_header_the_server_is_named(host: Host) -> None:
@@ -216,6 +222,22 @@ def test_an_answer_may_take_longer_than_it_takes_to_connect(host: Host, monkeypa
 
     host.beside.answer = late
     assert host.ask("PUT", STACK).status == 202
+
+
+def test_an_answer_that_comes_before_the_body_was_read_comes_back(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def refuse() -> None:
+            with server.accept()[0] as client:
+                client.recv(1000)
+                client.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        app = router(folder(tmp_path / "early"), f"http://127.0.0.1:{server.getsockname()[1]}")
+        answered = call(app, "POST", LIST, b"x" * 2**24)
+        thread.join()
+    assert answered.status == 413
 
 
 def test_where_no_api_is_beside_nothing_crosses(host: Host) -> None:
