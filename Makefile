@@ -69,7 +69,8 @@ lint: $(VENV)/installed ## ruff, mypy, who may import whom, shellcheck
 compare: setup ## the guide's own way and this one, in the same lab under the same traffic, side by side
 	@$(BIN)/python -m lab.scenarios.compare
 
-bench: setup ## the DAG run's time beside that of a plain script with the same remote commands
+bench: setup ## what the router costs a request; the DAG run's time beside that of a plain script with the same commands
+	@$(BIN)/python -m lab.scenarios.router_bench
 	@$(BIN)/python -m lab.scenarios.bench
 
 setup: packages $(VENV)/installed ## Debian packages and the virtual environment
