@@ -15,10 +15,11 @@ from heat_upgrade.operators.stranded import (
     FindStrandedOperator,
     WaitForEndsOperator,
 )
+from heat_upgrade.stranded.rule import END_AFTER
 
 RUN_PARAMETERS = {
     "unchanged_minutes": Param(
-        10,
+        END_AFTER / 60,
         type="number",
         exclusiveMinimum=0,
         title="Unchanged for (minutes)",

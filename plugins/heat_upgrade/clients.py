@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from heat_upgrade.hooks.host import HeatHostHook
     from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
     from heat_upgrade.hooks.vhosts import VhostHook
+    from heat_upgrade.readings import Work
 
 
 class Clients:
@@ -68,6 +69,12 @@ class Clients:
         from heat_upgrade.hooks.heat_api import HeatApiHook
 
         return HeatApiHook(self._cloud.connections.api, project)
+
+    def read_work(self) -> Work:
+        """Read what there is to work on, and which engines are alive on the vhosts of the cloud's releases."""
+        from heat_upgrade.hooks.work import read_work
+
+        return read_work(self.rabbitmq, self.database, [release.vhost for release in self._cloud.releases])
 
     def host(self, host: Host) -> HeatHostHook:
         """

@@ -189,13 +189,20 @@ class StackState(NamedTuple):
 
 @dataclass(frozen=True)
 class HeldRow:
-    """A resource that an engine works on, or a stack's lock, where ``resource`` is None."""
+    """
+    What an engine works on, or has worked on when it died.
+
+    :param stack_id: the stack with the resource, or with the lock
+    :param resource: the resource, None for the stack's lock
+    :param works_on: the resource's physical id, which is the nested stack's where the engine waits for one
+    """
 
     stack_id: str
     stack_name: str
     project: str
     resource: str | None
     engine_id: str
+    works_on: str | None = None
 
     @property
     def stack(self) -> str:
@@ -203,18 +210,26 @@ class HeldRow:
         return f"stack {self.stack_name!r} ({self.stack_id}, project {self.project})"
 
 
-class Hold(NamedTuple):
+@dataclass(frozen=True)
+class Work:
     """
-    What an engine works on, or has worked on when it died.
+    What there is to work on, and who could.
 
-    :param stack_id: the stack with the resource, or with the lock
-    :param engine_id: the engine
-    :param works_on: the resource's physical id, which is the nested stack's where the engine waits for one
+    :param stacks: every stack in progress and every one above such a stack, perhaps others that an engine holds
+    :param held: what engines hold
+    :param listening: ids of the engines that listen on a vhost of Heat's
+    :param elsewhere: ids of the engines that report to the database and have never listened there
     """
 
-    stack_id: str
-    engine_id: str
-    works_on: str | None
+    stacks: tuple[UnfinishedStack, ...]
+    held: tuple[HeldRow, ...]
+    listening: frozenset[str]
+    elsewhere: frozenset[str] = frozenset()
+
+    @property
+    def live(self) -> frozenset[str]:
+        """Return the ids of the engines that are alive."""
+        return self.listening | self.elsewhere
 
 
 class EventRow(NamedTuple):
@@ -275,14 +290,17 @@ class Database:
     """
     What Heat's database shows.
 
-    :param stacks: the stacks in progress, nested ones too
+    :param stacks: every stack in progress, nested ones too, and every one above such a stack
     :param held: what engines hold, resources and locks
-    :param unchanged: ids of the stacks in progress of which nothing has changed for a while
     """
 
-    stacks: tuple[StackRow, ...]
+    stacks: tuple[UnfinishedStack, ...]
     held: tuple[HeldRow, ...]
-    unchanged: frozenset[str] = frozenset()
+
+    @property
+    def in_progress(self) -> tuple[UnfinishedStack, ...]:
+        """Return the stacks in progress."""
+        return tuple(stack for stack in self.stacks if stack.status == IN_PROGRESS)
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,17 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from heat_upgrade.exceptions import HeatDatabaseRefusedError, HeatDatabaseUnavailableError
 from heat_upgrade.hooks import heat_database as module
 from heat_upgrade.hooks.heat_database import HeatDatabaseHook
-from heat_upgrade.readings import HeldRow, Hold, StackState
+from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+from heat_upgrade.hooks.work import read_work
+from heat_upgrade.readings import HeldRow, StackState
+from heat_upgrade.stranded.rule import STRANDED_AFTER, abandoned
 from tests.integration.conftest import HEAD, HeatDatabase
 
 LIVE, DEAD = "61f3c624-32d0-439d-82a0-dbb6884d780c", "11111111-1111-4111-8111-111111111111"
@@ -61,7 +65,7 @@ def test_times_are_utc_whatever_the_server_thinks(hook, database, time_zone):
     assert 120 <= hook.stacks_in_progress()[0].age < 125
     database.execute("UPDATE stack SET updated_at = UTC_TIMESTAMP() - INTERVAL 30 SECOND WHERE id = %s", stack_id)
     assert 30 <= hook.stacks_in_progress()[0].age < 35
-    assert hook.stranded_stacks([], 60) == []
+    assert hook.unfinished_stacks()[0].idle < 35
 
 
 def test_stacks_in_progress_are_read_whole_and_oldest_first(hook, database):
@@ -88,8 +92,11 @@ def test_what_engines_hold_is_read(hook, database):
     database.add_resource(stack_id, LIVE, name="a")
     database.add_resource(stack_id, None, name="b")
     database.add_lock(stack_id, DEAD)
-    assert hook.held_resources() == [HeldRow(stack_id, "s", "project-1", "a", LIVE)]
-    assert hook.stack_locks() == [HeldRow(stack_id, "s", "project-1", None, DEAD)]
+    database.execute("UPDATE resource SET nova_instance = 'nested' WHERE name = 'a'")
+    assert hook.held() == [
+        HeldRow(stack_id, "s", "project-1", "a", LIVE, "nested"),
+        HeldRow(stack_id, "s", "project-1", None, DEAD),
+    ]
 
 
 def event(name: str, status: str, **columns: Any) -> dict[str, Any]:
@@ -200,34 +207,41 @@ NOT_STRANDED = [
 ]
 
 
+@pytest.fixture
+def abandoned_with(hook: HeatDatabaseHook) -> Callable[..., frozenset[str]]:
+    """Tell what nobody has worked on for a minute while some engines listen."""
+
+    def tell(*live: str) -> frozenset[str]:
+        broker = mock.create_autospec(RabbitMQManagementHook, instance=True)
+        broker.vhost_exists.return_value = True
+        broker.live_engine_ids.return_value = broker.engine_ids.return_value = frozenset(live)
+        return abandoned(read_work(broker, hook, ["heat"]), STRANDED_AFTER)
+
+    return tell
+
+
 @pytest.mark.parametrize("arrange", STRANDED, ids=lambda arrange: arrange.__name__)
-def test_what_nobody_works_on_is_stranded(hook, database, arrange):
+def test_what_nobody_works_on_is_stranded(abandoned_with, database, arrange):
     stack_id = arrange(database)
     complete(database)
-    assert [row.id for row in hook.stranded_stacks({LIVE}, 60)] == [stack_id]
-
-
-def test_what_has_not_changed_for_a_while_is_told_whoever_holds_it(hook, database):
-    held_by_the_living(database)
-    database.add_stack("young", age=5)
-    (stack_id,) = hook.unchanged_stacks(60)
-    assert [row.name for row in hook.stacks_in_progress() if row.id != stack_id] == ["young"]
+    assert abandoned_with(LIVE) == {stack_id}
 
 
 @pytest.mark.parametrize("arrange", NOT_STRANDED, ids=lambda arrange: arrange.__name__)
-def test_anything_else_is_not(hook, database, arrange):
+def test_anything_else_is_not(abandoned_with, database, arrange):
     arrange(database)
-    assert hook.stranded_stacks({LIVE, "another"}, 60) == []
+    assert abandoned_with(LIVE, "another") == frozenset()
 
 
-def test_without_a_live_engine_everything_held_is_stranded(hook, database):
+def test_without_a_live_engine_everything_held_is_stranded(abandoned_with, database):
     held_by_the_living(database)
-    assert len(hook.stranded_stacks(set(), 60)) == 1
+    assert len(abandoned_with()) == 1
 
 
-def test_an_engine_id_is_a_value_and_no_sql(hook, database):
+def test_a_stack_s_id_is_a_value_and_no_sql(hook, database):
     in_progress(database)
-    assert len(hook.stranded_stacks({"x') OR 1=1 -- "}, 60)) == 1
+    complete(database)
+    assert len(hook.unfinished_stacks(also={"x') OR 1=1 -- "})) == 1
 
 
 def test_nothing_can_be_written_through_the_hook(hook, database):
@@ -281,11 +295,12 @@ def test_unfinished_stacks_come_with_all_those_above_them(hook, database):
     root = database.add_stack("root", status="COMPLETE", age=900)
     child = database.add_stack("child", status="FAILED", age=800, owner_id=root)
     grandchild = database.add_stack("grandchild", age=700, owner_id=child, action="UPDATE", current_traversal="t7")
-    database.add_stack("done", status="COMPLETE")
+    done = database.add_stack("done", status="COMPLETE")
     gone = database.add_stack("gone", status="COMPLETE", deleted_at=datetime(2026, 1, 1))
     orphan = database.add_stack("orphan", age=600, owner_id=gone)
     stacks = {stack.id: stack for stack in hook.unfinished_stacks()}
     assert set(stacks) == {root, child, grandchild, orphan}
+    assert {stack.id for stack in hook.unfinished_stacks(also={done})} == {root, child, grandchild, orphan, done}
     found = stacks[grandchild]
     assert (found.name, found.action, found.status, found.owner_id) == ("grandchild", "UPDATE", "IN_PROGRESS", child)
     assert (found.project, found.traversal, found.convergence) == ("project-1", "t7", True)
@@ -317,15 +332,6 @@ def test_what_is_left_is_what_the_traversal_has_not_done(hook, database, action,
     assert hook.unfinished_stacks()[0].left == 2
 
 
-def test_holds_name_what_the_engine_waits_for(hook, database):
-    stack_id = database.add_stack()
-    database.add_resource(stack_id, DEAD)
-    database.execute("UPDATE resource SET nova_instance = 'nested'")
-    database.add_resource(stack_id, None, name="free")
-    database.add_lock(stack_id, LIVE)
-    assert hook.holds() == [Hold(stack_id, DEAD, "nested"), Hold(stack_id, LIVE, None)]
-
-
 def test_engines_are_heard_of_by_their_reports(hook, database):
     for engine_id, age, deleted in ((LIVE, 30, None), (DEAD, 300, None), ("stopped", 30, datetime(2026, 1, 1))):
         database.execute(
@@ -336,8 +342,9 @@ def test_engines_are_heard_of_by_their_reports(hook, database):
             age,
             deleted,
         )
-    assert hook.engines_heard_of(60) == {LIVE}
-    assert hook.engines_heard_of(600) == {LIVE, DEAD}
+    assert hook.engines_heard_of() == {LIVE}
+    database.execute("UPDATE service SET report_interval = 300")
+    assert hook.engines_heard_of() == {LIVE, DEAD}
 
 
 def test_states_tell_ends_from_deletions_and_leave_out_what_is_purged(hook, database):

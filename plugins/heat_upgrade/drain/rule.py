@@ -29,8 +29,9 @@ from heat_upgrade.readings import (
     Reading,
     StackRow,
     Unavailable,
+    Work,
 )
-from heat_upgrade.stranded.rule import TAKE_UP
+from heat_upgrade.stranded.rule import STRANDED_AFTER, TAKE_UP, abandoned
 
 # Parts that were read this many seconds apart don't tell of one moment.
 STALE_AFTER = 20.0
@@ -68,7 +69,7 @@ class Snapshot:
         if self.time is None:
             return snapshot._towards_t0(reading, reading.broker, reading.database)
         ids = {stack.id for stack in self.waiting} | revived
-        return replace(snapshot, waiting=tuple(stack for stack in reading.database.stacks if stack.id in ids))
+        return replace(snapshot, waiting=tuple(stack for stack in reading.database.in_progress if stack.id in ids))
 
     def without_old_side(self, reading: Reading) -> Snapshot:
         """
@@ -80,12 +81,12 @@ class Snapshot:
         if isinstance(broker, Unavailable) or isinstance(database, Unavailable) or broker.new_engines:
             return replace(self, time=reading.began)
         # Nobody's: there is no new side either.
-        waiting = tuple(stack for stack in database.stacks if stack.id not in self.stranded)
+        waiting = tuple(stack for stack in database.in_progress if stack.id not in self.stranded)
         return replace(self, time=reading.began, waiting=waiting)
 
     def _towards_t0(self, reading: Reading, broker: Broker, database: Database) -> Snapshot:
         picked_up = 0 if broker.calls_queued else self.picked_up + 1
-        waiting = tuple(stack for stack in database.stacks if stack.id not in self.stranded)
+        waiting = tuple(stack for stack in database.in_progress if stack.id not in self.stranded)
         time = reading.began if picked_up >= _PICKED_UP else None
         return replace(self, time=time, waiting=waiting, picked_up=picked_up)
 
@@ -210,13 +211,13 @@ def _deserted(reading: Reading) -> frozenset[str]:
     broker, database = reading.broker, reading.database
     if isinstance(broker, Unavailable) or isinstance(database, Unavailable):
         return frozenset()
-    alive = broker.running_engines | broker.new_engines
-    return database.unchanged - {row.stack_id for row in database.held if row.engine_id in alive}
+    listening = broker.running_engines | broker.new_engines
+    return abandoned(Work(database.stacks, database.held, listening), STRANDED_AFTER)
 
 
 def _stranded(reading: Reading, snapshot: Snapshot) -> Iterator[str]:
     if isinstance(reading.database, Database):
-        for stack in reading.database.stacks:
+        for stack in reading.database.in_progress:
             if stack.id in snapshot.stranded:
                 yield f"{stack} was stranded before the upgrade and is not waited for: {TAKE_UP}"
 

@@ -12,7 +12,7 @@ import MySQLdb  # type: ignore[import-untyped]
 from airflow.providers.mysql.hooks.mysql import MySqlHook
 
 from heat_upgrade.exceptions import HeatDatabaseRefusedError, HeatDatabaseUnavailableError
-from heat_upgrade.readings import EventRow, HeldRow, Hold, StackRow, StackState, UnfinishedStack
+from heat_upgrade.readings import EventRow, HeldRow, StackRow, StackState, UnfinishedStack
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -36,17 +36,14 @@ FROM stack s
 WHERE s.status = 'IN_PROGRESS' AND s.deleted_at IS NULL
 ORDER BY s.created_at, s.id
 """
-_HELD_RESOURCES = """
-SELECT r.stack_id, COALESCE(s.name, '?'), COALESCE(s.tenant, '?'), COALESCE(r.name, '?'), r.engine_id
+_HELD = """
+SELECT r.stack_id, COALESCE(s.name, '?'), COALESCE(s.tenant, '?'), COALESCE(r.name, '?'), r.engine_id, r.nova_instance
 FROM resource r LEFT JOIN stack s ON s.id = r.stack_id
 WHERE r.engine_id IS NOT NULL
-ORDER BY r.id
-"""
-_LOCKS = """
-SELECT l.stack_id, COALESCE(s.name, '?'), COALESCE(s.tenant, '?'), NULL, l.engine_id
+UNION ALL
+SELECT l.stack_id, COALESCE(s.name, '?'), COALESCE(s.tenant, '?'), NULL, l.engine_id, NULL
 FROM stack_lock l LEFT JOIN stack s ON s.id = l.stack_id
 WHERE l.engine_id IS NOT NULL
-ORDER BY l.stack_id
 """
 # By the primary key, which is the only index that tells of time; a stack's own events have its id as physical one.
 _EVENTS = """
@@ -77,13 +74,10 @@ WHERE """
 # Parents come before their children.
 _OLDEST_FIRST = " ORDER BY s.created_at, s.id"
 _WORK_LEFT = "s.status = 'IN_PROGRESS' AND s.deleted_at IS NULL"
-_HOLDS = """
-SELECT r.stack_id, r.engine_id, r.nova_instance FROM resource r WHERE r.engine_id IS NOT NULL
-UNION ALL SELECT l.stack_id, l.engine_id, NULL FROM stack_lock l WHERE l.engine_id IS NOT NULL
-"""
+# As long as Heat itself takes an engine for alive without its report: format_service in heat/common/service_utils.py.
 _HEARD_OF = """
 SELECT engine_id FROM service
-WHERE deleted_at IS NULL AND COALESCE(updated_at, created_at) > UTC_TIMESTAMP() - INTERVAL %(seconds)s SECOND
+WHERE deleted_at IS NULL AND COALESCE(updated_at, created_at) > UTC_TIMESTAMP() - INTERVAL 2 * report_interval SECOND
 """
 _STATES = "SELECT id, action, IF(deleted_at IS NULL, status, NULL), status_reason FROM stack WHERE id IN %(ids)s"
 
@@ -131,38 +125,9 @@ class HeatDatabaseHook(MySqlHook):
         """Return the stacks in progress, nested ones too, oldest first."""
         return [_stack(StackRow, row) for row in self._read(_STACK + _IN_PROGRESS)]
 
-    def held_resources(self) -> list[HeldRow]:
-        """Return the resources that an engine works on, or has worked on when it died."""
-        return [HeldRow(*row) for row in self._read(_HELD_RESOURCES)]
-
-    def stack_locks(self) -> list[HeldRow]:
-        """Return the locks of stacks; convergence, Heat's default, takes none."""
-        return [HeldRow(*row) for row in self._read(_LOCKS)]
-
-    def stranded_stacks(self, live_engine_ids: Collection[str], unchanged_for: float) -> list[UnfinishedStack]:
-        """
-        Return the stacks whose work nobody does: in progress or held, by no live engine, and unchanged for long.
-
-        :param live_engine_ids: ids of the engines that listen, in the old vhost and in the new one
-        :param unchanged_for: seconds that neither the stack nor its resources and events have changed
-        """
-        # These first: an engine that takes a stack up after that changes it, as the other reading shows.
-        holds = self.holds()
-        held = {hold.stack_id for hold in holds}
-        attended = {hold.stack_id for hold in holds if hold.engine_id in live_engine_ids}
-        # No list in SQL is empty.
-        stacks = self._unfinished(f"{_WORK_LEFT} OR s.id IN %(ids)s", {"ids": ["", *sorted(held)]})
-        quiet = (stack for stack in stacks if stack.idle is not None and stack.idle >= unchanged_for)
-        return [stack for stack in quiet if stack.id not in attended]
-
-    def unchanged_stacks(self, seconds: float) -> frozenset[str]:
-        """
-        Return the ids of the stacks in progress of which nothing has changed, whoever may hold them.
-
-        :param seconds: that neither the stack nor its resources and events have changed
-        """
-        stacks = self._unfinished(_WORK_LEFT)
-        return frozenset(stack.id for stack in stacks if stack.idle is not None and stack.idle >= seconds)
+    def held(self) -> list[HeldRow]:
+        """Return what engines work on, or have worked on when they died; stacks have locks only without convergence."""
+        return [HeldRow(*row) for row in self._read(_HELD)]
 
     def recent_events(self, rows: int, days: int) -> list[EventRow]:
         """
@@ -177,9 +142,14 @@ class HeatDatabaseHook(MySqlHook):
         """Return what the tables hold without their indices, in bytes: about what a dump takes."""
         return int(self._read(_SIZE)[0][0])
 
-    def unfinished_stacks(self) -> list[UnfinishedStack]:
-        """Return the stacks in progress, and all those above them."""
-        stacks = self._unfinished(_WORK_LEFT)
+    def unfinished_stacks(self, also: Collection[str] = ()) -> list[UnfinishedStack]:
+        """
+        Return the stacks in progress, and all those above them.
+
+        :param also: ids of others to return, with all those above them
+        """
+        # No list in SQL is empty.
+        stacks = self._unfinished(f"{_WORK_LEFT} OR s.id IN %(ids)s", {"ids": ["", *sorted(also)]})
         wanted = {stack.owner_id for stack in stacks} - {None}
         while wanted := wanted - {stack.id for stack in stacks}:
             owners = self._unfinished("s.deleted_at IS NULL AND s.id IN %(ids)s", {"ids": sorted(map(str, wanted))})
@@ -191,17 +161,9 @@ class HeatDatabaseHook(MySqlHook):
         rows = self._read(_STACK + _UNFINISHED + which + _OLDEST_FIRST, values)
         return [_stack(UnfinishedStack, row) for row in rows]
 
-    def holds(self) -> list[Hold]:
-        """Return what engines work on, or have worked on when they died, and what each of these waits for."""
-        return [Hold(*row) for row in self._read(_HOLDS)]
-
-    def engines_heard_of(self, seconds: float) -> set[str]:
-        """
-        Return the ids of the engines that have reported to the database lately; they do so once a minute.
-
-        :param seconds: how long ago at most
-        """
-        return {row[0] for row in self._read(_HEARD_OF, {"seconds": seconds})}
+    def engines_heard_of(self) -> frozenset[str]:
+        """Return the ids of the engines that report to the database, as they do once a minute."""
+        return frozenset(row[0] for row in self._read(_HEARD_OF))
 
     def stack_states(self, ids: Collection[str]) -> dict[str, StackState]:
         """

@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import BaseOperator, Param
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
+from heat_upgrade.clients import Clients
 from heat_upgrade.exceptions import TransientError, UpgradeError
 from heat_upgrade.formatting import first_few, text_table
 from heat_upgrade.names import APPROVE, END, FIND
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from heat_upgrade.cloud.model import Cloud
     from heat_upgrade.hooks.heat_api import HeatApiHook
-    from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
     from heat_upgrade.readings import QueueReading, StackState
 
 # Seconds between the two looks: an engine that has taken up a message and holds nothing yet shows in the second.
@@ -55,41 +55,29 @@ class StrandedOperator(BaseOperator):
         super().__init__(**kwargs)
         self.cloud = cloud
 
+    @cached_property
+    def clients(self) -> Clients:
+        """Return the cloud's hooks."""
+        return Clients(self.cloud)
+
     def look(self, context: Context) -> list[StrandedStack]:
         """
         Return what is stranded now.
 
         :raises AirflowException: when RabbitMQ or the database can't be read, or no engine is alive
         """
-        from heat_upgrade.hooks.heat_database import HeatDatabaseHook
-
-        unchanged_for = 60 * context["params"]["unchanged_minutes"]
-        database = HeatDatabaseHook(self.cloud.connections.database)
-        # An engine whose vhost the cloud file doesn't have is heard of in the database only.
-        live = self._listening() | database.engines_heard_of(unchanged_for)
-        return find_stranded(database.unfinished_stacks(), database.holds(), live, unchanged_for)
-
-    def _listening(self) -> set[str]:
-        rabbitmq = self.rabbitmq()
-        vhosts = self.vhosts(rabbitmq)
-        live = set[str]().union(*map(rabbitmq.live_engine_ids, vhosts))
-        if not live:
+        work = self.clients.read_work()
+        if not work.listening:
             raise UpgradeError(
-                f"no engine listens in vhost {first_few(vhosts) or 'of any release'}, expected at least one, as an "
-                "engine brings stacks to an end: start the engines, or correct the releases' vhosts in the cloud file"
+                f"no engine listens on any of the vhosts {first_few(self.vhosts)}, expected at least one, as an engine "
+                "brings stacks to an end: start the engines, or correct the releases' vhosts in the cloud file"
             )
-        return live
+        return find_stranded(work, 60 * context["params"]["unchanged_minutes"])
 
-    def rabbitmq(self) -> RabbitMQManagementHook:
-        """Return the cloud's RabbitMQ."""
-        from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
-
-        return RabbitMQManagementHook(self.cloud.connections.rabbitmq)
-
-    def vhosts(self, rabbitmq: RabbitMQManagementHook) -> list[str]:
-        """Return those of the releases' vhosts that exist."""
-        names = dict.fromkeys(release.vhost for release in self.cloud.releases)
-        return [name for name in names if rabbitmq.vhost_exists(name)]
+    @property
+    def vhosts(self) -> list[str]:
+        """Return the releases' vhosts, of which some may not exist."""
+        return list(dict.fromkeys(release.vhost for release in self.cloud.releases))
 
 
 class FindStrandedOperator(StrandedOperator):
@@ -112,8 +100,7 @@ class FindStrandedOperator(StrandedOperator):
 
     def _see_queues_empty(self) -> None:
         deadline = time.monotonic() + _QUEUES_PATIENCE
-        rabbitmq = self.rabbitmq()
-        while waiting := list(self._waiting(rabbitmq)):
+        while waiting := list(self._waiting()):
             if time.monotonic() > deadline:
                 raise TransientError(
                     f"{', '.join(waiting)}: work waits there, so it can't be told what is stranded: where no engine of "
@@ -121,8 +108,9 @@ class FindStrandedOperator(StrandedOperator):
                 )
             time.sleep(POLL)
 
-    def _waiting(self, rabbitmq: RabbitMQManagementHook) -> Iterator[str]:
-        for vhost in self.vhosts(rabbitmq):
+    def _waiting(self) -> Iterator[str]:
+        rabbitmq = self.clients.rabbitmq
+        for vhost in filter(rabbitmq.vhost_exists, self.vhosts):
             yield from (f"{queue} in vhost {vhost!r}" for queue in rabbitmq.queues(vhost) if _holds_work(queue))
 
 
@@ -192,7 +180,7 @@ class EndStrandedOperator(StrandedOperator):
         """Act on a few stacks at a time, each few after a fresh look; one that fails holds up no other."""
         answer = context["ti"].xcom_pull(task_ids=APPROVE)
         stacks = [stack for stack in found_in(context) if stack.id in answer["stacks"]]
-        end = _Ending(self.cloud, Choice(answer["choice"]))
+        end = _Ending(self.clients, Choice(answer["choice"]))
         outcomes: dict[str, list[str]] = {}
         for first in range(0, len(stacks), _AT_ONCE):
             few = stacks[first : first + _AT_ONCE]
@@ -211,10 +199,9 @@ _TAKEN_UP = (TAKEN_UP, "it has been taken up since it was found, so it is left t
 class _Ending:
     """Brings stacks to an end through Heat's API, each in its own project."""
 
-    def __init__(self, cloud: Cloud, choice: Choice) -> None:
+    def __init__(self, clients: Clients, choice: Choice) -> None:
         self._choice = choice
-        self._conn_id = cloud.connections.api
-        self._api: Callable[[str], HeatApiHook] = cache(self._connect)
+        self._api: Callable[[str], HeatApiHook] = cache(clients.api_of_project)
 
     def __call__(self, stack: StrandedStack) -> tuple[str, str]:
         call = way_out(stack, self._choice)
@@ -225,11 +212,6 @@ class _Ending:
         except AirflowException as error:
             return REFUSED, str(error)
         return ASKED, f"Heat has taken up {call.method} {call.path}"
-
-    def _connect(self, project: str) -> HeatApiHook:
-        from heat_upgrade.hooks.heat_api import HeatApiHook
-
-        return HeatApiHook(self._conn_id, project)
 
 
 class WaitForEndsOperator(StrandedOperator):
@@ -252,10 +234,8 @@ class WaitForEndsOperator(StrandedOperator):
 
     def execute_complete(self, context: Context, event: bool) -> None:
         """Show how each stack has ended."""
-        from heat_upgrade.hooks.heat_database import HeatDatabaseHook
-
         outcomes = _outcomes(context)
-        states = HeatDatabaseHook(self.cloud.connections.database).stack_states(outcomes)
+        states = self.clients.database.stack_states(outcomes)
         stacks = [stack for stack in found_in(context) if stack.id in outcomes]
         ends = {stack.id: _end(outcomes[stack.id], states.get(stack.id)) for stack in stacks}
         rows = [(stack.name, stack.id, stack.project, ends[stack.id]) for stack in stacks]

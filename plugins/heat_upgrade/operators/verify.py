@@ -9,10 +9,9 @@ from airflow.sdk.exceptions import AirflowException
 from heat_upgrade import hosts
 from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.operators.base import UpgradeTask
-from heat_upgrade.preflight.database import STRANDED_AFTER
 from heat_upgrade.readings import WORK_TOPICS
 from heat_upgrade.run.dry_run import PlannedAction
-from heat_upgrade.stranded.rule import TAKE_UP
+from heat_upgrade.stranded.rule import STRANDED_AFTER, TAKE_UP, find_stranded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,14 +98,9 @@ class VerifyCloudOperator(UpgradeTask):
                 )
 
     def _stranded(self, plan: Plan) -> Iterator[str]:
-        rabbitmq = self.clients.rabbitmq
-        live = rabbitmq.live_engine_ids(self.cloud.release(plan.target).vhost)
-        database = self.clients.database
-        cut_off = set(plan.cut_off or ())
-        for stack in database.stranded_stacks(live, STRANDED_AFTER):  # parents come before their children
-            if stack.id in cut_off or stack.owner_id in cut_off:
-                cut_off.add(stack.id)
-            elif stack.id not in plan.stranded:
+        for stack in find_stranded(self.clients.read_work(), STRANDED_AFTER):
+            ids = set(stack.ids)
+            if not (ids & set(plan.cut_off or ()) or ids <= set(plan.stranded)):
                 yield (
                     f"{stack} is stranded: nobody works on it and it isn't done, expected none: {TAKE_UP}; then clear "
                     "this task"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING
 from heat_upgrade.formatting import duration, first_few
 from heat_upgrade.preflight.check import Check, check_clock, failed, judge, passed, skipped, warned
 from heat_upgrade.preflight.facts import HostFacts, LongestResource, in_units
-from heat_upgrade.readings import StackRow, Unavailable, read
+from heat_upgrade.readings import StackRow, Unavailable, Work, read
+from heat_upgrade.stranded.rule import END_AFTER, STRANDED_AFTER, find_stranded
 
 if TYPE_CHECKING:
     from heat_upgrade.cloud.sections import Release
     from heat_upgrade.hooks.heat_database import HeatDatabaseHook
     from heat_upgrade.readings import EventRow
 
-# A stack that nobody has worked on for this long, in seconds, is stranded.
-STRANDED_AFTER = 60
 # The events table has no index on times, and may be huge: only so many of the latest rows are read, and of those so
 # many days.
 EVENTS, EVENT_DAYS = 20000, 28
@@ -37,7 +36,7 @@ class DatabaseFacts:
     :param size: of its tables, in bytes
     :param longest: the resource that took longest lately, None if there is none
     :param in_progress: the stacks in progress
-    :param stranded: the stacks whose work nobody does
+    :param work: what there is to work on, and which engines are alive
     """
 
     revision: str | Unavailable | None
@@ -45,31 +44,26 @@ class DatabaseFacts:
     size: int | Unavailable
     longest: LongestResource | Unavailable | None
     in_progress: Sequence[StackRow] | Unavailable
-    stranded: Sequence[StackRow] | Unavailable
+    work: Work | Unavailable
 
     @classmethod
-    def read(cls, database: HeatDatabaseHook, live_engines: frozenset[str] | Unavailable) -> DatabaseFacts:
+    def read(cls, database: HeatDatabaseHook, work: Callable[[], Work] | None) -> DatabaseFacts:
         """
         Ask the database for all of it; what doesn't answer at all is asked once.
 
         :param database: the hook
-        :param live_engines: ids of the engines that listen
+        :param work: reads what there is to work on, which takes RabbitMQ too; None if that doesn't answer
         """
         revision = read(database.revision)
         if isinstance(revision, Unavailable):
             return cls(revision, *[Unavailable.not_asked("the database doesn't answer")] * 5)
-        stranded: Sequence[StackRow] | Unavailable
-        if isinstance(live_engines, Unavailable):
-            stranded = Unavailable.not_asked("RabbitMQ doesn't tell which engines live")
-        else:
-            stranded = read(partial(database.stranded_stacks, live_engines, STRANDED_AFTER))
         return cls(
             revision=revision,
             ahead=read(partial(_ahead, database)),
             size=read(database.size),
             longest=read(lambda: longest_resource(database.recent_events(EVENTS, EVENT_DAYS))),
             in_progress=read(database.stacks_in_progress),
-            stranded=stranded,
+            work=read(work) if work else Unavailable.not_asked("RabbitMQ doesn't answer which engines are alive"),
         )
 
 
@@ -135,7 +129,7 @@ def check_database(
         last_backup("last backup", backup_host),
         judge("longest resource", facts.longest, longest),
         judge("legacy stacks", facts.in_progress, partial(legacy_stacks, migration=migration)),
-        judge("stranded stacks", facts.stranded, partial(stranded_stacks, cloud=migration.cloud)),
+        judge("stranded stacks", facts.work, partial(stranded_stacks, cloud=migration.cloud)),
     ]
 
 
@@ -247,15 +241,18 @@ def legacy_stacks(name: str, in_progress: Sequence[StackRow], *, migration: Migr
     return passed(name, f"none of {len(in_progress)} stacks in progress is without convergence")
 
 
-def stranded_stacks(name: str, stranded: Sequence[StackRow], *, cloud: str) -> Check:
+def stranded_stacks(name: str, work: Work, *, cloud: str) -> Check:
     """Name the stacks that are in progress with nobody working on them; a run doesn't wait for those."""
-    if stranded:
-        return warned(
-            name,
-            f"{first_few(stranded)}: in progress and nobody works on it, expected none; a run "
-            f"doesn't wait for it: bring it to an end with the DAG heat_stranded_stacks__{cloud}",
-        )
-    return passed(name, "none")
+    stranded = find_stranded(work, STRANDED_AFTER)
+    if not stranded:
+        return passed(name, "none")
+    fresh = len(stranded) - len(find_stranded(work, END_AFTER))
+    wait = f"; {fresh} of them once nothing has changed for {duration(END_AFTER)}" if fresh else ""
+    return warned(
+        name,
+        f"{first_few(stranded)}: in progress and nobody works on it, expected none; a run "
+        f"doesn't wait for it: bring it to an end with the DAG heat_stranded_stacks__{cloud}{wait}",
+    )
 
 
 def logins(hosts: Mapping[str, HostFacts], source: Release | None) -> dict[str, str]:

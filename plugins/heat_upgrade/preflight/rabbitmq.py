@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from heat_upgrade.formatting import first_few
 from heat_upgrade.preflight.check import Check, failed, judge, passed, skipped, warned
-from heat_upgrade.readings import WORK_TOPICS, QueueReading, Unavailable, engines_of, read
+from heat_upgrade.readings import WORK_TOPICS, QueueReading, Unavailable, read
 
 if TYPE_CHECKING:
     from heat_upgrade.cloud.sections import Release
@@ -76,11 +76,9 @@ class BrokerFacts:
         )
 
     @property
-    def live_engines(self) -> frozenset[str] | Unavailable:
-        """Return the ids of the engines that listen on either vhost."""
-        if isinstance(self.consumers, Unavailable):
-            return self.consumers
-        return engines_of(queue for queues in self.consumers.values() for queue in queues)
+    def answers(self) -> bool:
+        """Return whether the management API answers the upgrade's user at all."""
+        return not isinstance(self.tags, Unavailable)
 
 
 def _queues(rabbitmq: RabbitMQManagementHook, vhost: str) -> list[QueueReading]:

@@ -23,6 +23,7 @@ from heat_upgrade.problems import ProblemsError
 from heat_upgrade.readings import Unavailable, read
 from heat_upgrade.run.move import next_release, plan_move
 from heat_upgrade.run.plan import Plan
+from heat_upgrade.stranded.rule import STRANDED_AFTER, abandoned
 
 if TYPE_CHECKING:
     from heat_upgrade.cloud.model import Cloud
@@ -77,7 +78,7 @@ class Survey:
         move = _move(cloud, target, states, cold=cold)
         source = _source(cloud, move, states)
         broker = BrokerFacts.read(clients.vhosts, source, target)
-        database = DatabaseFacts.read(clients.database, broker.live_engines)
+        database = DatabaseFacts.read(clients.database, clients.read_work if broker.answers else None)
         return cls(cloud, parameters, cold, target, found, rotations, move, source, broker, database)
 
     @property
@@ -117,14 +118,14 @@ class Survey:
 
         :raises AirflowFailException: where a check must have failed
         """
-        if isinstance(self.move, Unavailable) or isinstance(self.database.stranded, Unavailable):
+        if isinstance(self.move, Unavailable) or isinstance(self.database.work, Unavailable):
             raise AirflowFailException("a plan was asked for after a check had failed, expected none to fail")
         states = _states(self.found)
         return Plan(
             source=self.move.source.version,
             target=self.move.target.version,
             hosts=self.parameters.hosts,
-            stranded=tuple(stack.id for stack in self.database.stranded),
+            stranded=tuple(sorted(abandoned(self.database.work, STRANDED_AFTER))),
             delete_old_vhost=self.parameters.delete_old_vhost,
             going_back=self.move.going_back,
             cold=self.cold,

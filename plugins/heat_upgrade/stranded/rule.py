@@ -1,16 +1,26 @@
-"""Which stacks are stranded, and what brings each of them to an end. Nothing here reads or changes anything."""
+"""
+Which stacks are stranded, and what brings each of them to an end. Nothing here connects to anything.
+
+A stack is stranded when it, or a stack nested in it, is in progress, and nobody works on any of them: no engine that is
+alive holds anything in the whole tree but what waits for a nested stack of the same tree, and nothing in the tree has
+changed for a while. How long is up to what follows. After ``STRANDED_AFTER`` an upgrade doesn't wait for the stack and
+says so. After ``END_AFTER`` it may be ended, which replaces a resource that an engine may still be working on.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
-from heat_upgrade.readings import IN_PROGRESS, Hold, Unavailable, UnfinishedStack
+from heat_upgrade.readings import IN_PROGRESS, HeldRow, Unavailable, UnfinishedStack, Work
 
+# Seconds without a change after which a stack that nobody works on is stranded, and after which it may be ended.
+STRANDED_AFTER = 60.0
+END_AFTER = 600.0
 # What makes engines take up a stack that nobody works on. Heat refuses to update one that is being deleted.
 TAKE_UP = "update it through the API (openstack stack update --existing), or delete it again if it was being deleted"
 _DELETE = "DELETE"
@@ -36,6 +46,7 @@ class StrandedStack:
     :param since: when its action began, in UTC
     :param left: resources that are not done, those of nested stacks too
     :param nested: the nested stacks in progress
+    :param ids: of all stacks in progress, nested ones too
     :param fingerprint: changes as soon as somebody works on any of them
     """
 
@@ -48,16 +59,17 @@ class StrandedStack:
     since: str
     left: int
     nested: tuple[str, ...]
+    ids: tuple[str, ...]
     fingerprint: str
 
     @classmethod
     def from_xcom(cls, row: dict[str, Any]) -> StrandedStack:
         """Return the stack that an XCom holds."""
-        return cls(**{**row, "nested": tuple(row["nested"])})
+        return cls(**row | {"nested": tuple(row["nested"]), "ids": tuple(row["ids"])})
 
     def as_xcom(self) -> dict[str, Any]:
         """Return the stack as an XCom holds it."""
-        return {**asdict(self), "nested": list(self.nested)}
+        return asdict(self) | {"nested": list(self.nested), "ids": list(self.ids)}
 
     def __str__(self) -> str:
         """Name the stack as its owner knows it."""
@@ -73,55 +85,70 @@ class Call:
     body: dict[str, Any] | None = None
 
 
-def find_stranded(
-    stacks: Collection[UnfinishedStack], holds: Iterable[Hold], live: Collection[str], unchanged_for: float
-) -> list[StrandedStack]:
+def find_stranded(work: Work, unchanged_for: float) -> list[StrandedStack]:
     """
-    Return the roots in whose trees something is in progress and nobody works, oldest first.
+    Return the stranded stacks as their owners know them, oldest first.
 
-    :param stacks: every stack in progress, and every one above such a stack
-    :param holds: what engines hold
-    :param live: ids of the engines that are alive
-    :param unchanged_for: seconds that nothing in the tree has changed
+    :param work: what there is to work on, and who could
+    :param unchanged_for: seconds that nothing in a stack's tree has changed
     """
-    held: dict[str, list[Hold]] = defaultdict(list)
-    for hold in holds:
-        held[hold.stack_id].append(hold)
-    trees = [(root, members) for root, members in _trees(stacks) if any(s.status == IN_PROGRESS for s in members)]
-    stranded = [
-        _stranded(root, members, held)
-        for root, members in trees
-        if not any(_worked_on(stack, held[stack.id], members, live, unchanged_for) for stack in members)
-    ]
-    return sorted(stranded, key=lambda stack: (stack.since, stack.name))
+    trees = [tree for tree in _left_alone(work, unchanged_for) if any(_in_progress(stack) for stack in tree.stacks)]
+    return sorted(map(_stranded, trees), key=lambda stack: (stack.since, stack.name))
 
 
-def _trees(stacks: Collection[UnfinishedStack]) -> Iterable[tuple[UnfinishedStack, list[UnfinishedStack]]]:
+def abandoned(work: Work, unchanged_for: float) -> frozenset[str]:
+    """
+    Return the ids of all stacks on which nobody works: the stranded ones, and those that dead engines still hold.
+
+    :param work: what there is to work on, and who could
+    :param unchanged_for: seconds that nothing in a stack's tree has changed
+    """
+    trees = _left_alone(work, unchanged_for)
+    return frozenset(s.id for tree in trees for s in tree.stacks if _in_progress(s) or tree.held[s.id])
+
+
+class _Tree(NamedTuple):
+    """A stack with those nested in it, root first, and what engines hold of each."""
+
+    stacks: list[UnfinishedStack]
+    held: Mapping[str, list[HeldRow]]
+
+
+def _in_progress(stack: UnfinishedStack) -> bool:
+    return stack.status == IN_PROGRESS
+
+
+def _left_alone(work: Work, unchanged_for: float) -> Iterator[_Tree]:
+    held: dict[str, list[HeldRow]] = defaultdict(list)
+    for row in work.held:
+        held[row.stack_id].append(row)
+    for stacks in _trees(work.stacks):
+        quiet = all(stack.idle is not None and stack.idle >= unchanged_for for stack in stacks)
+        if quiet and not _worked_on(tree := _Tree(stacks, held), work.live):
+            yield tree
+
+
+def _trees(stacks: Collection[UnfinishedStack]) -> Iterable[list[UnfinishedStack]]:
     by_id = {stack.id: stack for stack in stacks}
-    members: dict[str, list[UnfinishedStack]] = defaultdict(list)
+    trees: dict[str, list[UnfinishedStack]] = {stack.id: [stack] for stack in stacks if stack.owner_id not in by_id}
     for stack in stacks:
         root = stack
         while root.owner_id in by_id:
             root = by_id[root.owner_id]
-        members[root.id].append(stack)
-    return ((by_id[root], tree) for root, tree in members.items())
+        if root is not stack:
+            trees[root.id].append(stack)
+    return trees.values()
 
 
-def _worked_on(
-    stack: UnfinishedStack,
-    holds: list[Hold],
-    tree: list[UnfinishedStack],
-    live: Collection[str],
-    unchanged_for: float,
-) -> bool:
+def _worked_on(tree: _Tree, live: Collection[str]) -> bool:
     # An engine that waits for a nested stack does nothing by itself: what counts is whether anybody works on that one.
-    waits_for = {member.id for member in tree if member.status == IN_PROGRESS}
-    works = any(hold.engine_id in live and hold.works_on not in waits_for for hold in holds)
-    return works or stack.idle is None or stack.idle < unchanged_for
+    waits_for = {stack.id for stack in tree.stacks if _in_progress(stack)}
+    rows = (row for stack in tree.stacks for row in tree.held[stack.id])
+    return any(row.engine_id in live and row.works_on not in waits_for for row in rows)
 
 
-def _stranded(root: UnfinishedStack, tree: list[UnfinishedStack], held: dict[str, list[Hold]]) -> StrandedStack:
-    unfinished = [stack for stack in tree if stack.status == IN_PROGRESS]
+def _stranded(tree: _Tree) -> StrandedStack:
+    root, unfinished = tree.stacks[0], [stack for stack in tree.stacks if _in_progress(stack)]
     nested = tuple(f"{stack.name} ({stack.action})" for stack in unfinished if stack is not root)
     since = min(stack.since for stack in unfinished if stack.since)
     return StrandedStack(
@@ -134,13 +161,15 @@ def _stranded(root: UnfinishedStack, tree: list[UnfinishedStack], held: dict[str
         since=f"{since:%Y-%m-%d %H:%M:%S}",
         left=sum(stack.left for stack in unfinished),
         nested=nested,
-        fingerprint=_fingerprint(tree, held),
+        ids=tuple(stack.id for stack in unfinished),
+        fingerprint=_fingerprint(tree),
     )
 
 
-def _fingerprint(tree: list[UnfinishedStack], held: dict[str, list[Hold]]) -> str:
+def _fingerprint(tree: _Tree) -> str:
     state = sorted(
-        (s.id, s.action, s.status, s.traversal or "", str(s.since), s.left, sorted(map(str, held[s.id]))) for s in tree
+        (s.id, s.action, s.status, s.traversal or "", str(s.since), s.left, sorted(map(str, tree.held[s.id])))
+        for s in tree.stacks
     )
     return hashlib.sha256(repr(state).encode()).hexdigest()[:16]
 

@@ -14,7 +14,6 @@ from heat_upgrade.drain.history import DrainCourse
 from heat_upgrade.drain.messages import failure_message, reading_table, timeout_message
 from heat_upgrade.drain.watch import DrainWatch
 from heat_upgrade.notifications.send import send_packed
-from heat_upgrade.preflight.database import STRANDED_AFTER
 from heat_upgrade.readings import Broker, Database, Reading, Unavailable, read
 from heat_upgrade.triggers.arguments import ArgumentsTrigger
 from heat_upgrade.triggers.base import keep, kept
@@ -57,11 +56,9 @@ def read_database(hook: HeatDatabaseHook) -> Database:
 
     :param hook: Heat's database
     """
-    return Database(
-        stacks=tuple(hook.stacks_in_progress()),
-        held=(*hook.held_resources(), *hook.stack_locks()),
-        unchanged=hook.unchanged_stacks(STRANDED_AFTER),
-    )
+    # What is held comes first: what an engine lets go of meanwhile is done, or its stack still shows in progress.
+    held = tuple(hook.held())
+    return Database(stacks=tuple(hook.unfinished_stacks()), held=held)
 
 
 class OldEnginesDrainedTrigger(ArgumentsTrigger):

@@ -11,6 +11,7 @@ from heat_upgrade.hosts import HostState
 from heat_upgrade.preflight.database import DatabaseFacts
 from heat_upgrade.preflight.facts import HostFacts, LongestResource
 from heat_upgrade.preflight.rabbitmq import BrokerFacts
+from heat_upgrade.readings import Work
 from tests.unit._helpers.clouds.broken import DELETE, edited
 
 OLD, NEW, NEXT = "25.0.2", "26.0.2", "27.0.1"
@@ -80,5 +81,7 @@ BROKER = BrokerFacts(
     permissions=[Permission("heat", True)],
     changes=["created", "permissions of user 'heat'"],
 )
-DATABASE = DatabaseFacts(revision=BEFORE, ahead=0.2, size=GIB * 1024, longest=LONGEST, in_progress=[], stranded=[])
+DATABASE = DatabaseFacts(
+    revision=BEFORE, ahead=0.2, size=GIB * 1024, longest=LONGEST, in_progress=[], work=Work((), (), frozenset())
+)
 NOW = datetime(2026, 11, 22, 3, 12, tzinfo=UTC)

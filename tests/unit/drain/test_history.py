@@ -12,7 +12,7 @@ import pytest
 from heat_upgrade.drain.history import MOST_READINGS, MOST_STACKS, DrainCourse
 from heat_upgrade.drain.rule import Snapshot
 from heat_upgrade.readings import Unavailable
-from tests.unit.drain.test_rule import held, queue, reading, stack
+from tests.unit._helpers.readings import held, queue, reading, stack
 
 ONE = reading(queues=(queue("engine", ready=3, unacknowledged=1),), stacks=(stack(),), held=(held(),))
 

@@ -8,7 +8,7 @@ from heat_upgrade.drain.messages import failure_message, reading_table, timeout_
 from heat_upgrade.drain.rule import Verdict
 from heat_upgrade.drain.watch import DrainWatch
 from heat_upgrade.readings import Database, Reading, Unavailable
-from tests.unit.drain.test_rule import DEAD, OLD, READING, held, queue, reading, stack, swap
+from tests.unit._helpers.readings import DEAD, OLD, READING, held, queue, reading, stack, swap
 
 
 def table(*readings: Reading, stranded: tuple[str, ...] = ()) -> list[str]:

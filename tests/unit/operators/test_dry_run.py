@@ -82,7 +82,7 @@ class Servers:
         self.broker.queues.return_value = [QueueReading("engine", 2, 1, 1)]
         self.broker.connections.return_value = []
         self.broker.expiring_policies.return_value = []
-        for read in ("stacks_in_progress", "held_resources", "stack_locks"):
+        for read in ("unfinished_stacks", "held"):
             getattr(self.database, read).return_value = []
         self.database.revision.return_value = "c6214ca60943"
 

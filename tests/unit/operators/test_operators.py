@@ -53,7 +53,7 @@ from heat_upgrade.operators.verify import VerifyCloudOperator
 from heat_upgrade.operators.vhosts import DeleteVhostOperator
 from heat_upgrade.preflight import ask
 from heat_upgrade.preflight.facts import HostFacts
-from heat_upgrade.readings import QueueReading, StackRow, Unavailable
+from heat_upgrade.readings import QueueReading, Unavailable, UnfinishedStack
 from heat_upgrade.remote.step import Machine, Outcome, Step
 from heat_upgrade.run.plan import Plan
 from tests.unit._helpers.healthy import CLOUD, HEAD, NAMES, NEW, OLD, healthy
@@ -106,12 +106,15 @@ class Servers:
             "engine": 2,
             "heat-engine-listener.e1": 1,
         }
-        self.broker.live_engine_ids.return_value = {"e1", "e2"}
+        self.broker.live_engine_ids.return_value = frozenset({"e1", "e2"})
+        self.broker.engine_ids.return_value = frozenset({"e1", "e2"})
         self.broker.queues.return_value = []
         self.broker.expiring_policies.return_value = []
         self.broker.permissions.return_value = [Permission("heat", True)]
         self.broker.changes.return_value = []
-        self.database.stranded_stacks.return_value = []
+        self.database.held.return_value = []
+        self.database.engines_heard_of.return_value = frozenset()
+        self.database.unfinished_stacks.return_value = []
         self.database.revision.return_value = "c6214ca60943"
         self.database.server_time.side_effect = lambda: datetime.now(UTC)
         self.database.size.return_value = 10**9
@@ -273,9 +276,7 @@ class TestPreflight:
         return lambda **params: PreflightOperator(task_id="preflight", cloud=CLOUD).execute(context(**params))
 
     def test_what_it_returns_is_the_plan(self, preflight: Callable[..., Any], servers: Servers) -> None:
-        stack = mock.Mock(id="s1", project="p", action="CREATE")
-        stack.name = "web"
-        servers.database.stranded_stacks.return_value = [stack]
+        servers.database.unfinished_stacks.return_value = [stack("s1")]
         saved = json.loads(json.dumps(preflight(hosts=["controller-2"], delete_old_vhost=True)))
         instance = mock.Mock()
         instance.xcom_pull.return_value = saved
@@ -349,11 +350,11 @@ class TestPreflight:
 
     def test_what_may_pass_by_itself_is_tried_again(self, preflight: Callable[..., Any], servers: Servers) -> None:
         servers.states["controller-2"] = Unavailable("controller-2: SSH failed, check the host", retryable=True)
-        servers.database.stranded_stacks.side_effect = HeatDatabaseUnavailableError("the database is away: start it")
+        servers.database.unfinished_stacks.side_effect = HeatDatabaseUnavailableError("the database is away: start it")
         with pytest.raises(TransientError, match="nothing was touched") as caught:
             preflight()
         assert not isinstance(caught.value, AirflowFailException)
-        servers.database.stranded_stacks.side_effect = HeatDatabaseRefusedError("access denied")
+        servers.database.unfinished_stacks.side_effect = HeatDatabaseRefusedError("access denied")
         with pytest.raises(AirflowFailException, match="access denied"):
             preflight()
 
@@ -448,7 +449,7 @@ class TestCutOff:
         for name in NAMES:
             servers.run(name, NEW)
         servers.broker.queues.return_value = [QueueReading("engine_worker", 2, 0, 0)]
-        servers.database.stranded_stacks.return_value = [stack("s1"), stack("s2", "s1"), stack("s3", "s2")]
+        servers.database.unfinished_stacks.return_value = [stack("s1"), stack("s2", "s1"), stack("s3", "s2")]
         servers.database.stacks_in_progress.return_value = [stack("s1"), stack("new")]
         return servers
 
@@ -474,7 +475,7 @@ class TestCutOff:
         assert "openstack stack update --existing" in log
 
     def test_other_stranded_stacks_fail_the_run(self, verify: Callable[[Plan], None], upgraded: Servers) -> None:
-        upgraded.database.stranded_stacks.return_value += [stack("lost")]
+        upgraded.database.unfinished_stacks.return_value += [stack("lost")]
         with pytest.raises(UpgradeError, match="stack 'lost'") as caught:
             verify(self.CUT_OFF)
         assert "'s1'" not in str(caught.value)
@@ -489,8 +490,10 @@ class TestCutOff:
         verify(Plan(OLD, NEW, NAMES, ("s1", "s2", "s3"), cold=True, retired=True))
 
 
-def stack(id_: str, owner: str | None = None) -> StackRow:
-    return StackRow(id_, id_, "p", "CREATE", "IN_PROGRESS", True, owner, 120, None)
+def stack(id_: str, owner: str | None = None) -> UnfinishedStack:
+    return UnfinishedStack(
+        id_, id_, "p", "CREATE", "IN_PROGRESS", True, owner, 120, None, datetime(2026, 11, 22, 3), 120, 1
+    )
 
 
 def test_a_cold_upgrade_stops_all_and_starts_all(servers: Servers) -> None:

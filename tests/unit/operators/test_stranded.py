@@ -31,13 +31,13 @@ from heat_upgrade.operators.stranded import (
     FindStrandedOperator,
     WaitForEndsOperator,
 )
-from heat_upgrade.readings import Hold, QueueReading, StackState, UnfinishedStack
+from heat_upgrade.readings import HeldRow, QueueReading, StackState, UnfinishedStack, Work
 from heat_upgrade.stranded.rule import Choice, StrandedStack, find_stranded
 from heat_upgrade.triggers.stacks import StacksEndedTrigger
 from tests.unit._helpers.clouds.broken import edited
 
 CLOUD = Cloud.model_validate({**edited({}), "name": "lab"})
-LIVE, UNHEARD = "live-engine", "engine-of-a-vhost-that-nobody-knows"
+LIVE, DEAD, ELSEWHERE = "live-engine", "dead-engine", "engine-of-a-vhost-that-nobody-knows"
 AGO = datetime(2026, 11, 1, 12, 30)
 
 
@@ -51,18 +51,23 @@ def unfinished(id_: str, **changes: Any) -> UnfinishedStack:
 A, B = unfinished("a"), unfinished("b")
 
 
+def held(stack_id: str, engine_id: str) -> HeldRow:
+    return HeldRow(stack_id, f"{stack_id}-name", f"{stack_id}-project", "resource", engine_id)
+
+
 class Servers:
     """All that the tasks talk to."""
 
     def __init__(self) -> None:
         self.broker = mock.create_autospec(RabbitMQManagementHook, instance=True)
         self.broker.vhost_exists.side_effect = lambda vhost: vhost == CLOUD.releases[0].vhost
-        self.broker.live_engine_ids.return_value = {LIVE}
+        self.broker.live_engine_ids.return_value = frozenset({LIVE})
+        self.broker.engine_ids.return_value = frozenset({LIVE, DEAD})
         self.broker.queues.return_value = []
         self.database = mock.create_autospec(HeatDatabaseHook, instance=True)
         self.database.unfinished_stacks.return_value = [A, B]
-        self.database.holds.return_value = [Hold("a", "dead-engine", None)]
-        self.database.engines_heard_of.return_value = set()
+        self.database.held.return_value = [held("a", DEAD)]
+        self.database.engines_heard_of.return_value = frozenset({DEAD})
         self.apis: dict[str, Any] = {}
         self._lock = Lock()  # mocks are made by one thread at a time
 
@@ -75,7 +80,8 @@ class Servers:
         return {project: [tuple(call.args) for call in api.call.mock_calls] for project, api in self.apis.items()}
 
     def found(self) -> list[StrandedStack]:
-        return find_stranded(self.database.unfinished_stacks(), self.database.holds(), {LIVE}, 600)
+        stacks, held = tuple(self.database.unfinished_stacks()), tuple(self.database.held())
+        return find_stranded(Work(stacks, held, frozenset({LIVE})), 600)
 
 
 @pytest.fixture
@@ -108,7 +114,7 @@ def find(servers: Servers) -> list[str]:
 def test_what_two_looks_show_alike_is_found(servers, capsys):
     assert find(servers) == ["a", "b"]
     assert "2 stranded stacks" in capsys.readouterr().out
-    assert servers.database.engines_heard_of.call_args.args == (600,)
+    assert servers.database.unfinished_stacks.call_args.kwargs == {"also": {"a"}}
 
 
 def test_what_changes_between_the_looks_is_not(servers):
@@ -117,8 +123,8 @@ def test_what_changes_between_the_looks_is_not(servers):
 
 
 def test_an_engine_that_only_the_database_has_heard_of_is_alive(servers):
-    servers.database.engines_heard_of.return_value = {UNHEARD}
-    servers.database.holds.return_value = [Hold("a", UNHEARD, None)]
+    servers.database.engines_heard_of.return_value = frozenset({ELSEWHERE, DEAD})
+    servers.database.held.return_value = [held("a", ELSEWHERE), held("b", DEAD)]
     assert find(servers) == ["b"]
 
 
@@ -131,8 +137,9 @@ def test_nothing_stranded_skips_what_follows(servers):
 BROKEN: dict[str, Any] = {
     "queues": RabbitMQUnavailableError("down"),
     "live_engine_ids": RabbitMQUnavailableError("down"),
+    "engine_ids": RabbitMQUnavailableError("down"),
     "unfinished_stacks": HeatDatabaseUnavailableError("down"),
-    "holds": HeatDatabaseUnavailableError("down"),
+    "held": HeatDatabaseUnavailableError("down"),
     "engines_heard_of": HeatDatabaseUnavailableError("down"),
 }
 
@@ -146,7 +153,7 @@ def test_what_can_t_be_read_makes_nothing_stranded(servers, method):
 
 
 def test_without_an_engine_nothing_is_called_stranded(servers):
-    servers.broker.live_engine_ids.return_value = set()
+    servers.broker.live_engine_ids.return_value = frozenset()
     with pytest.raises(UpgradeError, match=r"no engine listens .* start the engines"):
         find(servers)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from unittest import mock
 
@@ -23,7 +23,7 @@ from heat_upgrade.preflight.database import (
 )
 from heat_upgrade.preflight.facts import HostFacts, LongestResource
 from heat_upgrade.preflight.rabbitmq import BrokerFacts, check_rabbitmq
-from heat_upgrade.readings import EventRow, ExpiringPolicy, QueueReading, StackRow, Unavailable
+from heat_upgrade.readings import EventRow, ExpiringPolicy, QueueReading, Unavailable, UnfinishedStack, Work
 from tests.unit._helpers.healthy import (
     BEFORE,
     BETWEEN,
@@ -49,8 +49,9 @@ def outcomes(found: Iterable[Check]) -> dict[str, Outcome]:
     return {check.name: check.outcome for check in found}
 
 
-def stack(name: str, *, convergence: bool = True) -> StackRow:
-    return StackRow("b1f3", name, "p", "CREATE", "IN_PROGRESS", convergence, None, 42, "t")
+def stack(name: str, *, convergence: bool = True, idle: int = 700) -> UnfinishedStack:
+    since = datetime(2026, 11, 22, 3)
+    return UnfinishedStack(f"{name}-id", name, "p", "CREATE", "IN_PROGRESS", convergence, None, 42, "t", since, idle, 1)
 
 
 def rabbitmq(facts: BrokerFacts, *, login: str = "heat") -> list[Check]:
@@ -156,7 +157,7 @@ class TestBrokerFacts:
         hook.queues.side_effect = UpgradeError("a queue is down, mend it")
         found = BrokerFacts.read(hook, OLD_RELEASE, NEW_RELEASE)
         assert found.queues == Unavailable("a queue is down, mend it")
-        assert found.live_engines == {"e1"}
+        assert found.answers
         assert [field.name for field in fields(found) if isinstance(getattr(found, field.name), Unavailable)] == [
             "queues"
         ]
@@ -249,14 +250,21 @@ BROKEN_DATABASES: dict[str, tuple[dict[str, Any], dict[str, str], str, Outcome, 
         {},
         "legacy stacks",
         FAILED,
-        ("without convergence: stack 'old' (b1f3, project p, CREATE", "expected none", "wait for their end"),
+        ("without convergence: stack 'old' (old-id, project p, CREATE", "expected none", "wait for their end"),
     ),
     "a stranded stack": (
-        {"stranded": [stack("lost")]},
+        {"work": Work((stack("lost"),), (), frozenset())},
         {},
         "stranded stacks",
         WARNED,
-        ("stack 'lost' (b1f3", "expected none", "heat_stranded_stacks__lab"),
+        ("stack 'lost' (lost-id", "expected none", "heat_stranded_stacks__lab"),
+    ),
+    "stacks that have been stranded for a short while": (
+        {"work": Work((stack("lost"), stack("new", idle=70)), (), frozenset())},
+        {},
+        "stranded stacks",
+        WARNED,
+        ("stack 'lost'", "stack 'new'", "heat_stranded_stacks__lab; 1 of them once nothing has changed for 10 min"),
     ),
     "a table that can't be read": (
         {"longest": Unavailable("SELECT denied, grant it")},
@@ -292,7 +300,7 @@ def test_a_backup_host_that_was_not_reached_leaves_the_other_checks() -> None:
 def test_a_database_that_is_away_is_asked_once() -> None:
     hook = mock.create_autospec(HeatDatabaseHook, instance=True)
     hook.revision.side_effect = UpgradeError("can't connect, start it")
-    found = check_database(DatabaseFacts.read(hook, set()), MIGRATION, [], None)
+    found = check_database(DatabaseFacts.read(hook, None), MIGRATION, [], None)
     assert found[0] == Check("schema", FAILED, "can't connect, start it")
     assert FAILED not in outcomes(found[1:]).values()
     assert len(hook.method_calls) == 1
@@ -302,9 +310,8 @@ def test_stranded_stacks_are_not_guessed_without_rabbitmq() -> None:
     hook = mock.create_autospec(HeatDatabaseHook, instance=True)
     hook.recent_events.return_value = []
     hook.server_time.return_value = NOW
-    facts = DatabaseFacts.read(hook, Unavailable("RabbitMQ is away"))
-    assert isinstance(facts.stranded, Unavailable)
-    hook.stranded_stacks.assert_not_called()
+    facts = DatabaseFacts.read(hook, None)
+    assert facts.work == Unavailable.not_asked("RabbitMQ doesn't answer which engines are alive")
     assert facts.longest is None
 
 

@@ -9,11 +9,21 @@ from datetime import datetime
 import pytest
 
 from heat_upgrade.formatting import text_table
-from heat_upgrade.readings import Hold, UnfinishedStack
+from heat_upgrade.readings import HeldRow, UnfinishedStack, Work
 from heat_upgrade.stranded.messages import STRANDED, question, stranded_rows
-from heat_upgrade.stranded.rule import Call, Choice, StrandedStack, find_stranded, unchanged, way_out
+from heat_upgrade.stranded.rule import (
+    END_AFTER,
+    STRANDED_AFTER,
+    Call,
+    Choice,
+    StrandedStack,
+    abandoned,
+    find_stranded,
+    unchanged,
+    way_out,
+)
 
-LIVE, DEAD = "live-engine", "dead-engine"
+LIVE, ELSEWHERE, DEAD = "live-engine", "engine-of-another-vhost", "dead-engine"
 AGO = datetime(2026, 11, 1, 12, 30)
 
 
@@ -26,18 +36,27 @@ CHILD = stack("child", owner_id="root", left=2)
 GRANDCHILD = stack("grandchild", owner_id="child", left=1)
 
 
-def found(*stacks: UnfinishedStack, holds: tuple[Hold, ...] = ()) -> list[StrandedStack]:
-    return find_stranded(stacks, holds, {LIVE}, 600)
+def hold(stack_id: str, engine_id: str, works_on: str | None = None) -> HeldRow:
+    return HeldRow(stack_id, f"{stack_id}-name", "project", "a", engine_id, works_on)
+
+
+def work(*stacks: UnfinishedStack, held: tuple[HeldRow, ...] = ()) -> Work:
+    return Work(stacks, held, frozenset({LIVE}), frozenset({ELSEWHERE}))
+
+
+def found(*stacks: UnfinishedStack, held: tuple[HeldRow, ...] = ()) -> list[StrandedStack]:
+    return find_stranded(work(*stacks, held=held), 600)
 
 
 def test_a_stack_in_progress_that_only_a_dead_engine_holds_is_stranded() -> None:
-    (stranded,) = found(stack(), holds=(Hold("root", DEAD, None),))
+    (stranded,) = found(stack(), held=(hold("root", DEAD),))
     assert (stranded.id, stranded.since, stranded.left) == ("root", "2026-11-01 12:30:00", 3)
 
 
 @pytest.mark.parametrize("works_on", [None, "a-server", "other-stack"])
-def test_what_a_live_engine_holds_is_not(works_on: str | None) -> None:
-    assert found(stack(), stack("other-stack", idle=1), holds=(Hold("root", LIVE, works_on),)) == []
+@pytest.mark.parametrize("engine", [LIVE, ELSEWHERE])
+def test_what_a_live_engine_holds_is_not(works_on: str | None, engine: str) -> None:
+    assert found(stack(), stack("other-stack", idle=1), held=(hold("root", engine, works_on),)) == []
 
 
 @pytest.mark.parametrize("idle", [0, 599, None])
@@ -50,27 +69,44 @@ def test_nested_stacks_are_shown_under_their_root_alone() -> None:
     (stranded,) = found(GRANDCHILD, stack(), CHILD)
     assert stranded.id == "root"
     assert set(stranded.nested) == {"child-name (CREATE)", "grandchild-name (CREATE)"}
+    assert set(stranded.ids) == {"root", "child", "grandchild"}
     assert stranded.left == 6
 
 
 def test_a_live_engine_that_only_waits_for_a_stranded_nested_stack_works_on_nothing() -> None:
-    polls = (Hold("root", LIVE, "child"), Hold("child", LIVE, "grandchild"), Hold("grandchild", DEAD, None))
-    assert [tree.id for tree in found(stack(), CHILD, GRANDCHILD, holds=polls)] == ["root"]
+    polls = (hold("root", LIVE, "child"), hold("child", LIVE, "grandchild"), hold("grandchild", DEAD))
+    assert [tree.id for tree in found(stack(), CHILD, GRANDCHILD, held=polls)] == ["root"]
 
 
 def test_work_deep_in_a_tree_keeps_its_root_out() -> None:
-    polls = (Hold("root", LIVE, "child"), Hold("child", DEAD, "grandchild"), Hold("grandchild", LIVE, "a-server"))
-    assert found(stack(), CHILD, GRANDCHILD, holds=polls) == []
+    polls = (hold("root", LIVE, "child"), hold("child", DEAD, "grandchild"), hold("grandchild", LIVE, "a-server"))
+    assert found(stack(), CHILD, GRANDCHILD, held=polls) == []
 
 
 def test_an_engine_that_is_about_to_see_its_nested_stack_complete_is_at_work() -> None:
-    assert found(stack(), replace(CHILD, status="COMPLETE"), holds=(Hold("root", LIVE, "child"),)) == []
+    assert found(stack(), replace(CHILD, status="COMPLETE"), held=(hold("root", LIVE, "child"),)) == []
 
 
 def test_a_root_that_has_ended_over_a_nested_stack_that_has_not_is_stranded() -> None:
     (stranded,) = found(stack(status="FAILED", left=9), replace(CHILD, since=datetime(2026, 11, 2)))
     assert (stranded.id, stranded.status, stranded.since, stranded.left) == ("root", "FAILED", "2026-11-02 00:00:00", 2)
     assert found(stack(status="FAILED")) == []
+
+
+def test_abandoned_is_what_is_stranded_and_what_only_a_dead_engine_holds() -> None:
+    done, held_and_done = stack("done", status="COMPLETE"), stack("held", status="COMPLETE")
+    above = stack("above", status="FAILED")
+    stacks = (stack(), CHILD, done, held_and_done, above, stack("below", owner_id="above"), stack("young", idle=5))
+    held = (hold("held", DEAD), hold("young", DEAD))
+    assert abandoned(work(*stacks, held=held), 600) == {"root", "child", "held", "below"}
+    assert [tree.id for tree in found(*stacks, held=held)] == ["above", "root"]
+    assert abandoned(work(held_and_done, held=(hold("held", LIVE),)), 600) == frozenset()
+
+
+def test_the_same_stacks_are_stranded_early_and_late_but_for_the_time() -> None:
+    both = (stack("old"), stack("new", idle=60))
+    assert [tree.id for tree in find_stranded(work(*both), STRANDED_AFTER)] == ["new", "old"]
+    assert [tree.id for tree in find_stranded(work(*both), END_AFTER)] == ["old"]
 
 
 def test_a_nested_stack_whose_parent_is_gone_stands_for_itself() -> None:
@@ -95,7 +131,7 @@ def test_any_change_in_the_tree_tells_two_looks_apart(change: dict[str, object],
 
 
 def test_a_lock_that_comes_or_goes_tells_two_looks_apart() -> None:
-    assert unchanged(found(stack(), holds=(Hold("root", DEAD, None),)), found(stack())) == []
+    assert unchanged(found(stack(), held=(hold("root", DEAD),)), found(stack())) == []
 
 
 def test_what_is_new_in_the_second_look_was_not_seen_twice() -> None:
@@ -104,7 +140,8 @@ def test_what_is_new_in_the_second_look_was_not_seen_twice() -> None:
 
 
 def stranded(action: str, status: str = "IN_PROGRESS", *, convergence: bool = True) -> StrandedStack:
-    return StrandedStack("id", "name", "p", action, status, convergence, "2026-11-01 12:30:00", 1, ("n (CREATE)",), "f")
+    since, nested, ids = "2026-11-01 12:30:00", ("n (CREATE)",), ("id", "n")
+    return StrandedStack("id", "name", "p", action, status, convergence, since, 1, nested, ids, "f")
 
 
 ACTIONS = "/stacks/name/id/actions"

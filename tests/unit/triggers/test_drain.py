@@ -18,7 +18,7 @@ from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
 from heat_upgrade.readings import Broker, Database, Unavailable
 from heat_upgrade.triggers import drain as module
 from heat_upgrade.triggers.drain import OldEnginesDrainedTrigger
-from tests.unit.drain.test_rule import BROKER, DEAD, held, queue, reading, stack, swap
+from tests.unit._helpers.readings import BROKER, DEAD, held, queue, reading, stack, swap
 
 QUIET = Database(stacks=(), held=())
 
