@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from heat_upgrade.preflight.database import STRANDED_AFTER
+from heat_upgrade.stranded.rule import STRANDED_AFTER
 from lab.airflow.client import AirflowApi
 from lab.airflow.dag_run import DagRun, dag_id, finished
 from lab.cloud.mariadb import query
