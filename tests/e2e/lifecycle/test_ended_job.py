@@ -55,7 +55,7 @@ def story(lab: Lab, api: AirflowApi) -> Story:
         run = api.trigger(dag, {"target_release": NEW})
         for task in (ENDED, FOLLOWED):
             api.wait_for_task(dag, run, task, ["deferred"], timeout=PATIENCE)
-            await_work(lab, task)
+            await_follower(api, dag, run, task)
         at_work = step_pids(step)
 
         api.set_task_state(dag, run, ENDED, "failed")
@@ -77,8 +77,10 @@ def story(lab: Lab, api: AirflowApi) -> Story:
     )
 
 
-def await_work(lab: Lab, task: str) -> None:
-    wait_until(lambda: bool(step_pids(Task(lab, task))), what=f"{task}'s step runs", timeout=PATIENCE)
+def await_follower(api: AirflowApi, dag: str, run: str, task: str) -> None:
+    """Wait until the triggerer has taken the task up: Airflow drops a trigger that it hasn't without a word."""
+    starts = f"/{task}/-1/1 (ID"
+    wait_until(lambda: starts in api.log(dag, run, task), what=f"the triggerer follows {task}", timeout=PATIENCE)
 
 
 @contextmanager
