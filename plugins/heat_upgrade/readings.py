@@ -145,6 +145,16 @@ class ExpiringPolicy:
 
 
 @dataclass(frozen=True)
+class StackInTree:
+    """A stack in flight, or one above or below it."""
+
+    id: str
+    project: str
+    owner_id: str | None
+    in_progress: bool
+
+
+@dataclass(frozen=True)
 class StackRow:
     """A stack; ``age`` is in seconds since its action began, by the database's clock."""
 

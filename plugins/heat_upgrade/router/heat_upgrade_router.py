@@ -30,12 +30,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
+import hmac
 import http.client
 import io
 import json
 import logging
 import os
 import re
+import sys
 import tempfile
 import threading
 import time
@@ -66,10 +69,13 @@ TOUCHED = 500
 READS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 CFN_READS = re.compile(r"(List|Describe|Get|Validate|Estimate)\w+")  # the others change a stack
 ALWAYS_HERE = frozenset({"", "/", "/healthcheck"})  # the list of versions names no stack and asks no engine
+SHA256 = re.compile(r"[0-9a-f]{64}")
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 ARN_PATH = re.compile(r"stacks/([^/]+)/([^/]+)")  # as in heat/common/identifier.py
 HOP_BY_HOP = re.compile("connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|expect", re.IGNORECASE)
 QUESTION = "heat_upgrade.question"
+BESIDE_PROGRAM = "heat-api-beside"
+TOKEN_HEADER = "HTTP_X_HEAT_UPGRADE"  # noqa: S105 -- a name
 
 
 class UnsureError(Exception):
@@ -111,9 +117,12 @@ class Router:
         self._known: dict[str, tuple[str | None, str]] = {}
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        token = environ.pop(TOKEN_HEADER, None)
         if environ.get("PATH_INFO", "") in ALWAYS_HERE:
             return self._app(environ, start_response)
         try:
+            if token and self._opens(token):
+                return self._app(environ, start_response)
             meaning = orchestration(environ) if self._api == "orchestration" else cfn(environ)
             with self._passage(environ, meaning) as side:
                 here = side == self._side
@@ -126,6 +135,10 @@ class Router:
             LOG.error("%s %s: %s", environ["REQUEST_METHOD"], environ["PATH_INFO"], error)
             self._counts.add({"refused" if isinstance(error, UnsureError) else "lost": 1})
             return refuse(start_response, error)
+
+    def _opens(self, token: str) -> bool:
+        probe = self._state.read().probe
+        return probe is not None and hmac.compare_digest(hashlib.sha256(token.encode("latin-1")).hexdigest(), probe)
 
     @contextlib.contextmanager
     def _passage(self, environ: dict[str, Any], meaning: Meaning) -> Iterator[str]:
@@ -140,7 +153,7 @@ class Router:
             if meaning.kind == "read":
                 break
             if not (state.hold and state.hold.holds(listed)):
-                lock = self._shared_lock(LISTED if listed else OTHERS)
+                lock = shared_lock(self._folder / (LISTED if listed else OTHERS))
                 if lock is not None and self._state.read() is state:
                     break
                 _unlock(lock)
@@ -155,20 +168,6 @@ class Router:
             yield state.side(stacks, project)
         finally:
             _unlock(lock)
-
-    def _shared_lock(self, name: str) -> int | None:
-        """Return the open lock file, or None while somebody has it for himself."""
-        path = self._folder / name
-        try:
-            lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise UnsureError(f"{path}: {error.strerror}") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            os.close(lock)
-            return None
-        return lock
 
     def _lineage(self, environ: dict[str, Any], meaning: Meaning, state: State) -> tuple[list[str], str | None]:
         """Return the ids of a request's stack and those above it, as far as they are needed, and their project."""
@@ -241,13 +240,20 @@ class Hold(NamedTuple):
 
 
 class State(NamedTuple):
-    """Who works on what: one of two releases by default, by project id and by stack id."""
+    """
+    Who works on what: one of two releases by default, by project id and by stack id.
+
+    A request with the token whose hash is ``probe`` goes to this API's own side: so the upgrade tries a side before
+    users are sent there. Once ``closed`` is seen all is this API's own, whatever becomes of the file.
+    """
 
     sequence: int
     sides: frozenset[str]
     default: str
     projects: dict[str, str]
     stacks: dict[str, str]
+    closed: bool
+    probe: str | None
     hold: Hold | None
 
     def side(self, stacks: Iterable[str], project: str | None) -> str:
@@ -271,15 +277,16 @@ def parse(text: str | bytes) -> State:
     try:
         data = json.loads(text)
         hold = None if data["hold"] is None else Hold(*(data["hold"][field] for field in Hold._fields))
-        state = State(
-            data["sequence"], frozenset(data["sides"]), data["default"], data["projects"], data["stacks"], hold
-        )
+        plain = {field: data[field] for field in State._fields}
+        state = State(**{**plain, "sides": frozenset(data["sides"]), "hold": hold})
         named = {state.default, *state.projects.values(), *state.stacks.values()}
         checks = {
             f"version {data['version']!r}": data["version"] == VERSION,
             f"sequence {state.sequence!r}": type(state.sequence) is int and state.sequence > 0,
             f"sides {sorted(named | state.sides)}": len(state.sides) == 2 and named <= state.sides,
             f"hold until {hold and hold.until!r}": hold is None or hold.until is None or hold.until > 0,
+            f"closed {state.closed!r}": state.closed in ((False,) if state.projects or state.stacks else (False, True)),
+            f"probe {state.probe!r}": state.probe is None or bool(SHA256.fullmatch(state.probe)),
             "stack id": all(map(UUID.fullmatch, state.stacks)),
             f"hold {hold}": hold is None or (hold.what in HOLDS and 0 < hold.seconds <= LONGEST_HOLD),
         }
@@ -299,6 +306,7 @@ class StateFile:
         self._sides = sides
         self._known: tuple[object, State | str] = (None, "not read yet")
         self._newest = 0
+        self._closed: State | None = None
         self._lock = threading.Lock()
 
     def read(self) -> State:
@@ -307,6 +315,8 @@ class StateFile:
 
         :raises UnsureError: if there is none, if it can't be read, or if it is older than one that was seen before.
         """
+        if self._closed:
+            return self._closed
         try:
             found = self._path.stat()
             if self._key(found) != self._known[0]:
@@ -333,6 +343,7 @@ class StateFile:
                     raise ValueError(f"sequence {state.sequence} came after {self._newest}")
                 self._newest = state.sequence
                 self._known = (key, state)
+                self._closed = state if state.closed and not state.hold else None
             except ValueError as error:
                 LOG.error("%s: %s", self._path, error)
                 self._known = (key, str(error))
@@ -617,6 +628,50 @@ class Counts:
             LOG.debug("counts can't be written: %s", error)
 
 
+class Guard:
+    """
+    The filter before the API beside: it passes everything on, and keeps the locks of changes meanwhile.
+
+    The router that has handed a change over keeps them as well; but it may be killed before the API beside is done.
+    """
+
+    def __init__(self, app: Callable[..., Iterable[bytes]], state: str) -> None:
+        self._app, self._folder = app, Path(state).parent
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] in READS and "_method" not in environ.get("QUERY_STRING", ""):
+            return self._app(environ, start_response)
+        with contextlib.ExitStack() as stack:
+            try:
+                for name in (LISTED, OTHERS):
+                    stack.callback(_unlock, self._wait_for(self._folder / name))
+            except UnsureError as error:
+                return refuse(start_response, error)
+            return self._app(environ, start_response)
+
+    def _wait_for(self, path: Path) -> int:
+        began = time.monotonic()
+        while (lock := shared_lock(path)) is None:
+            if time.monotonic() - began > PATIENCE:
+                raise UnsureError(f"{path} was locked for more than {PATIENCE} s")
+            time.sleep(LOOK_EVERY)
+        return lock
+
+
+def shared_lock(path: Path) -> int | None:
+    """Return the open lock file, or None while somebody has it for himself."""
+    try:
+        lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UnsureError(f"{path}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        return None
+    return lock
+
+
 def _unlock(lock: int | None) -> None:
     if lock is not None:
         os.close(lock)
@@ -666,3 +721,15 @@ def filter_factory(global_conf: dict[str, str], **local_conf: str) -> Callable[.
 def identity_factory(global_conf: dict[str, str], **local_conf: str) -> type[Identity]:
     """Return what puts the filter that answers the router's questions before an app, for PasteDeploy."""
     return Identity
+
+
+def guard_factory(global_conf: dict[str, str], **local_conf: str) -> Callable[..., Guard]:
+    """
+    Return what puts the guard before the API beside, for PasteDeploy.
+
+    :param global_conf: of no use here.
+    :param local_conf: ``state``, the path of the state file.
+    """
+    # oslo.messaging tells RabbitMQ this name: so the drain tells the API beside from one that nobody has stopped.
+    sys.argv[0] = BESIDE_PROGRAM
+    return lambda app: Guard(app, **local_conf)

@@ -1,11 +1,18 @@
-"""Put the router into the text of an api-paste.ini, and take it out again to the byte."""
+"""
+Put the router, or the guard of the API beside, into the text of an api-paste.ini, and take it out again to the byte.
+
+    python3 paste.py router SIDE OTHER STATE [orchestration=URL] [cfn=URL] < api-paste.ini
+    python3 paste.py guard STATE < api-paste.ini
+"""
 
 from __future__ import annotations
 
 import re
+import sys
 from configparser import Error, RawConfigParser
 from typing import NamedTuple
 
+GUARD = "heat_upgrade_guard"
 ROUTER, IDENTITY = "heat_upgrade_router", "heat_upgrade_identity"
 MARK = "\n# The rest of this file belongs to the upgrade in progress, which takes it away.\n"
 NAMES = {"orchestration": "heat-api", "cfn": "heat-api-cfn"}
@@ -13,7 +20,7 @@ PIPELINE_FACTORY = "heat.api:pipeline_factory"
 URL_MAPS = {"heat.api:root_app_factory", "egg:Paste#urlmap"}
 SECTION = re.compile(r"\[(?P<name>[^\]]+)\]")
 OPTION = re.compile(r"(?P<key>[^\s=:#;\[][^=:]*?)(?P<sign>\s*[=:][ \t]*)(?P<value>.*)")
-OURS = re.compile(rf"(?:{ROUTER}_\w+|{IDENTITY}) ")
+OURS = re.compile(rf"(?:{ROUTER}_\w+|{IDENTITY}|{GUARD}) ")
 
 
 class PasteError(ValueError):
@@ -49,6 +56,25 @@ def with_router(text: str, place: Place) -> str:
     changed = "".join(lines) + MARK + _sections(place)
     _check(plain, changed, routed)
     return changed
+
+
+def with_guard(text: str, state: str) -> str:
+    """
+    Return an api-paste.ini with the guard first in all pipelines of both APIs, as far as it has them.
+
+    :param text: the file; what an earlier upgrade has left in it is replaced.
+    :param state: the path of the state file.
+    :raises PasteError: if no pipeline can be found, or if the file is written in a way that this doesn't know.
+    """
+    plain = without_router(text)
+    lines = plain.splitlines(keepends=True)
+    for api in NAMES:
+        for pipeline in _pipelines(plain, api):
+            first, _ = _lines_of(lines, pipeline)
+            start = _value(lines[first])
+            lines[first] = f"{lines[first][:start]}{GUARD} {lines[first][start:]}"
+    section = f"[filter:{GUARD}]\npaste.filter_factory = {ROUTER}:guard_factory\nstate = {state.replace('%', '%%')}\n"
+    return "".join(lines) + MARK + section
 
 
 def without_router(text: str) -> str:
@@ -166,3 +192,19 @@ def _check(plain: str, changed: str, routed: dict[tuple[str, str], str]) -> None
                 raise PasteError(f"[{section}] {key} is written in an unusual way: write it on one line, as Heat's own")
     if without_router(changed) != plain:
         raise PasteError(f"{ROUTER} stands in the file already, but not by this upgrade: remove it")
+
+
+def _run(words: list[str]) -> str:
+    text = sys.stdin.read()
+    if words[0] == "guard":
+        return with_guard(text, words[1])
+    _, side, other, state, *beside = words
+    return with_router(text, Place(side, other, dict(each.split("=", 1) for each in beside), state))
+
+
+if __name__ == "__main__":
+    try:
+        sys.stdout.write(_run(sys.argv[1:]))
+    except PasteError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(1)

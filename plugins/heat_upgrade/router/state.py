@@ -1,14 +1,17 @@
 """
 Change what the routers of a host go by: the side of the upgrade that writes the state file.
 
-    python3 -m router.state DIRECTORY show
-    python3 -m router.state DIRECTORY create < NEW              where no state is there yet, or just this one
-    python3 -m router.state DIRECTORY hold WHAT SECONDS TIMEOUT
-    python3 -m router.state DIRECTORY prepare SEQUENCE < NEW    while the hold with that sequence lasts
-    python3 -m router.state DIRECTORY release SEQUENCE
+    python3 state.py DIRECTORY show
+    python3 state.py DIRECTORY create < NEW              where no state is there yet, or just this one
+    python3 state.py DIRECTORY hold WHAT SECONDS TIMEOUT
+    python3 state.py DIRECTORY prepare SEQUENCE < NEW    while the hold with that sequence lasts
+    python3 state.py DIRECTORY release SEQUENCE
+    python3 state.py DIRECTORY inherit OTHER < NEW       what routers of another direction went by, else NEW
+    python3 state.py DIRECTORY probe [HASH]              open this host's own side to a token, or close it
+    python3 state.py DIRECTORY summary                   the state without its lists
 
-NEW is a JSON object with ``sides``, ``default``, ``projects`` and ``stacks``. Each verb prints the state as JSON,
-after ``hold`` with ``touched``, the ids of the stacks that were changed through this host in the last minute.
+NEW is a JSON object with ``sides``, ``default``, ``projects``, ``stacks`` and ``closed``. Each verb prints the state as
+JSON, after ``hold`` with ``touched``, the ids of the stacks that were changed through this host in the last minute.
 
 A flip keeps one invariant: **changes go by the new state on some host only if no host goes by the old one.**
 
@@ -34,10 +37,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .heat_upgrade_router import LISTED, OTHERS, VERSION, Hold, State, parse
+if __package__:
+    from .heat_upgrade_router import LISTED, OTHERS, VERSION, Hold, State, parse
+else:  # run as a file
+    from heat_upgrade_router import LISTED, OTHERS, VERSION, Hold, State, parse  # type: ignore[import-not-found,no-redef]
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 STATE = "state.json"
 WRITERS = "writers.lock"
@@ -82,8 +88,41 @@ def create(directory: Path, new: dict[str, Any]) -> State:
             (directory / name).touch()
             _share(directory / name, directory)
         known = read(directory)
-        planned = _planned(new, known.sequence if known else 1, None)
-        return _same(known, planned) if known else _write(directory, planned)
+        if known is None:
+            return _write(directory, _planned(new, 1, None))
+        return _same(known, _planned(new, known.sequence, None)._replace(probe=known.probe))
+
+
+def inherit(directory: Path, other: Path, new: dict[str, Any]) -> State:
+    """
+    Make the directory's files, and go on by what the routers of the other direction went by, if anything.
+
+    :param directory: an existing directory.
+    :param other: the directory of the routers before the other release's APIs; it may not exist.
+    :param new: the fields of the state where an upgrade begins.
+    """
+    with _writing(directory):
+        for name in (LISTED, OTHERS):
+            (directory / name).touch()
+            _share(directory / name, directory)
+        states = [state for state in (read(directory), read(other)) if state]
+        newest = max(states, key=lambda state: state.sequence, default=None)
+        if newest is None or newest.closed:
+            # A number above all that a router may have seen.
+            return _write(directory, _planned(new, newest.sequence + 1 if newest else 1, None))
+        return _write(directory, newest)
+
+
+def probe(directory: Path, digest: str | None) -> State:
+    """
+    Open this host's own side to requests with the upgrade's token, or close it again.
+
+    :param directory: where the state lies.
+    :param digest: the token's SHA-256 in hexadecimal digits; None to close it.
+    """
+    with _writing(directory):
+        known = _known(directory)
+        return known if known.probe == digest else _write(directory, known._replace(probe=digest))
 
 
 def hold(directory: Path, what: str, seconds: float, timeout: float) -> State:
@@ -124,7 +163,7 @@ def prepare(directory: Path, sequence: int, new: dict[str, Any]) -> State:
         if known.hold is None or known.sequence not in (sequence, sequence + 1):
             raise StateError(f"the state has sequence {known.sequence}, expected {sequence} with a hold: hold again")
         endless = known.hold._replace(until=None)
-        planned = _planned(new, sequence + 1, endless)
+        planned = _planned(new, sequence + 1, endless)._replace(probe=known.probe)
         if known.sequence == sequence + 1:
             return _same(known, planned)
         if known.hold.what == "listed" and not _only_shorter(known, planned):
@@ -170,7 +209,8 @@ def _known(directory: Path) -> State:
 
 def _planned(new: dict[str, Any], sequence: int, held: Hold | None) -> State:
     try:
-        return State(sequence, frozenset(new["sides"]), new["default"], new["projects"], new["stacks"], held)
+        fields = {name: new[name] for name in ("default", "projects", "stacks", "closed")}
+        return State(sequence=sequence, sides=frozenset(new["sides"]), probe=None, hold=held, **fields)
     except (KeyError, TypeError) as error:
         raise StateError(f"the new state has no good {error}: correct what the upgrade was given") from error
 
@@ -184,7 +224,7 @@ def _same(known: State, planned: State) -> State:
 
 def _only_shorter(known: State, planned: State) -> bool:
     kept = {stack: side for stack, side in known.stacks.items() if stack in planned.stacks}
-    return known._replace(stacks=kept)[1:-1] == planned[1:-1]
+    return known._replace(sequence=planned.sequence, stacks=kept, closed=planned.closed, hold=planned.hold) == planned
 
 
 def _shown(state: State) -> dict[str, Any]:
@@ -247,22 +287,30 @@ def _try_lock(file: int) -> bool:
     return True
 
 
-def _run(directory: Path, verb: str, words: list[str]) -> dict[str, Any]:
-    if verb == "create":
-        return _shown(create(directory, json.load(sys.stdin)))
-    if verb == "hold":
-        state = hold(directory, words[0], float(words[1]), float(words[2]))
-        return {**_shown(state), "touched": touched(directory)}
-    if verb == "prepare":
-        return _shown(prepare(directory, int(words[0]), json.load(sys.stdin)))
-    if verb == "release":
-        return _shown(release(directory, int(words[0])))
-    return _shown(_known(directory))
+def _held(directory: Path, what: str, seconds: str, timeout: str) -> dict[str, Any]:
+    state = hold(directory, what, float(seconds), float(timeout))
+    return {**_shown(state), "touched": touched(directory)}
 
+
+def _summary(directory: Path) -> dict[str, Any]:
+    known = _known(directory)
+    return {"default": known.default, "listed": len(known.stacks), "closed": known.closed, "hold": bool(known.hold)}
+
+
+VERBS: dict[str, Callable[..., dict[str, Any]]] = {
+    "show": lambda directory: _shown(_known(directory)),
+    "summary": _summary,
+    "create": lambda directory: _shown(create(directory, json.load(sys.stdin))),
+    "inherit": lambda directory, other: _shown(inherit(directory, Path(other), json.load(sys.stdin))),
+    "hold": _held,
+    "prepare": lambda directory, sequence: _shown(prepare(directory, int(sequence), json.load(sys.stdin))),
+    "release": lambda directory, sequence: _shown(release(directory, int(sequence))),
+    "probe": lambda directory, digest="": _shown(probe(directory, digest or None)),
+}
 
 if __name__ == "__main__":
     try:
-        sys.stdout.write(json.dumps(_run(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])) + "\n")
+        sys.stdout.write(json.dumps(VERBS[sys.argv[2]](Path(sys.argv[1]), *sys.argv[3:])) + "\n")
     except StateError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(1)

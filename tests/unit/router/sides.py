@@ -193,7 +193,7 @@ def front(app: Any) -> Iterator[Callable[..., Answered]]:
 
 def fields(default: str = OLD, **more: Any) -> dict[str, Any]:
     """Return what a state says, by default that everything is on the old side."""
-    return {"sides": [OLD, NEW], "default": default, "projects": {}, "stacks": {}, **more}
+    return {"sides": [OLD, NEW], "default": default, "projects": {}, "stacks": {}, "closed": False, **more}
 
 
 def folder(directory: Path, **more: Any) -> Path:
@@ -208,7 +208,7 @@ def flip(directory: Path, what: str = "changes", **more: Any) -> State:
     """Do on one host what a flip does."""
     known = state.read(directory)
     assert known is not None
-    plain = {"sides": sorted(known.sides), "default": known.default, "projects": known.projects, "stacks": known.stacks}
+    plain = {**known._asdict(), "sides": sorted(known.sides)}
     held = state.hold(directory, what, 10, 5)
     ready = state.prepare(directory, held.sequence, {**plain, **more})
     return state.release(directory, ready.sequence)

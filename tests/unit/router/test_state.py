@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.unit.router.conftest import Host
 
 LIST = f"/v1/{PROJECT}/stacks"
-GOOD = {"version": 1, "sequence": 9, **fields(), "hold": None}
+GOOD = {"version": 1, "sequence": 9, **fields(), "probe": None, "hold": None}
 PLUGINS = Path(__file__).parents[3] / "plugins" / "heat_upgrade"
 
 

@@ -1,0 +1,1 @@
+"""One flip: which side works on which stack, and how all hosts come to agree on it."""
