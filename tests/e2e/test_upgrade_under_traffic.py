@@ -138,11 +138,11 @@ def test_all_tasks_of_the_runs_end_well(api: AirflowApi, leg: Leg) -> None:
 
 def test_the_report_tells_of_every_host_the_drain_the_api_and_the_checks(lab: Lab, api: AirflowApi, leg: Leg) -> None:
     page, text = (api.report(leg.run.dag_id, leg.run.run_id, form) for form in ("html", "md"))
-    assert text.startswith(f"# Rolling upgrade of {lab.name}: success\n".replace("-", r"\-"))
+    assert text.startswith(f"# Rolling upgrade of {lab.name}: success\n")
     for host in ("controller_1", "controller_2"):
         for task in (f"prepare.{host}", f"start_new_engines.{host}", f"{host}.switch_api", f"retire.{host}"):
             assert task in page
-            assert task.replace("_", r"\_") in text
+            assert task in text
     assert page.count("<svg") == 2
     assert page.count("<polyline") >= 3
     watched = re.search(r"- (\d+) of (\d+) probes of the API failed", text)
@@ -151,7 +151,7 @@ def test_the_report_tells_of_every_host_the_drain_the_api_and_the_checks(lab: La
     assert failed == 0, text
     # It begins before the first API moves and ends after the drain.
     assert probes > leg.run.drain_seconds / 2
-    assert re.search(r"\| smoke stack \| heat\\-upgrade\\-smoke\\-", text)
+    assert "| smoke stack | heat-upgrade-smoke-" in text
 
 
 def test_the_report_compares_with_the_run_before(api: AirflowApi, story: Story) -> None:
