@@ -297,7 +297,7 @@ def test_a_timeout_names_stacks_engines_and_queues(gate, served, rabbitmq, datab
     waiting = gate(served)
     waiting.holds()
     message = waiting.end()["message"]
-    for text in ("'in flight'", "project project-1", "age 1:01:4", "resource server", OLD, "'engine_worker.kept'"):
+    for text in ("'in flight'", "project project-1", "age 1 h 1 min", "resource server", OLD, "'engine_worker.kept'"):
         assert text in message, message
     keeper.end()
     rabbitmq.call("DELETE", "queues", served, "engine_worker.kept")
