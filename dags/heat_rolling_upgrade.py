@@ -1,8 +1,9 @@
 """
 One DAG per cloud file: a rolling upgrade of Heat, in the order of Heat's own upgrade guide.
 
-The old engines stay until the drain is over, which the guide doesn't ask for: stopping a busy engine loses work even
-while another one of its release is alive.
+Two things are safer than the guide. The old engines stay until the drain is over: stopping a busy one loses work even
+while another one of its release is alive. And users are sent to the new release at one moment, on all hosts: no stack
+is ever worked on by two sides, which can't ask each other.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from heat_upgrade.dag_factory import (
     watch,
 )
 from heat_upgrade.notifications.send import notifiers
-from heat_upgrade.operators import apis, approvals, database, dry_run, engines, gates, verify, vhosts
+from heat_upgrade.operators import apis, approvals, database, dry_run, engines, flip, gates, verify, vhosts
 from heat_upgrade.operators.preflight import PreflightOperator
 from heat_upgrade.operators.prepare import PrepareHostOperator
 from heat_upgrade.run.approvals import OF_ROLLING
@@ -58,29 +59,36 @@ def guide(cloud: Cloud) -> None:
     back_up_database = database.BackUpDatabaseOperator(task_id=names.BACKUP)
     create_vhost = vhosts.CreateVhostOperator(task_id=names.VHOST)
     sync_database = database.SyncDatabaseOperator(task_id=names.SYNC)
+    # All of them first, each seen listening, before anybody can be sent to them.
     start_new_engines = for_each(cloud.hosts_with("engine"), names.START_ENGINES, engines.StartEngineOperator)
-    approve_switch = approvals.ApproveSwitchOperator(task_id=names.APPROVE_SWITCH)
-    may_switch = gates.MaySwitchOperator(task_id=names.MAY_SWITCH)
+    start_beside = flip.StartBesideOperator(task_id=names.START_BESIDE)
+    prove_new_side = flip.ProveOperator(task_id=names.PROVE)
+    approve_flip = approvals.ApproveFlipOperator(task_id=names.APPROVE_FLIP)
     # Where hosts are left for another run, this one ends here.
-    wait_until_drained = OldEnginesDrainedSensor(task_id=names.DRAIN, on_skipped_callback=done)
+    may_flip = gates.MayFlipOperator(task_id=names.MAY_FLIP, on_skipped_callback=done)
+    flip_sides = flip.FlipOperator(task_id=names.FLIP, **ALL)
+    wait_until_drained = OldEnginesDrainedSensor(task_id=names.DRAIN, **ALL)
     approve_retire = approvals.ApproveRetireOperator(task_id=names.APPROVE_RETIRE, **ALL)
+    close = flip.CloseOperator(task_id=names.CLOSE, **ALL)
+    retire = engines.RetireEnginesOperator(task_id=names.RETIRE, **ALL)
     verify_cloud = verify.VerifyCloudOperator(task_id=names.VERIFY, on_success_callback=done, **ALL)
     delete_old_vhost = vhosts.DeleteVhostOperator(task_id=names.DELETE_VHOST, **ALL)
     show_plan = dry_run.ShowPlanOperator(task_id=names.SHOW_PLAN, **ALL)
     watch_api = watch(cloud)
 
     ahead = (may_start, preflight, may_prepare(cloud), prepare, back_up_database)
-    beside = (create_vhost, sync_database, start_new_engines)
-    switch = (approve_switch, may_switch, *sweep(cloud), wait_until_drained)
-    end = (approve_retire, retire(cloud), verify_cloud, delete_old_vhost, show_plan)
-    in_order(*ahead, *beside, *switch, *end)
-    chain([sync_database, wait_until_drained], watch_api)
+    beside = (create_vhost, sync_database, start_new_engines, start_beside)
+    in_front = (*sweep(cloud), prove_new_side)
+    over = (approve_flip, may_flip, flip_sides, wait_until_drained)
+    end = (approve_retire, close, retire, verify_cloud, delete_old_vhost, show_plan)
+    in_order(*ahead, *beside, *in_front, *over, *end)
+    chain([sync_database, close], watch_api)
     chain([show_plan, watch_api], report(cloud, "Rolling upgrade"))
 
 
 def sweep(cloud: Cloud) -> Sweep:
-    """Build the steps that move the APIs, wave after wave, with an approval between them where the run asks for it."""
-    waves = [[move_apis(host) for host in wave] for wave in cloud.api_waves()]
+    """Build the steps that put the new APIs in front, wave after wave, with an approval between them if asked for."""
+    waves = [[put_in_front(host) for host in wave] for wave in cloud.api_waves()]
     steps: Sweep = [waves[0]]
     for number, (wave, next_wave) in enumerate(pairwise(waves), start=1):
         if not len(wave) == len(next_wave) == 1:
@@ -95,22 +103,14 @@ def sweep(cloud: Cloud) -> Sweep:
     return steps
 
 
-def move_apis(host: Host) -> TaskGroup:
-    """Build the group that moves the APIs of one host; skipped as a whole where the run leaves the host out."""
+def put_in_front(host: Host) -> TaskGroup:
+    """Build the group that puts a host's new APIs in front; skipped as a whole where the run leaves the host out."""
     with TaskGroup(host.task_id) as group:
         chain(
             apis.LeaveRotationOperator(task_id=names.LEAVE, host=host),
             apis.SwitchApiOperator(task_id=names.SWITCH, host=host, **ALL),
             apis.RejoinRotationOperator(task_id=names.REJOIN, host=host, **ALL),
         )
-    return group
-
-
-def retire(cloud: Cloud) -> TaskGroup:
-    """Build the group that stops the old engines, host after host, once the sensor has opened."""
-    with TaskGroup(names.RETIRE) as group:
-        hosts = cloud.hosts_with("engine")
-        chain(*[engines.RetireEngineOperator(task_id=host.task_id, host=host, **ALL) for host in hosts])
     return group
 
 
@@ -128,8 +128,8 @@ def run_parameters(cloud: Cloud) -> dict[str, Param]:
         ),
         "approvals": dag_params.approvals(
             OF_ROLLING,
-            "Between the hosts, waiting costs: old and new APIs share the rotation, and the two sides can do a stack's "
-            "work twice, so answer within minutes. Hosts that move side by side share a question.",
+            "Waiting costs nothing: until the flip the old release serves every user. Hosts that move side by side "
+            "share a question.",
         ),
         "delete_old_vhost": dag_params.delete_old_vhost(),
         **dag_params.ignore_windows(cloud),

@@ -12,7 +12,7 @@ import yaml
 from lab.cloud.haproxy import BACKENDS
 from lab.cloud.heat_config import API_PROCESSES
 from lab.cloud.host import PYTHON, login_name
-from lab.cloud.model import API_PORT, CFN_PORT, PROJECT_ROOT, RELEASES, SSH_PORT, Lab, LabHost
+from lab.cloud.model import API_PORT, BESIDE, CFN_PORT, PROJECT_ROOT, RELEASES, SSH_PORT, Lab, LabHost
 from lab.passwords import write_private
 
 
@@ -95,8 +95,8 @@ def _cloud(lab: Lab) -> dict[str, Any]:
         },
         "services": {
             "stop_timeout": 3600,
-            "api": {"address": "{address}", "port": API_PORT, "processes": API_PROCESSES, "threads": 8},
-            "api-cfn": {"address": "{address}", "port": CFN_PORT, "processes": API_PROCESSES, "threads": 8},
+            "api": _listen(API_PORT),
+            "api-cfn": _listen(CFN_PORT),
         },
         "rotation": {"kind": "healthcheck", "file": str(any_host.rotation_file), "settle": 3},
         "waves": [1],
@@ -107,6 +107,12 @@ def _cloud(lab: Lab) -> dict[str, Any]:
 
 def _pins(release: str) -> Path:
     return PROJECT_ROOT / f"include/releases/openstack-heat-{release}.txt"
+
+
+def _listen(port: int) -> dict[str, Any]:
+    # Hosts of a lab share 127.0.0.1.
+    beside = {"address": "{address}", "port": port + BESIDE}
+    return {"address": "{address}", "port": port, "processes": API_PROCESSES, "threads": 8, "beside": beside}
 
 
 def _host(lab: Lab, host: LabHost) -> dict[str, Any]:

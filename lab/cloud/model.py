@@ -28,6 +28,8 @@ AMQP_PORT = 26672
 MANAGEMENT_PORT = 26673
 API_PORT = 28004
 CFN_PORT = 28000
+# From an API's port to that of the API beside it.
+BESIDE = 100
 
 # Erlang and the browser want 127.0.0.1, so these ports are a lab's own. Below the range of outgoing connections.
 _FIRST_OWN_PORT = 30000

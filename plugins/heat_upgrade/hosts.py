@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +25,21 @@ SSH_SESSIONS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
+class RouterState:
+    """
+    What stands in front of a release's APIs on a host, in short.
+
+    :param default: the release whose side takes what is new
+    :param listed: how many stacks stay on the other side
+    :param closed: whether there is no other side any more
+    """
+
+    default: str
+    listed: int = 0
+    closed: bool = False
+
+
+@dataclass(frozen=True)
 class HostState:
     """
     What one host runs.
@@ -33,6 +49,8 @@ class HostState:
     :param services: state of each service, by role and release
     :param installed: version found in each release's venv, by release; empty where there is none
     :param vhosts: vhost that each release's heat.conf names, by release
+    :param beside: state of each API that runs beside another release's, by role and release
+    :param routers: what stands in front of each release's APIs, by release; also what an earlier upgrade has left
     :param stopped: release that a cold upgrade has stopped here, until another one starts; empty otherwise
     """
 
@@ -41,6 +59,8 @@ class HostState:
     services: Mapping[tuple[str, str], str] = field(default_factory=dict)
     installed: Mapping[str, str] = field(default_factory=dict)
     vhosts: Mapping[str, str] = field(default_factory=dict)
+    beside: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    routers: Mapping[str, RouterState] = field(default_factory=dict)
     stopped: str = ""
 
     @classmethod
@@ -54,6 +74,8 @@ class HostState:
             installed={key[1]: value for key, value in words.items() if key[0] == "installed"},
             # A transport_url that names none means RabbitMQ's own default.
             vhosts={key[1]: value or "/" for key, value in words.items() if key[0] == "vhost"},
+            beside={(key[1], key[2]): value for key, value in words.items() if key[0] == "beside"},
+            routers={key[1]: _router(value) for key, value in words.items() if key[0] == "router"},
             stopped=results.get("stopped", ""),
         )
 
@@ -71,6 +93,13 @@ class HostState:
         """Return whether a service of some role runs on no release at all."""
         return any(not self.releases(role) for role in self.host.roles)
 
+    @property
+    def router(self) -> RouterState | None:
+        """Return what stands in front of the APIs that users reach, while it isn't closed; None where nothing does."""
+        releases = set[str]().union(*(self.releases(role) for role in self.host.api_roles))
+        routers = [self.routers[release] for release in releases if release in self.routers]
+        return next((router for router in routers if not router.closed), None)
+
     def upgraded(self, target: str) -> bool:
         """Return whether each of the host's services runs on the target alone."""
         return all(self.releases(role) == {target} for role in self.host.roles)
@@ -82,6 +111,11 @@ class HostState:
     def apis_moved(self, target: str) -> bool:
         """Return whether each of the host's APIs runs on the target alone."""
         return all(self.releases(role) == {target} for role in self.host.api_roles)
+
+
+def _router(summary: str) -> RouterState:
+    state = json.loads(summary)
+    return RouterState(state["default"], state["listed"], state["closed"])
 
 
 def inspect(cloud: Cloud, hosts: Sequence[Host]) -> dict[str, HostState | Unavailable]:

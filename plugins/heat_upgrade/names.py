@@ -15,14 +15,18 @@ BACKUP = "back_up_database"
 VHOST = "create_vhost"
 SYNC = "sync_database"
 START_ENGINES = "start_new_engines"
-APPROVE_SWITCH = "approve_switch"
-MAY_SWITCH = "may_switch"
+START_BESIDE = "start_beside"
+PROVE = "prove_new_side"
+APPROVE_FLIP = "approve_flip"
+MAY_FLIP = "may_flip"
+FLIP = "flip"
 APPROVE_OUTAGE = "approve_outage"
 MAY_STOP = "may_stop"
 STOP_APIS = "stop_apis"
 DRAIN = "wait_until_drained"
 CONFIRM = "confirm_cut_off"
 APPROVE_RETIRE = "approve_retire"
+CLOSE = "close"
 RETIRE = "retire"
 STOP_ENGINES = "stop_engines"
 START_APIS = "start_apis"
@@ -46,10 +50,14 @@ BESIDE_HOSTS = frozenset(
         VHOST,
         SYNC,
         START_ENGINES,
-        APPROVE_SWITCH,
-        MAY_SWITCH,
+        START_BESIDE,
+        PROVE,
+        APPROVE_FLIP,
+        MAY_FLIP,
+        FLIP,
         DRAIN,
         APPROVE_RETIRE,
+        CLOSE,
         RETIRE,
         VERIFY,
         DELETE_VHOST,

@@ -185,6 +185,19 @@ class Deployment:
         """
         return self._fill(self.release.unit or self.cloud.layout.unit, role)
 
+    def unit_beside(self, role: Role) -> str:
+        """
+        Return the name of the service that runs an API beside the one in front.
+
+        :param role: the API
+        """
+        return f"{self.unit(role)}-beside"
+
+    @property
+    def router(self) -> str:
+        """Return the directory of what stands in front of the release's APIs while an upgrade lasts."""
+        return f"{self.config.rpartition('/')[0]}/router"
+
     def listen(self, role: Role) -> Listen:
         """
         Return how an API listens.
@@ -193,6 +206,15 @@ class Deployment:
         """
         listen = self.cloud.services.api if role == "api" else self.cloud.services.api_cfn
         return listen.model_copy(update={"address": self._fill(listen.address)})
+
+    def beside(self, role: Role) -> Listen:
+        """
+        Return how an API listens while another release's is in front of it.
+
+        :param role: the API
+        """
+        listen = self.listen(role)
+        return listen.model_copy(update={"address": self._fill(listen.aside.address), "port": listen.aside.port})
 
     def rotation(self, role: Role) -> Healthcheck | HAProxy | Commands:
         """

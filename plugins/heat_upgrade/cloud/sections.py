@@ -52,6 +52,8 @@ from heat_upgrade.windows import Calendar, Window
 Role = Literal["engine", "api", "api-cfn"]
 ROLES: tuple[Role, ...] = get_args(Role)
 API_ROLES: tuple[Role, ...] = ("api", "api-cfn")
+# From an API's port to that of the API beside, unless the cloud file names one: 18004 and 18000 where Heat has its own.
+_ASIDE = 10000
 
 
 class Section(BaseModel):
@@ -211,6 +213,13 @@ class Layout(Section):
     state: HostPath = "/var/lib/heat-upgrade"
 
 
+class Beside(Section):
+    """Where a release's API listens while another one is in front of it; only that one has to reach it."""
+
+    address: ListenAddress = "127.0.0.1"
+    port: Port
+
+
 class Listen(Section):
     """How an API listens."""
 
@@ -218,6 +227,12 @@ class Listen(Section):
     port: Port
     processes: Count = 2
     threads: Count = 4
+    beside: Beside | None = None
+
+    @property
+    def aside(self) -> Beside:
+        """Return where it listens while another release's API is in front of it."""
+        return self.beside or Beside(port=self.port + _ASIDE)
 
 
 class Services(Section):

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from heat_upgrade.readings import (
+    BESIDE_PROGRAM,
     ENGINE_PROGRAM,
     TOPICS,
     WORK_TOPICS,
@@ -48,12 +49,15 @@ class Snapshot:
     :param time: T0, in UTC; None until the calls queued when the last old API stopped have been picked up
     :param waiting: the stacks that haven't yet been seen out of IN_PROGRESS, as they were last read
     :param picked_up: readings in a row without a queued call
+    :param kept: ids of the stacks that stayed on the old side at the flip, and of all that its engines have made below
+        them since; None where there was no flip, so that all that is in progress at T0 counts
     """
 
     stranded: frozenset[str] = frozenset()
     time: datetime | None = None
     waiting: tuple[StackRow, ...] = ()
     picked_up: int = 0
+    kept: frozenset[str] | None = None
 
     def after(self, reading: Reading) -> Snapshot:
         """
@@ -66,6 +70,8 @@ class Snapshot:
         # Somebody has revived what was stranded, or a call's stack showed only after T0: an old engine works on it.
         revived = {row.stack_id for row in reading.held_by_running}
         snapshot = replace(self, stranded=self.stranded - revived)
+        if self.kept is not None:
+            return snapshot._of_kept(self.kept | revived, reading, reading.database)
         if self.time is None:
             return snapshot._towards_t0(reading, reading.broker, reading.database)
         ids = {stack.id for stack in self.waiting} | revived
@@ -83,6 +89,13 @@ class Snapshot:
         # Nobody's: there is no new side either.
         waiting = tuple(stack for stack in database.in_progress if stack.id not in self.stranded)
         return replace(self, time=reading.began, waiting=waiting)
+
+    def _of_kept(self, kept: frozenset[str], reading: Reading, database: Database) -> Snapshot:
+        # Their users may begin something new with them, on the same side, so none is done for good before the close.
+        while below := {stack.id for stack in database.stacks if stack.owner_id in kept} - kept:
+            kept |= below
+        waiting = tuple(stack for stack in database.stacks if stack.id in kept - self.stranded)
+        return replace(self, time=self.time or reading.began, waiting=waiting, kept=kept)
 
     def _towards_t0(self, reading: Reading, broker: Broker, database: Database) -> Snapshot:
         picked_up = 0 if broker.calls_queued else self.picked_up + 1
@@ -139,9 +152,9 @@ def _complete(reading: Reading) -> Verdict:
 
 
 def _connections(broker: Broker) -> Verdict:
-    """Rule 1: nothing but engines is connected to the old vhost."""
+    """Rule 1: nothing but engines, and the upgrade's own APIs beside the new ones, is connected to the old vhost."""
     reason = f"is connected to the old vhost {broker.vhost!r}, where only engines should be: stop it"
-    strangers = (client for client in broker.connections if client.program != ENGINE_PROGRAM)
+    strangers = (each for each in broker.connections if each.program not in (ENGINE_PROGRAM, BESIDE_PROGRAM))
     return Verdict(blockers=tuple(f"{client} {reason}" for client in strangers))
 
 

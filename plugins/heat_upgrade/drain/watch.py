@@ -17,11 +17,12 @@ class DrainWatch:
 
     :param readings: clean readings in a row that are needed
     :param stranded: ids of the stacks that nobody worked on before the upgrade began
+    :param kept: ids of the stacks that stayed on the old side at the flip; None where there was none
     """
 
-    def __init__(self, *, readings: int, stranded: Iterable[str] = ()) -> None:
+    def __init__(self, *, readings: int, stranded: Iterable[str] = (), kept: Iterable[str] | None = None) -> None:
         self.needed = readings
-        self.snapshot = Snapshot(stranded=frozenset(stranded))
+        self.snapshot = Snapshot(frozenset(stranded), kept=None if kept is None else frozenset(kept))
         self.verdict = Verdict(blockers=("nothing was read yet",))
         self.taken = 0
         self.clean = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from copy import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 
 SMOKE_TEMPLATE = {
     "heat_template_version": "2018-08-31",
-    "resources": {"value": {"type": "OS::Heat::RandomString"}},
+    "parameters": {"length": {"type": "number", "default": 8}},
+    "resources": {"value": {"type": "OS::Heat::RandomString", "properties": {"length": {"get_param": "length"}}}},
 }
+# What the router of an upgrade lets through to its own side, whoever works for users; see docs/flip.md.
+TOKEN_HEADER = "X-Heat-Upgrade"  # noqa: S105 -- a name
 
 # What says in keystoneauth's options for what a token is.
 _SCOPE = {
@@ -130,27 +134,46 @@ class HeatApiHook(BaseHook):
                 f"Heat doesn't answer ({type(error).__name__}: {error}): check URL, login, project and domains",
             )
 
-    def build_info(self, url: str) -> BuildInfo:
+    def past_the_balancer(self, url: str, token: str = "") -> HeatApiHook:
         """
-        Ask one API, past the load balancer, which releases answer: its own and that of an engine behind it.
+        Return a hook of one API, past the load balancer.
 
         :param url: the API's root as reachable from here
+        :param token: what its router takes to its own side
+        """
+        from keystoneauth1 import adapter
+
+        class Direct(adapter.Adapter):
+            def request(self, url: str, method: str, **kwargs: Any) -> Any:
+                # Not through a proxy of the environment's: the URL may be this machine's end of a tunnel.
+                return super().request(url, method, proxies={"http": "", "https": ""}, **kwargs)
+
+        hook = copy(self)
+        headers = {TOKEN_HEADER: token} if token else {}
+        # The catalogue would lead through the load balancer.
+        vars(hook)["heat"] = Direct(
+            self.heat.session, endpoint_override=f"{url}/v1/{self.project}", additional_headers=headers
+        )
+        return hook
+
+    def build_info(self) -> BuildInfo:
+        """
+        Ask which releases answer: the API's, and that of an engine behind it.
+
         :raises UpgradeError: when the login is refused
         :raises TransientError: when it doesn't answer as Heat would
         """
         from keystoneauth1.exceptions import ClientException, Forbidden, Unauthorized
 
         try:
-            # Relative to an endpoint of our own: the catalogue would lead through the load balancer.
-            build_info = f"{url}/v1/{self.project}/build_info"
-            # Nor through a proxy of the environment's: the URL may be this machine's end of a tunnel.
-            answer = self.heat.session.get(build_info, timeout=90, proxies={"http": "", "https": ""}).json()
+            answer = self.heat.get("/build_info", timeout=90).json()
             return BuildInfo(answer["api"]["revision"], answer["engine"]["revision"])
         except (ClientException, ValueError, KeyError) as error:
             kind = UpgradeError if isinstance(error, Unauthorized | Forbidden) else TransientError
             raise kind(
-                f"build_info at {url} failed ({type(error).__name__}: {error}), expected the API's and an engine's "
-                f"release: check the Airflow connection {self.conn_id!r} and the API's log, then clear this task"
+                f"build_info at {self.heat.get_endpoint()} failed ({type(error).__name__}: {error}), expected the "
+                f"releases of the API and an engine: check the Airflow connection {self.conn_id!r} and the API's log, "
+                "then clear this task"
             ) from error
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> None:
@@ -177,9 +200,9 @@ class HeatApiHook(BaseHook):
 
     def run_smoke_stack(self, timeout: float = 120) -> str:
         """
-        Create a stack of one small resource through the load balancer, see it complete and delete it.
+        Create a stack of one small resource, update and delete it, and see each complete.
 
-        :param timeout: seconds for each of the two
+        :param timeout: seconds for each of the three
         :return: the stack's name
         :raises UpgradeError: when it doesn't complete
         :raises TransientError: when Heat or Keystone don't answer
@@ -192,12 +215,14 @@ class HeatApiHook(BaseHook):
             body = {"stack_name": name, "template": SMOKE_TEMPLATE, "timeout_mins": 5}
             path = f"/stacks/{name}/{self.heat.post('/stacks', json=body).json()['stack']['id']}"
             self._wait_for(path, "CREATE_COMPLETE", timeout)
+            self.heat.put(path, json={"template": SMOKE_TEMPLATE, "parameters": {"length": 16}})
+            self._wait_for(path, "UPDATE_COMPLETE", timeout)
             self.heat.delete(path)
             self._wait_for(path, "DELETE_COMPLETE", timeout)
         except (ClientException, TimeoutError) as error:
             passes = isinstance(error, HttpServerError | RetriableConnectionFailure)
             raise (TransientError if passes else UpgradeError)(
-                f"the smoke stack {name} failed ({error}), expected CREATE_COMPLETE and then its deletion within "
+                f"the smoke stack {name} failed ({error}), expected its creation, update and deletion, within "
                 f"{timeout:.0f} s each: see the stack's events and the new engines' logs, delete it, clear this task"
             ) from error
         return name

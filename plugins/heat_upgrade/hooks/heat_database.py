@@ -12,7 +12,7 @@ import MySQLdb  # type: ignore[import-untyped]
 from airflow.providers.mysql.hooks.mysql import MySqlHook
 
 from heat_upgrade.exceptions import HeatDatabaseRefusedError, HeatDatabaseUnavailableError
-from heat_upgrade.readings import EventRow, HeldRow, StackRow, StackState, UnfinishedStack
+from heat_upgrade.readings import EventRow, HeldRow, StackInTree, StackRow, StackState, UnfinishedStack
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -35,6 +35,18 @@ _IN_PROGRESS = """
 FROM stack s
 WHERE s.status = 'IN_PROGRESS' AND s.deleted_at IS NULL
 ORDER BY s.created_at, s.id
+"""
+# Both ways from each: whoever works on one stack of a tree may go on to any other one of it.
+_TREES = """
+WITH RECURSIVE above AS (
+    SELECT id, owner_id FROM stack WHERE deleted_at IS NULL AND (status = 'IN_PROGRESS' OR id IN %(besides)s)
+    UNION SELECT s.id, s.owner_id FROM stack s JOIN above a ON s.id = a.owner_id WHERE s.deleted_at IS NULL
+), tree AS (
+    SELECT id FROM above
+    UNION SELECT s.id FROM stack s JOIN tree t ON s.owner_id = t.id WHERE s.deleted_at IS NULL
+)
+SELECT s.id, s.tenant, s.owner_id, s.status = 'IN_PROGRESS' OR s.id IN %(besides)s
+FROM stack s JOIN tree t ON s.id = t.id
 """
 _HELD = """
 SELECT r.stack_id, COALESCE(s.name, '?'), COALESCE(s.tenant, '?'), COALESCE(r.name, '?'), r.engine_id, r.nova_instance
@@ -128,6 +140,16 @@ class HeatDatabaseHook(MySqlHook):
     def held(self) -> list[HeldRow]:
         """Return what engines work on, or have worked on when they died; stacks have locks only without convergence."""
         return [HeldRow(*row) for row in self._read(_HELD)]
+
+    def trees_in_flight(self, besides: Collection[str] = ()) -> list[StackInTree]:
+        """
+        Return the stacks in progress, with all those above and below them.
+
+        :param besides: ids of stacks that count as in progress, whatever the database says
+        """
+        # No list in SQL is empty.
+        rows = self._read(_TREES, {"besides": ["", *sorted(besides)]})
+        return [StackInTree(id_, project, owner, bool(in_progress)) for id_, project, owner, in_progress in rows]
 
     def recent_events(self, rows: int, days: int) -> list[EventRow]:
         """

@@ -6,7 +6,7 @@ import socket
 import time
 from base64 import b64decode
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from copy import copy
 from typing import TYPE_CHECKING
 
@@ -54,6 +54,7 @@ class HeatHostHook(SSHHook):
         # Not three times: a wrong key stays wrong, and for the rest the task's own retries wait longer each time.
         self.conn_retry_attempts = 1
         self.name = name
+        self._kept: paramiko.SSHClient | None = None
         if host_key:
             kind, encoded = host_key.split()[:2]
             self.host_key = self._host_key_mappings[kind](data=b64decode(encoded))
@@ -73,6 +74,20 @@ class HeatHostHook(SSHHook):
             raise self._unreachable(error) from error
         notice_a_dead_peer(client)
         return client
+
+    @contextmanager
+    def connected(self) -> Iterator[HeatHostHook]:
+        """
+        Keep one connection for all steps that follow; each has one of its own otherwise.
+
+        :raises HostUnreachable: when the host can't be reached
+        """
+        with self.get_conn() as client:
+            self._kept = client
+            try:
+                yield self
+            finally:
+                self._kept = None
 
     def run_step(self, step: Step, *, silence: float = 900) -> dict[str, str]:
         """
@@ -175,7 +190,7 @@ class HeatHostHook(SSHHook):
             raise self._unreachable(broken) from broken
 
     def _run(self, step: Step, silence: float) -> tuple[int, list[str], list[str]]:
-        with self.get_conn() as client:
+        with nullcontext(self._kept) if self._kept else self.get_conn() as client:
             stdin, stdout, stderr = client.exec_command(step.command, timeout=silence)
             # A step that has ended by now leaves it unread; its status says why, or that the connection broke.
             with suppress(OSError):

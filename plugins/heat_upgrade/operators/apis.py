@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from heat_upgrade import hosts
@@ -73,19 +74,36 @@ class StartApiOperator(HostOperator):
     def verify(self, plan: Plan, results: Results) -> None:
         """Ask the API, past the load balancer, which release answers."""
         if "api" in self.host.api_roles:
-            check_release(self.clients, self.target(plan), plan)
+            check_release(self.clients, self.target(plan), plan.target, nameless=plan.going_back)
 
 
 class SwitchApiOperator(StartApiOperator):
-    """Stop the source's APIs on a host, start the target's and see them answer with the target's release."""
+    """Put the target's APIs in front of the source's on a host, and see that users notice nothing."""
 
     def steps(self, plan: Plan) -> list[PlacedStep]:
-        """Stop the ones and start the others in one step, so that no connection breaks between the two."""
+        """Stop the ones and start the others in one step, unless users are on the target's side for good."""
+        state = hosts.states_of(self.cloud, [self.host])[self.host.name]
+        if state.apis_moved(plan.target) and state.router is None:
+            return []
         return self.here(steps.switch_api(self.source(plan), self.target(plan)))
+
+    def idle(self, plan: Plan) -> str:
+        """Say where the APIs are."""
+        return f"its APIs are on {plan.target} alone"
 
     def summary(self, plan: Plan) -> str:
         """Name both releases."""
-        return f"stop {service_names(self.host.api_roles)} {plan.source}, then {super().summary(plan)}"
+        names = service_names(self.host.api_roles)
+        return (
+            f"put {names} {plan.target} in front of {names} {plan.source}, which go on serving users on ports of their "
+            "own, and see them answer"
+        )
+
+    def verify(self, plan: Plan, results: Results) -> None:
+        """Ask the API in front which release answers users: the one whose side its router has as the default."""
+        if "api" in self.host.api_roles and results:
+            default = json.loads(results[0]["state"])["default"]
+            check_release(self.clients, self.target(plan), default, nameless=plan.going_back or default != plan.target)
 
 
 class StopApiOperator(HostOperator):

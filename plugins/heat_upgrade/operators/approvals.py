@@ -16,7 +16,6 @@ from heat_upgrade.notifications.send import notifiers
 from heat_upgrade.operators.base import UpgradeTask
 from heat_upgrade.run.approvals import (
     Approvals,
-    asks_before_switch,
     cut_off_question,
     later_waves_to_ask_before,
     question,
@@ -28,16 +27,11 @@ from heat_upgrade.run.plan import Plan
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow.sdk import Context
+    from airflow.sdk import BaseOperator, Context
 
     from heat_upgrade.cloud.model import Cloud
     from heat_upgrade.cloud.sections import Host
     from heat_upgrade.hosts import HostState
-
-COST = (
-    "While the run waits between hosts, old and new APIs share the rotation, and the two sides can take each other's "
-    "engines for dead and do a stack's work twice: answer within minutes."
-)
 
 
 class ApproveOperator(UpgradeTask, ApprovalOperator):
@@ -133,51 +127,51 @@ class ApproveOperator(UpgradeTask, ApprovalOperator):
         """Say how a rejection leaves the cloud."""
 
 
-class ApproveSwitchOperator(ApproveOperator):
-    """Ask before the first API moves; skip at once the questions between the hosts that the run doesn't ask."""
-
-    def run(self, plan: Plan, context: Context) -> None:
-        """Ask, or pass."""
-        super().run(plan, context)
-        self._skip_what_is_not_asked(plan)
-
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> None:
-        """Go on, or stop the run."""
-        super().execute_complete(context, event)
-        self._skip_what_is_not_asked(Plan.of(context))
-
-    def _skip_what_is_not_asked(self, plan: Plan) -> None:
-        # In the sweep each task costs a second in which old and new APIs share the rotation, so they don't even start.
-        wanted = later_waves_to_ask_before(self.cloud, plan)
-        later = (task for task in self.get_flat_relatives(upstream=False) if isinstance(task, ApproveWaveOperator))
-        if unwanted := [task.task_id for task in later if task.wave not in wanted]:
-            raise DownstreamTasksSkipped(tasks=unwanted)  # type: ignore[no-untyped-call]
+class ApproveFlipOperator(ApproveOperator):
+    """Ask before users are sent to the target."""
 
     def asks(self, plan: Plan) -> bool:
-        """Ask where the run has an API to move."""
-        return asks_before_switch(self.cloud, plan)
+        """Ask where the run does so."""
+        return plan.approvals in (Approvals.FLIP, Approvals.EVERY_HOST)
 
     def remains(self, plan: Plan, states: Mapping[str, HostState]) -> bool:
-        """Look whether any of the run's APIs hasn't moved."""
-        return any(name in plan.hosts and not state.apis_moved(plan.target) for name, state in states.items())
+        """Look whether users are still on the source's side, and every API is ready to send them on."""
+        apis = [state for state in states.values() if state.host.api_roles]
+        return all(state.apis_moved(plan.target) for state in apis) and any(
+            state.router and state.router.default != plan.target for state in apis
+        )
 
     def ask(self, plan: Plan) -> str:
-        """Ask for the sweep."""
-        return f"switch the APIs to {plan.target}"
+        """Ask for the flip."""
+        return f"send users to {plan.target}"
 
     def then(self, plan: Plan) -> str:
-        """Tell of the sweep, and of the questions in it."""
-        sweep = f"the APIs move to {plan.target}, host after host as the cloud file says, in a window if it has some."
-        if later_waves_to_ask_before(self.cloud, plan):
-            return f"{sweep} You are asked again before each further host. {COST}"
-        return f"{sweep} Then the run waits for the drain and stops the old engines."
+        """Tell of the flip."""
+        return (
+            f"what is new goes to {plan.target} from one moment on, in a window if the cloud file has some; what is in "
+            f"flight ends on {plan.source}. Then the run waits for the drain and stops the old engines."
+        )
 
     def reject(self, plan: Plan) -> str:
         """Tell that no user has noticed anything."""
         return (
-            f"Every API still serves as before; what is prepared, and the engines of {plan.target}, stay beside the "
-            f"old ones and harm nothing."
+            f"Every request is served by {plan.source}, as before: the APIs of {plan.target} hand it over. It can stay "
+            f"so for days. A run with {plan.source} as its target goes back."
         )
+
+
+def skip_unasked_waves(task: BaseOperator, cloud: Cloud, plan: Plan) -> None:
+    """
+    Skip the questions between the hosts that the run doesn't ask, so that they don't even start.
+
+    :param task: one that comes before the sweep, at its end
+    :param cloud: the cloud
+    :param plan: the run's plan
+    """
+    wanted = later_waves_to_ask_before(cloud, plan)
+    later = (each for each in task.get_flat_relatives(upstream=False) if isinstance(each, ApproveWaveOperator))
+    if unwanted := [each.task_id for each in later if each.wave not in wanted]:
+        raise DownstreamTasksSkipped(tasks=unwanted)  # type: ignore[no-untyped-call]
 
 
 class ApproveWaveOperator(ApproveOperator):
@@ -204,18 +198,19 @@ class ApproveWaveOperator(ApproveOperator):
         return f"switch the APIs of {first_few(host.name for host in self._next(plan))} to {plan.target}"
 
     def then(self, plan: Plan) -> str:
-        """Tell of the next hosts, and what the wait costs."""
+        """Tell of the next hosts, and that the wait costs nothing."""
         last = plan.approvals == Approvals.FIRST_HOST
         others = "and those of the others after them, without another question" if last else "and no others yet"
         return (
-            f"the APIs of {first_few(host.name for host in self._next(plan))} move to {plan.target}, {others}. {COST}"
+            f"the APIs of {plan.target} get in front on {first_few(host.name for host in self._next(plan))}, {others}. "
+            f"Users stay with {plan.source}, however long the answer takes."
         )
 
     def reject(self, plan: Plan) -> str:
-        """Tell that the cloud is half-switched."""
+        """Tell that the cloud is half-swept, which harms nothing."""
         return (
-            f"The cloud stays half-switched, the worst state to leave it in: go on soon, or go back with a run that "
-            f"has {plan.source} as its target."
+            f"The cloud stays half-swept, and every request is served by {plan.source} as before: go on with another "
+            f"run when you like, or go back with one that has {plan.source} as its target."
         )
 
     def _next(self, plan: Plan) -> list[Host]:
@@ -269,7 +264,7 @@ class ApproveRetireOperator(ApproveOperator):
         old = f"The drain is over: the engines of {plan.source} have nothing left to do. They stop"
         if plan.cold:
             return f"{old}, the database is migrated and {plan.target} starts. Until then no API answers."
-        return f"{old}, host after host; after that, going back means starting them again."
+        return f"{old}, all at once; after that, going back means starting them again."
 
     def reject(self, plan: Plan) -> str:
         """Tell what goes on running."""

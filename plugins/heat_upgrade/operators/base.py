@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from heat_upgrade.clients import Clients
 from heat_upgrade.exceptions import TransientError
-from heat_upgrade.names import DRAIN, PLANNED, UPGRADES
+from heat_upgrade.names import MAY_FLIP, PLANNED, UPGRADES
 from heat_upgrade.read_only import read_only
 from heat_upgrade.run.dry_run import PlannedAction
 from heat_upgrade.run.plan import Plan
@@ -104,8 +104,8 @@ class UpgradeTask(CloudOperator):
 
     def _after_the_end(self, context: Context) -> PlannedAction | None:
         """Return that there is nothing to do where a real run would have ended before this task."""
-        if DRAIN in self.get_flat_relative_ids(upstream=True):
-            drain = context["ti"].xcom_pull(task_ids=DRAIN, key=PLANNED)
-            if drain and drain["ends_run"]:
-                return PlannedAction.nothing(f"the run would have ended with {DRAIN}")
+        if MAY_FLIP in self.get_flat_relative_ids(upstream=True):
+            gate = context["ti"].xcom_pull(task_ids=MAY_FLIP, key=PLANNED)
+            if gate and gate["ends_run"]:
+                return PlannedAction.nothing(f"the run would have ended with {MAY_FLIP}")
         return None

@@ -8,12 +8,13 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from heat_upgrade.exceptions import UpgradeError
-from heat_upgrade.operators.steps import HostOperator, Results
+from heat_upgrade.operators.steps import HostOperator, Results, StepsOperator
 from heat_upgrade.readings import WORK_TOPICS
 from heat_upgrade.remote import steps
+from heat_upgrade.remote.step import PlacedStep
 
 if TYPE_CHECKING:
-    from heat_upgrade.remote.step import PlacedStep
+    from heat_upgrade.clients import Clients
     from heat_upgrade.run.plan import Plan
 
 LISTENING_TIMEOUT = 120
@@ -75,15 +76,42 @@ class RetireEngineOperator(HostOperator):
     def verify(self, plan: Plan, results: Results) -> None:
         """See that no message was left behind."""
         if plan.cut_off is None:
-            self._refuse_found(self.source(plan).vhost)
+            refuse_leftovers(self.clients, self.source(plan).vhost)
 
-    def _refuse_found(self, vhost: str) -> None:
-        rabbitmq = self.clients.rabbitmq
-        if not rabbitmq.vhost_exists(vhost):
-            return
-        shared = [queue for queue in rabbitmq.queues(vhost) if queue.name in WORK_TOPICS]
-        if found := [str(queue) for queue in shared if queue.messages and not queue.consumers]:
-            raise UpgradeError(
-                f"{self.host.name}: the old engine has ended and left messages in vhost {vhost} ({', '.join(found)}), "
-                "expected none: start an old engine again, let it work them off, clear wait_until_drained"
-            )
+
+class RetireEnginesOperator(StepsOperator):
+    """Stop the source's engines on all hosts of the cloud at once, since the last run retires them all."""
+
+    def steps(self, plan: Plan) -> list[PlacedStep]:
+        """Stop each; one that has ended, or is about to, is left at that."""
+        source = self.cloud.release(plan.source)
+        return [
+            PlacedStep(self.clients.machine(host), steps.stop_engine(self.cloud.deployment(host, source)))
+            for host in self.cloud.hosts_with("engine")
+        ]
+
+    def summary(self, plan: Plan) -> str:
+        """Name the release."""
+        return f"stop the engines of {plan.source}, which may finish what they have begun, unless they have stopped"
+
+    def verify(self, plan: Plan, results: Results) -> None:
+        """See that no message was left for nobody."""
+        refuse_leftovers(self.clients, self.cloud.release(plan.source).vhost)
+
+
+def refuse_leftovers(clients: Clients, vhost: str) -> None:
+    """
+    Refuse messages that old engines have left for nobody.
+
+    :param clients: what connects to the cloud
+    :param vhost: the old engines'
+    :raises UpgradeError: when there are some
+    """
+    if not clients.rabbitmq.vhost_exists(vhost):
+        return
+    shared = [queue for queue in clients.rabbitmq.queues(vhost) if queue.name in WORK_TOPICS]
+    if found := [str(queue) for queue in shared if queue.messages and not queue.consumers]:
+        raise UpgradeError(
+            f"the old engines have ended and left messages in vhost {vhost} ({', '.join(found)}), expected none: start "
+            "an old engine again, let it work them off, clear wait_until_drained"
+        )

@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from airflow.providers.standard.triggers.temporal import DateTimeTrigger
-from airflow.sdk.exceptions import DownstreamTasksSkipped
+from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped
 
 from heat_upgrade import hosts
 from heat_upgrade.exceptions import TransientError, UpgradeError
-from heat_upgrade.formatting import duration
+from heat_upgrade.formatting import duration, first_few
 from heat_upgrade.notifications import messages
 from heat_upgrade.notifications.send import notify
 from heat_upgrade.operators.base import CloudOperator, UpgradeTask, begin
 from heat_upgrade.readings import Unavailable
 from heat_upgrade.run.dry_run import PlannedAction
-from heat_upgrade.run.timings import Timings, time_of_sweep
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow.sdk import Context
 
     from heat_upgrade.cloud.sections import Windows
@@ -176,21 +177,40 @@ class MayPrepareOperator(SweepGateOperator):
         return DELAY, ""
 
 
-class MaySwitchOperator(SweepGateOperator):
-    """The gate before users are touched: an engine of the target listens, and a window has room for the whole sweep."""
+class MayFlipOperator(WindowGateOperator):
+    """The gate before users are sent to the target: its side is ready on every host, and a window is open."""
+
+    def run(self, plan: Plan, context: Context) -> None:
+        """End the run here where hosts are left for another one, else check the cloud and the clock."""
+        if stay := self._staying(plan, self._states()):
+            raise AirflowSkipException(_left_for_another_run(plan, stay))
+        super().run(plan, context)
+
+    def preview(self, plan: Plan, context: Context) -> PlannedAction:
+        """Say whether the run would end here, and how many engines of the target there are by now."""
+        if stay := self._staying(plan, self._states()):
+            return PlannedAction(f"end the run here. {_left_for_another_run(plan, stay)}", ends_run=True)
+        vhost, listening = self._listening(plan)
+        engines = f"see an engine of {plan.target} on vhost {vhost} ({listening} listen now)"
+        return PlannedAction(f"{engines}, then {super().preview(plan, context).text}")
 
     def check(self, plan: Plan) -> None:
         """
-        Refuse to go on where calls to a new API would find no engine.
+        Refuse to go on where an API isn't in front, or where its calls would find no engine.
 
-        :raises TransientError: when this run has started some: after a broker's restart they need a while to come back
-        :raises UpgradeError: when it has none to start
+        :raises TransientError: when this run has started engines: they need a while to come back to a broker
+        :raises UpgradeError: when it has none to start, or an API isn't where it should be
         """
+        if left := [name for name, state in self._states().items() if not state.apis_moved(plan.target)]:
+            raise UpgradeError(
+                f"{', '.join(left)}: an API of {plan.target} isn't in front there, expected it on every host with an "
+                "API: clear these hosts' switch_api"
+            )
         vhost, listening = self._listening(plan)
         if not listening:
             found = (
-                f"vhost {vhost} has no engine, expected at least one before an API moves there (its calls would time "
-                "out)"
+                f"vhost {vhost} has no engine, expected at least one before users are sent there (their calls would "
+                "time out)"
             )
             if not any("engine" in self.cloud.host(name).roles for name in plan.hosts):
                 raise UpgradeError(f"{found}: trigger a run over hosts of which one has an engine")
@@ -199,11 +219,18 @@ class MaySwitchOperator(SweepGateOperator):
             )
         self.log.info("%d engine processes of %s listen on vhost %s", listening, plan.target, vhost)
 
-    def preview(self, plan: Plan, context: Context) -> PlannedAction:
-        """Also say how many engines of the target there are; a dry run has started none."""
-        vhost, listening = self._listening(plan)
-        engines = f"see an engine of {plan.target} on vhost {vhost} ({listening} listen now)"
-        return PlannedAction(f"{engines}, then {super().preview(plan, context).text}")
+    def needed(self, context: Context, plan: Plan, windows: Windows) -> RequiredTime:
+        """Ask for an open window, unless the flip is over or has begun: then the rest can't wait."""
+        routers = [state.router for state in self._states().values()]
+        if any(router is None or router.default == plan.target for router in routers):
+            return None, f"Users are on the side of {plan.target} already: no window is needed"
+        return DELAY, ""
+
+    def _states(self) -> dict[str, HostState]:
+        return hosts.states_of(self.cloud, [host for host in self.cloud.hosts if host.api_roles])
+
+    def _staying(self, plan: Plan, states: dict[str, HostState]) -> list[str]:
+        return [name for name, state in states.items() if name not in plan.hosts and not state.apis_moved(plan.target)]
 
     def _listening(self, plan: Plan) -> tuple[str, int]:
         vhost = self.cloud.release(plan.target).vhost
@@ -212,10 +239,6 @@ class MaySwitchOperator(SweepGateOperator):
             return vhost, 0
         return vhost, rabbitmq.consumers(vhost).get("engine", 0)
 
-    def time_needed(self, plan: Plan, remaining: set[str], context: Context, windows: Windows) -> RequiredTime:
-        """Judge the sweep by the slowest host of earlier runs."""
-        return time_of_sweep(self.cloud, remaining, Timings.last(context, going_back=plan.going_back))
-
 
 class MayStopOperator(SweepGateOperator):
     """The gate before an outage: a window with room for all of it."""
@@ -223,6 +246,13 @@ class MayStopOperator(SweepGateOperator):
     def time_needed(self, plan: Plan, remaining: set[str], context: Context, windows: Windows) -> RequiredTime:
         """Ask for as long as the cloud file grants an outage."""
         return timedelta(seconds=windows.seconds_per_outage), ""
+
+
+def _left_for_another_run(plan: Plan, stay: Sequence[str]) -> str:
+    return (
+        f"{first_few(stay)} are still on {plan.source}, which goes on serving all users: trigger a run over these "
+        "hosts to finish the upgrade, today or in a month"
+    )
 
 
 def _has_begun(state: HostState, plan: Plan) -> bool:

@@ -39,7 +39,8 @@ class VerifyCloudOperator(UpgradeTask):
         if problems:
             raise UpgradeError("the cloud isn't as it should be after the upgrade:\n" + "\n".join(problems))
         for host in self.cloud.hosts_with("api"):
-            check_release(self.clients, self.cloud.deployment(host, self.cloud.release(plan.target)), plan)
+            front = self.cloud.deployment(host, self.cloud.release(plan.target))
+            check_release(self.clients, front, plan.target, nameless=plan.going_back)
         name = self.clients.api.run_smoke_stack()
         self._name_cut_off(plan)
         self.log.info("%s: every service on %s; the smoke stack %s was complete", self.cloud.name, plan.target, name)
@@ -120,27 +121,26 @@ class VerifyCloudOperator(UpgradeTask):
             )
 
 
-def check_release(clients: Clients, target: Deployment, plan: Plan) -> None:
+def check_release(clients: Clients, front: Deployment, expected: str, *, nameless: bool) -> None:
     """
-    Ask a host's heat-api, past the load balancer, which release it is and which release's engine answers it.
+    Ask a host's heat-api, past the load balancer, which release answers, and which release's engine behind it.
 
     :param clients: what connects to the cloud
-    :param target: the plan's target on a host with a heat-api
-    :param plan: the run's plan
-    :raises UpgradeError: when another release than the plan's target answers, or the login is refused
+    :param front: the release in front on a host with a heat-api
+    :param expected: the release that has to answer
+    :param nameless: whether it may have been configured by somebody who hasn't given it its name
+    :raises UpgradeError: when another release answers, or the login is refused
     :raises TransientError: when nothing answers
     """
-    listen, hook, name = target.listen("api"), clients.host(target.host), target.host.name
+    listen, hook, name = front.listen("api"), clients.host(front.host), front.host.name
     with hook.local_url(listen.address, listen.port) as url:
         try:
-            found = clients.api.build_info(url)
+            found = clients.api.past_the_balancer(url).build_info()
         except AirflowException as error:
             raise type(error)(f"{name}: {error}") from error
-    # A release that somebody else configured may not tell its name; the upgrade's own configuration always does.
-    nameless = plan.going_back and found == ("unknown", "unknown")
-    if found != (plan.target, plan.target) and not nameless:
+    if found != (expected, expected) and not (nameless and found == ("unknown", "unknown")):
         raise UpgradeError(
-            f"{name}: build_info names API {found.api} and engine {found.engine}, expected {plan.target} for "
-            f"both: check [revision] heat_revision and transport_url in {target.config}, then clear this task"
+            f"{name}: build_info names API {found.api} and engine {found.engine}, expected {expected} for "
+            f"both: check [revision] heat_revision and transport_url in {front.config}, then clear this task"
         )
     hook.log.info("%s: API and engine answer with %s", name, found.api)

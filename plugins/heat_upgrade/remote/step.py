@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 STEPS_DIRECTORY = Path(__file__).with_name("scripts")
+# Steps change what it goes by, and lay it into the environment of Heat's API.
+ROUTER_DIRECTORY = Path(__file__).parents[1] / "router"
 
 # Runs before anything of ours is on the host, so it stands on the command line; the steps come on standard input.
 # A folder of steps appears under its name only when it is whole, so that two steps may unpack at once.
@@ -212,13 +214,17 @@ class Outcome:
         return self.results.get("job", "") if self.status else ""
 
 
-@lru_cache(maxsize=8)
-def _bundle(files: tuple[tuple[str, bytes], ...]) -> bytes:
-    content = {
-        path.relative_to(STEPS_DIRECTORY).as_posix(): path.read_bytes()
-        for path in sorted(STEPS_DIRECTORY.rglob("*"))
+def _files_of(directory: Path, prefix: str = "") -> dict[str, bytes]:
+    return {
+        f"{prefix}{path.relative_to(directory).as_posix()}": path.read_bytes()
+        for path in sorted(directory.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     }
+
+
+@lru_cache(maxsize=8)
+def _bundle(files: tuple[tuple[str, bytes], ...]) -> bytes:
+    content = {**_files_of(STEPS_DIRECTORY), **_files_of(ROUTER_DIRECTORY, "router/")}
     packed = io.BytesIO()
     # No time stamps: the same steps give the same digest, so a host keeps one copy of them.
     with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:

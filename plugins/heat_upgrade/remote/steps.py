@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,10 +12,11 @@ from heat_upgrade.cloud.sections import Commands, HAProxy, Healthcheck, Supervis
 from heat_upgrade.remote.step import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from heat_upgrade.cloud.model import Cloud, Deployment
-    from heat_upgrade.cloud.sections import Host, Role
+    from heat_upgrade.cloud.sections import Host, Listen, Role
+    from heat_upgrade.flip.rule import Sides
 
 # Seconds that a step may take on the host. An installation may wait for a slow index; a large database takes hours.
 INSTALLATION = 2 * 3600
@@ -86,8 +89,7 @@ def prepare(source: Deployment, target: Deployment, *, keep_config: bool = False
         "UNITS": " ".join(f"{role}={target.unit(role)}" for role in target.host.roles),
         "HEALTHCHECK_FILE": _healthcheck_file(target),
         "STOP_TIMEOUT": str(target.cloud.services.stop_timeout),
-        **_listen("API", target, "api"),
-        **_listen("API_CFN", target, "api-cfn"),
+        **_apis(target),
     }
     return _step("prepare", target, settings, files, timeout=INSTALLATION)
 
@@ -148,9 +150,123 @@ def start_api(target: Deployment) -> Step:
     return _step("start_api", target, _new_apis(target))
 
 
+def start_beside(source: Deployment, target: Deployment) -> Step:
+    """
+    Build the step that starts the source's APIs once more on a host, for the target's to hand requests to.
+
+    :param source: the release that runs
+    :param target: the release whose APIs will be in front of them
+    """
+    settings = {
+        **_release(source),
+        "ROUTER": target.router,
+        "UNITS": _units(source, beside=True),
+        "APIS": " ".join(f"{source.unit_beside(role)},{_beside_url(source, role)}/" for role in source.host.api_roles),
+        **_apis(source, beside=True),
+    }
+    return _step("start_beside", source, settings)
+
+
 def switch_api(source: Deployment, target: Deployment) -> Step:
-    """Build the step that stops the source's APIs on a host and starts the target's in their place."""
-    return _step("switch_api", target, _old_apis(source) | _new_apis(target))
+    """Build the step that puts the target's APIs, with the router, in the place of the source's on a host."""
+    settings = {
+        **_release(target),
+        "SOURCE": source.release.version,
+        "SOURCE_ROUTER": source.router,
+        "ROUTER": target.router,
+        "UNITS": _units(target),
+        "BESIDE_UNITS": " ".join(target.unit_beside(role) for role in target.host.api_roles),
+        **{f"BESIDE_{_prefix(role)}": _beside_url(source, role) for role in source.host.api_roles},
+        **_apis(target),
+        **_old_apis(source),
+        **_new_apis(target),
+    }
+    return _step("switch_api", target, settings)
+
+
+def read_sides(front: Deployment) -> Step:
+    """
+    Build the step that tells by what a host's router decides.
+
+    :param front: the release whose APIs are in front
+    """
+    return _step("read_sides", front, {"ROUTER": front.router}, read_only=True)
+
+
+def hold(front: Deployment, what: str, seconds: float, timeout: float) -> Step:
+    """
+    Build the step that has changes wait, and sees those done that are under way.
+
+    :param front: the release whose APIs are in front
+    :param what: which changes: ``changes`` for all, ``listed`` for those of the stacks that are listed elsewhere
+    :param seconds: how long they wait at the most
+    :param timeout: seconds for those that are under way
+    """
+    return _route(front, "hold", WHAT=what, HELD_FOR=f"{seconds:g}", TIMEOUT=f"{timeout:g}")
+
+
+def prepare_sides(front: Deployment, number: int, sides: Sides, releases: Collection[str]) -> Step:
+    """
+    Build the step that tells a host by what it will decide once it is released.
+
+    :param front: the release whose APIs are in front
+    :param number: that of the state which this one follows
+    :param sides: by what it will decide
+    :param releases: the versions on both sides
+    """
+    given = {"sides.json": json.dumps({"sides": sorted(releases), **sides.as_json()}, sort_keys=True).encode()}
+    return replace(_route(front, "prepare", NUMBER=str(number)), files=given)
+
+
+def release_changes(front: Deployment, number: int) -> Step:
+    """
+    Build the step that lets go what waits.
+
+    :param front: the release whose APIs are in front
+    :param number: that of the state which holds it
+    """
+    return _route(front, "release", NUMBER=str(number))
+
+
+def probe(front: Deployment, token: str = "") -> Step:
+    """
+    Build the step that opens a host's own side to requests with a token, or closes it again.
+
+    :param front: the release whose APIs are in front
+    :param token: the token, of which the host gets the hash; empty to close it
+    """
+    digest = hashlib.sha256(token.encode()).hexdigest() if token else ""
+    return _route(front, "probe", PROBE=digest)
+
+
+def close_router(source: Deployment, target: Deployment) -> Step:
+    """Build the step that stops the source's APIs beside, and takes the router out of the target's services."""
+    settings = {
+        **_release(target),
+        "OLD_UNITS": " ".join(source.unit_beside(role) for role in source.host.api_roles),
+        "ROUTER": target.router,
+        "UNITS": _units(target),
+        **_apis(target),
+    }
+    return _step("close_router", target, settings)
+
+
+def _route(front: Deployment, verb: str, **settings: str) -> Step:
+    return _step("route", front, {"VERB": verb, "ROUTER": front.router, **settings})
+
+
+def _release(deployment: Deployment) -> dict[str, str]:
+    return {
+        "RELEASE": deployment.release.version,
+        "VENV": deployment.venv,
+        "CONFIG": deployment.config,
+        "STOP_TIMEOUT": str(deployment.cloud.services.stop_timeout),
+    }
+
+
+def _units(deployment: Deployment, *, beside: bool = False) -> str:
+    name = deployment.unit_beside if beside else deployment.unit
+    return " ".join(f"{role}={name(role)}" for role in deployment.host.api_roles)
 
 
 def _old_apis(source: Deployment) -> dict[str, str]:
@@ -199,6 +315,10 @@ def _to_look_at(cloud: Cloud, host: Host) -> dict[str, str]:
     deployments = [cloud.deployment(host, release) for release in cloud.releases]
     return {
         "UNITS": " ".join(f"{role}/{d.release.version}/{d.unit(role)}" for d in deployments for role in host.roles),
+        "BESIDE_UNITS": " ".join(
+            f"{role}/{d.release.version}/{d.unit_beside(role)}" for d in deployments for role in host.api_roles
+        ),
+        "ROUTERS": " ".join(f"{d.release.version}={d.router}" for d in deployments),
         "VENVS": " ".join(f"{d.release.version}={d.venv}" for d in deployments),
         "CONFIGS": " ".join(f"{d.release.version}={d.config}" for d in deployments),
     }
@@ -210,7 +330,14 @@ def _healthcheck_file(target: Deployment) -> str:
 
 
 def _url(deployment: Deployment, role: Role) -> str:
-    listen = deployment.listen(role)
+    return _at(deployment.listen(role))
+
+
+def _beside_url(deployment: Deployment, role: Role) -> str:
+    return _at(deployment.beside(role))
+
+
+def _at(listen: Listen) -> str:
     return f"http://{bracketed(reachable(listen.address))}:{listen.port}"
 
 
@@ -232,14 +359,21 @@ def bracketed(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-def _listen(prefix: str, deployment: Deployment, role: Role) -> dict[str, str]:
-    listen = deployment.listen(role)
-    return {
-        f"{prefix}_ADDRESS": bracketed(listen.address),
-        f"{prefix}_PORT": str(listen.port),
-        f"{prefix}_PROCESSES": str(listen.processes),
-        f"{prefix}_THREADS": str(listen.threads),
-    }
+def _apis(deployment: Deployment, *, beside: bool = False) -> dict[str, str]:
+    settings: dict[str, str] = {}
+    for role in deployment.host.api_roles:
+        listen = deployment.beside(role) if beside else deployment.listen(role)
+        settings |= {
+            f"{_prefix(role)}_ADDRESS": bracketed(listen.address),
+            f"{_prefix(role)}_PORT": str(listen.port),
+            f"{_prefix(role)}_PROCESSES": str(listen.processes),
+            f"{_prefix(role)}_THREADS": str(listen.threads),
+        }
+    return settings
+
+
+def _prefix(role: Role) -> str:
+    return role.upper().replace("-", "_")
 
 
 def _step(

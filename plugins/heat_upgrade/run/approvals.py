@@ -24,7 +24,7 @@ class Approvals(StrEnum):
     """Where a run asks; the run's parameter."""
 
     NONE = "none"
-    SWITCH = "before the switch"
+    FLIP = "before the flip"
     FIRST_HOST = "after the first host"
     EVERY_HOST = "every host"
     OUTAGE = "before the outage"
@@ -33,7 +33,7 @@ class Approvals(StrEnum):
 
 OF_ROLLING = (
     Approvals.NONE,
-    Approvals.SWITCH,
+    Approvals.FLIP,
     Approvals.FIRST_HOST,
     Approvals.EVERY_HOST,
     Approvals.OLD_ENGINES,
@@ -50,11 +50,6 @@ def waves_to_move(cloud: Cloud, plan: Plan) -> list[int]:
     """
     to_move = set(plan.hosts) - set(plan.moved)
     return [number for number, wave in enumerate(cloud.api_waves(), 1) if any(host.name in to_move for host in wave)]
-
-
-def asks_before_switch(cloud: Cloud, plan: Plan) -> bool:
-    """Say whether a run asks before the first of its APIs moves."""
-    return plan.approvals in (Approvals.SWITCH, Approvals.EVERY_HOST) and bool(waves_to_move(cloud, plan))
 
 
 def later_waves_to_ask_before(cloud: Cloud, plan: Plan) -> list[int]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator
-from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout
 
 from heat_upgrade import hosts
 from heat_upgrade.drain.messages import reading_table
@@ -16,6 +17,7 @@ from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.notifications import messages
 from heat_upgrade.notifications.send import notifiers, pack
 from heat_upgrade.operators.base import UpgradeTask
+from heat_upgrade.remote import steps
 from heat_upgrade.run.approvals import ways_out
 from heat_upgrade.run.dry_run import PlannedAction
 from heat_upgrade.run.plan import Plan
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 class OldEnginesDrainedSensor(UpgradeTask, BaseSensorOperator):
     """
-    Wait, in the triggerer, until the old engines have nothing left to do; skip while other hosts are still to move.
+    Wait, in the triggerer, until the old engines have nothing left to do.
 
     :param cloud: the cloud; its ``drain`` says how often to read, how many clean readings in a row are needed, and how
         long to wait
@@ -41,9 +43,10 @@ class OldEnginesDrainedSensor(UpgradeTask, BaseSensorOperator):
 
     def run(self, plan: Plan, context: Context) -> None:
         """See that no old API runs anywhere, then wait."""
-        self.check_apis(plan, hosts.states_of(self.cloud, self.cloud.hosts))
+        states = hosts.states_of(self.cloud, self.cloud.hosts)
+        self.check_apis(plan, states)
         self.defer(
-            trigger=self.trigger(plan, self._warning(plan, context)),
+            trigger=self.trigger(plan, self._warning(plan, context), self.kept(plan, states)),
             method_name="execute_complete",
             # The trigger ends the wait by itself, as only it can name what is in the way. This is a net.
             timeout=timedelta(seconds=self.timeout_of(plan) + self.poke_interval + 2 * PATIENCE),
@@ -51,12 +54,6 @@ class OldEnginesDrainedSensor(UpgradeTask, BaseSensorOperator):
 
     def preview(self, plan: Plan, context: Context) -> PlannedAction:
         """Take one reading, whichever APIs still run, and show whether the old engines would stop after this run."""
-        if stay := self.stays(plan, hosts.states_of(self.cloud, self.cloud.hosts)):
-            return PlannedAction(
-                f"end the run here, since {', '.join(stay)} stay on {plan.source}; a later run over these hosts "
-                "finishes the upgrade",
-                ends_run=True,
-            )
         watch = DrainWatch(readings=self.cloud.drain.readings, stranded=plan.stranded)
         reading = self.trigger(plan).read_now()
         verdict = watch.observe(reading)
@@ -67,10 +64,6 @@ class OldEnginesDrainedSensor(UpgradeTask, BaseSensorOperator):
             shows=reading_table(reading, watch),
         )
 
-    def stays(self, plan: Plan, states: dict[str, HostState]) -> list[str]:
-        """Return the hosts that stay on the source after this run."""
-        return [name for name, state in states.items() if name not in plan.hosts and not state.moved(plan.target)]
-
     def _warning(self, plan: Plan, context: Context) -> dict[str, Any] | None:
         """Return the message for a wait that takes long, and when to send it; None where nobody is to be notified."""
         after, timeout = self.cloud.drain.warn_after, self.timeout_of(plan)
@@ -79,7 +72,19 @@ class OldEnginesDrainedSensor(UpgradeTask, BaseSensorOperator):
         message = pack(self.cloud, "drain", context, *messages.drain(self.cloud, plan, timeout))
         return {"at": time.time() + after, **message}
 
-    def trigger(self, plan: Plan, warning: dict[str, Any] | None = None) -> OldEnginesDrainedTrigger:
+    def kept(self, plan: Plan, states: dict[str, HostState]) -> list[str] | None:
+        """Return the stacks that stayed on the old side at the flip, as a router knows them."""
+        for name, state in states.items():
+            if state.router:
+                front = self.cloud.deployment(self.cloud.host(name), self.cloud.release(plan.target))
+                sides = json.loads(self.clients.host(front.host).run_step(steps.read_sides(front))["state"])
+                return sorted(sides["stacks"])
+        # Closed by an earlier try: nothing stayed.
+        return []
+
+    def trigger(
+        self, plan: Plan, warning: dict[str, Any] | None = None, kept: list[str] | None = None
+    ) -> OldEnginesDrainedTrigger:
         """Return what waits for a plan's old engines, from now on."""
         timeout = self.timeout_of(plan)
         return OldEnginesDrainedTrigger(
@@ -92,6 +97,7 @@ class OldEnginesDrainedSensor(UpgradeTask, BaseSensorOperator):
             timeout=timeout,
             deadline=time.time() + timeout,
             stranded_stacks=list(plan.stranded),
+            kept_stacks=kept,
             warning=warning,
         )
 
@@ -109,18 +115,12 @@ class OldEnginesDrainedSensor(UpgradeTask, BaseSensorOperator):
         self.log.info(event["message"])
 
     def check_apis(self, plan: Plan, states: dict[str, HostState]) -> None:
-        """See that every API of the cloud is on the target alone."""
-        remaining = [name for name, state in states.items() if not state.moved(plan.target)]
-        if ours := [name for name in remaining if name in plan.hosts]:
+        """See that users are on the target's side, on every host."""
+        apis = {name: state for name, state in states.items() if state.host.api_roles}
+        if left := [n for n, state in apis.items() if not (state.apis_moved(plan.target) and _flipped(state, plan))]:
             raise UpgradeError(
-                f"{', '.join(ours)}: not every service of {plan.target} runs, or an API of {plan.source} still does, "
-                "expected each API on the new release alone: clear these hosts' switch_api"
-            )
-        if remaining:
-            raise AirflowSkipException(
-                f"{', '.join(remaining)} are still on {plan.source}, so its engines stay: trigger a run over these "
-                "hosts to finish the upgrade. Until then the two sides can take each other's engines for dead and do a "
-                "stack's work twice, so don't leave it at that for long"
+                f"{', '.join(left)}: users aren't on the side of {plan.target} there, expected each API to have taken "
+                "the flip: clear flip, and these hosts' switch_api where an API has stopped"
             )
 
 
@@ -144,6 +144,9 @@ class AllApisStoppedSensor(OldEnginesDrainedSensor):
             return PlannedAction.nothing("every service is on the target already, so there is nothing to wait for")
         return super().preview(plan, context)
 
+    def kept(self, plan: Plan, states: dict[str, HostState]) -> None:
+        """Count all that is in progress: nobody sends anything meanwhile."""
+
     def check_apis(self, plan: Plan, states: dict[str, HostState]) -> None:
         """See that no API of the source runs on any host."""
         roles = {name: state.host.api_roles for name, state in states.items()}
@@ -163,3 +166,7 @@ class AllApisStoppedSensor(OldEnginesDrainedSensor):
             return super().execute_complete(context, {**event, "message": message})
         self.log.warning("The bounded wait is over, so the next task asks what to do\n%s", event["table"])
         return {"stacks": event["stacks"], "reasons": event["reasons"]}
+
+
+def _flipped(state: HostState, plan: Plan) -> bool:
+    return state.router is None or state.router.default == plan.target

@@ -78,6 +78,7 @@ class OldEnginesDrainedTrigger(ArgumentsTrigger):
     :param timeout: seconds of the whole wait, for the message
     :param deadline: when the wait ends, in seconds since the epoch; a restart of the triggerer doesn't prolong it
     :param stranded_stacks: ids of stacks that nobody worked on before the upgrade began
+    :param kept_stacks: ids of the stacks that stayed on the old side at the flip; None where there was none
     :param warning: a message, packed, and in seconds since the epoch when it is sent if the wait isn't over then
     """
 
@@ -91,6 +92,7 @@ class OldEnginesDrainedTrigger(ArgumentsTrigger):
         "timeout",
         "deadline",
         "stranded_stacks",
+        "kept_stacks",
         "warning",
     )
 
@@ -106,6 +108,7 @@ class OldEnginesDrainedTrigger(ArgumentsTrigger):
         timeout: float,
         deadline: float,
         stranded_stacks: list[str],
+        kept_stacks: list[str] | None = None,
         warning: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -118,6 +121,7 @@ class OldEnginesDrainedTrigger(ArgumentsTrigger):
         self.timeout = timeout
         self.deadline = deadline
         self.stranded_stacks = stranded_stacks
+        self.kept_stacks = kept_stacks
         self.warning = warning
         self._warned: asyncio.Task[None] | None = None
         self._rabbitmq: RabbitMQManagementHook | None = None
@@ -125,7 +129,7 @@ class OldEnginesDrainedTrigger(ArgumentsTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Read until the old side is drained, can't be drained by waiting, or the time is up."""
         await asyncio.to_thread(_load_hooks)
-        watch = DrainWatch(readings=self.readings, stranded=self.stranded_stacks)
+        watch = DrainWatch(readings=self.readings, stranded=self.stranded_stacks, kept=self.kept_stacks)
         # For the report only: the watch itself begins anew after a restart.
         course = DrainCourse(await kept(self))
         while True:

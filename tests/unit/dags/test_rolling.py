@@ -77,20 +77,23 @@ def test_the_structure_of_a_small_cloud(load: LoadDags) -> None:
         "back_up_database": {"create_vhost"},
         "create_vhost": {"sync_database"},
         "sync_database": {*engines, "watch_api"},
-        **{task_id: {"approve_switch"} for task_id in engines},
-        "approve_switch": {"may_switch"},
-        "may_switch": {"controller_1.leave_rotation"},
+        **{task_id: {"start_beside"} for task_id in engines},
+        "start_beside": {"controller_1.leave_rotation"},
         "controller_1.leave_rotation": {"controller_1.switch_api"},
         "controller_1.switch_api": {"controller_1.rejoin_rotation"},
         "controller_1.rejoin_rotation": {"approve-wave-2", "controller_3.leave_rotation"},
         "approve-wave-2": {"controller_3.leave_rotation"},
         "controller_3.leave_rotation": {"controller_3.switch_api"},
         "controller_3.switch_api": {"controller_3.rejoin_rotation"},
-        "controller_3.rejoin_rotation": {"wait_until_drained"},
-        "wait_until_drained": {"approve_retire", "watch_api"},
-        "approve_retire": {"retire.controller_1"},
-        "retire.controller_1": {"retire.controller_2"},
-        "retire.controller_2": {"verify_cloud"},
+        "controller_3.rejoin_rotation": {"prove_new_side"},
+        "prove_new_side": {"approve_flip"},
+        "approve_flip": {"may_flip"},
+        "may_flip": {"flip"},
+        "flip": {"wait_until_drained"},
+        "wait_until_drained": {"approve_retire"},
+        "approve_retire": {"close"},
+        "close": {"retire", "watch_api"},
+        "retire": {"verify_cloud"},
         "verify_cloud": {"delete_old_vhost"},
         "delete_old_vhost": {"show_plan"},
         "show_plan": {"report"},
@@ -121,7 +124,7 @@ def test_whatever_touches_users_is_watched_again_when_it_is_cleared(load: LoadDa
     watch = dag.get_task("watch_api")
     assert watch.trigger_rule == TriggerRule.ONE_SUCCESS
     assert before(dag, "watch_api") >= {f"controller_2.{step}" for step in ("leave_rotation", "switch_api")}
-    assert "may_switch" not in watch.upstream_task_ids, "it watches before the first API moves"
+    assert "start_beside" not in watch.upstream_task_ids, "it watches before the first API moves"
     assert "watch_api" not in before(dag, "verify_cloud"), "it holds up nothing"
 
 
@@ -200,19 +203,16 @@ def test_the_order_holds_for_every_shape(shape: Shape, load: LoadDags) -> None:
     for wave in waves_of(shape):
         for host in wave:
             first = before(dag, f"{host}.leave_rotation")
-            gates = {"preflight", "sync_database", "approve_switch", "may_switch"}
+            gates = {"preflight", "sync_database", "start_beside"}
             assert engines | prepared | earlier | gates <= first
             assert not first & {f"{other}.leave_rotation" for other in wave}, "the hosts of a wave move side by side"
         earlier |= {f"{host}.rejoin_rotation" for host in wave}
     assert earlier == set(switches)
 
-    drained = before(dag, "wait_until_drained")
-    assert set(switches) <= drained
-    retire = [f"retire.{host}" for host in with_role(shape, "engine")]
-    assert not drained & set(retire)
-    for number, task_id in enumerate(retire):
-        assert "wait_until_drained" in before(dag, task_id)
-        assert dag.get_task(task_id).upstream_task_ids == ({retire[number - 1]} if number else {"approve_retire"})
+    assert set(switches) <= before(dag, "flip"), "users are sent to the new side on all hosts at once"
+    assert "flip" in before(dag, "wait_until_drained")
+    assert "wait_until_drained" in before(dag, "close")
+    assert "close" in before(dag, "retire")
     assert before(dag, "report") == set(dag.task_ids) - {"report"}
     assert before(dag, "show_plan") == set(dag.task_ids) - {"show_plan", "watch_api", "report"}
     assert before(dag, "delete_old_vhost") == before(dag, "show_plan") - {"delete_old_vhost"}
@@ -248,8 +248,8 @@ def test_whom_the_cloud_file_names_is_told(load: LoadDags) -> None:
         # Of a failed run the report comes last, and another message would say nothing new.
         for task in (task for task in dag.tasks if task.task_id != "report"):
             assert [told.event for told in task.on_failure_callback if isinstance(told, UpgradeNotifier)] == ["error"]
-    ends = [("preflight", "on_success_callback"), ("wait_until_drained", "on_skipped_callback")]
-    ends += [("verify_cloud", "on_success_callback"), ("approve_switch", "notifiers"), ("approve_retire", "notifiers")]
+    ends = [("preflight", "on_success_callback"), ("may_flip", "on_skipped_callback")]
+    ends += [("verify_cloud", "on_success_callback"), ("approve_flip", "notifiers"), ("approve_retire", "notifiers")]
     found = [[each.event for each in getattr(told["all"].get_task(task_id), kind)] for task_id, kind in ends]
     assert found == [["started"], ["done"], ["done"], ["approval"], ["approval"]]
     assert not any(getattr(told["errors"].get_task(task_id), kind) for task_id, kind in ends)
@@ -262,11 +262,12 @@ def test_the_ui_can_sort_and_draw_every_shape(shape: Shape, load: LoadDags) -> N
     dag = dag_of(load(lab=cloud_file(shape.roles, shape.waves)), "lab")
     places = drawn_order(dag)
     order = ["preflight", "prepare", "back_up_database", "create_vhost", "sync_database", "start_new_engines"]
-    order += ["approve_switch", "may_switch", "wait_until_drained", "approve_retire", "retire", "verify_cloud"]
+    order += ["start_beside", "prove_new_side", "approve_flip", "may_flip", "flip", "wait_until_drained"]
+    order += ["approve_retire", "close", "retire", "verify_cloud"]
     order += ["delete_old_vhost", "show_plan", "report"]
     assert [places[node] for node in order] == sorted(places[node] for node in order)
     for host in with_role(shape, "api", "api-cfn"):
-        assert places["may_switch"] < places[host] < places["wait_until_drained"]
+        assert places["start_beside"] < places[host] < places["prove_new_side"]
 
 
 def test_a_host_that_is_left_out_holds_nobody_up_and_a_failed_one_does(load: LoadDags) -> None:
@@ -279,18 +280,12 @@ def test_a_host_that_is_left_out_holds_nobody_up_and_a_failed_one_does(load: Loa
         assert rules[f"controller_{number}.leave_rotation"] == TriggerRule.NONE_FAILED
         assert rules[f"controller_{number}.switch_api"] == TriggerRule.ALL_SUCCESS
         assert rules[f"controller_{number}.rejoin_rotation"] == TriggerRule.ALL_SUCCESS
-    for task_id in ("approve_switch", "approve-wave-2", "approve-wave-3"):
+    for task_id in ("approve_flip", "approve-wave-2", "approve-wave-3"):
         assert rules[task_id] == TriggerRule.NONE_FAILED
-    for task_id in ("back_up_database", "create_vhost", "sync_database", "may_switch", "wait_until_drained"):
+    for task_id in ("back_up_database", "create_vhost", "sync_database", "start_beside", "prove_new_side", "may_flip"):
         assert rules[task_id] == TriggerRule.NONE_FAILED
-    # The sensor skips while APIs are left to move: nothing after it may run then.
-    for task_id in (
-        "approve_retire",
-        "retire.controller_1",
-        "retire.controller_2",
-        "retire.controller_3",
-        "verify_cloud",
-    ):
+    # The gate skips while APIs are left to move: nothing after it may run then.
+    for task_id in ("flip", "wait_until_drained", "approve_retire", "close", "retire", "verify_cloud"):
         assert rules[task_id] == TriggerRule.ALL_SUCCESS
     assert rules["delete_old_vhost"] == rules["show_plan"] == TriggerRule.ALL_SUCCESS
     # No other rule lets a task run after a failure: the watch only looks, the report only tells.
@@ -319,7 +314,7 @@ def test_the_trigger_form(load: LoadDags) -> None:
     assert approvals.schema["type"] == "string"
     assert approvals.schema["enum"] == [
         "none",
-        "before the switch",
+        "before the flip",
         "after the first host",
         "every host",
         "before the old engines stop",

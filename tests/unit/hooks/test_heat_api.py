@@ -48,7 +48,7 @@ def test_one_api_is_asked_past_any_proxy(url: str, monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv(name, NOBODY_THERE)
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    assert HeatApiHook("heat").build_info(url) == BuildInfo(api="26.0.2", engine="25.0.2")
+    assert HeatApiHook("heat").past_the_balancer(url).build_info() == BuildInfo(api="26.0.2", engine="25.0.2")
 
 
 @pytest.mark.parametrize(("status", "passes"), [(401, False), (403, False), (500, True), (503, True)])
@@ -60,7 +60,7 @@ def test_a_login_that_is_refused_is_no_matter_of_waiting(
     with pytest.raises(
         TransientError if passes else UpgradeError, match=r"build_info at .* failed .*connection 'heat'"
     ):
-        HeatApiHook("heat").build_info(f"{url}/{status}")
+        HeatApiHook("heat").past_the_balancer(f"{url}/{status}").build_info()
 
 
 def test_an_api_that_is_not_there_may_come(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +68,7 @@ def test_an_api_that_is_not_there_may_come(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("AIRFLOW_CONN_HEAT", json.dumps(connection))
     hook = HeatApiHook("heat")
     with pytest.raises(TransientError, match="build_info"):
-        hook.build_info(NOBODY_THERE)
+        hook.past_the_balancer(NOBODY_THERE).build_info()
     with pytest.raises(TransientError, match="the smoke stack"):
         hook.run_smoke_stack()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest import mock
@@ -17,20 +18,20 @@ from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped,
 from heat_upgrade import hosts
 from heat_upgrade.cloud.model import Cloud
 from heat_upgrade.hooks import heat_database
-from heat_upgrade.hosts import HostState
+from heat_upgrade.hosts import HostState, RouterState
 from heat_upgrade.operators.approvals import (
+    ApproveFlipOperator,
     ApproveOperator,
     ApproveOutageOperator,
     ApproveRetireOperator,
-    ApproveSwitchOperator,
     ApproveWaveOperator,
+    skip_unasked_waves,
 )
 from heat_upgrade.readings import StackRow
 from heat_upgrade.run.approvals import (
     HOSTS,
     STACKS,
     Approvals,
-    asks_before_switch,
     later_waves_to_ask_before,
     question,
     waves_to_move,
@@ -84,19 +85,16 @@ class TestWhere:
         assert waves_to_move(CLOUD, plan(**more)) == waves
         assert later_waves_to_ask_before(CLOUD, plan(Approvals.EVERY_HOST, **more)) == waves[1:]
         assert later_waves_to_ask_before(CLOUD, plan(Approvals.FIRST_HOST, **more)) == waves[1:2]
-        assert asks_before_switch(CLOUD, plan(Approvals.EVERY_HOST, **more)) is bool(waves)
-        assert asks_before_switch(CLOUD, plan(Approvals.SWITCH, **more)) is bool(waves)
 
     def test_hosts_that_move_side_by_side_share_a_question(self) -> None:
         assert later_waves_to_ask_before(IN_PAIRS, plan(Approvals.EVERY_HOST)) == [2]
 
     @pytest.mark.parametrize("approvals", [Approvals.NONE, Approvals.OLD_ENGINES, Approvals.OUTAGE])
     def test_other_runs_ask_neither_before_nor_in_the_sweep(self, approvals: Approvals) -> None:
-        assert not asks_before_switch(CLOUD, plan(approvals))
         assert later_waves_to_ask_before(CLOUD, plan(approvals)) == []
 
-    def test_before_the_switch_means_once(self) -> None:
-        assert later_waves_to_ask_before(CLOUD, plan(Approvals.SWITCH)) == []
+    def test_before_the_flip_means_once(self) -> None:
+        assert later_waves_to_ask_before(CLOUD, plan(Approvals.FLIP)) == []
 
 
 class TestQuestion:
@@ -172,11 +170,21 @@ def wave(number: int) -> ApproveWaveOperator:
     return ApproveWaveOperator(task_id=f"approve-wave-{number}", cloud=CLOUD, wave=number)
 
 
-def switch() -> ApproveSwitchOperator:
+def flip() -> ApproveFlipOperator:
+    return ApproveFlipOperator(task_id="approve_flip", cloud=CLOUD)
+
+
+def before_the_sweep() -> EmptyOperator:
     with DAG("upgrade", schedule=None):
-        first = ApproveSwitchOperator(task_id="approve_switch", cloud=CLOUD)
-        first >> EmptyOperator(task_id="may_switch") >> [wave(2), wave(3)]
+        first = EmptyOperator(task_id="start_beside")
+        first >> [wave(2), wave(3)]
     return first
+
+
+def swept() -> dict[str, HostState]:
+    """Return a cloud whose new APIs are all in front, with users on the old side."""
+    found = {name: state(name, OLD, NEW, api=NEW) for name in NAMES}
+    return {name: replace(each, routers={NEW: RouterState(OLD)}) for name, each in found.items()}
 
 
 def retire() -> ApproveRetireOperator:
@@ -201,18 +209,10 @@ class TestOperators:
     @pytest.mark.parametrize(
         ("operator", "made", "words"),
         [
-            (switch(), plan(Approvals.SWITCH), "stops the old engines"),
-            (
-                switch(),
-                plan(Approvals.EVERY_HOST),
-                "asked again before each further host. While the run waits between hosts",
-            ),
-            (wave(2), plan(Approvals.FIRST_HOST), "of controller-2 move to 26.0.2, and those of the others after them"),
-            (
-                wave(2),
-                plan(Approvals.EVERY_HOST),
-                "and no others yet. While the run waits between hosts, old and new APIs share the rotation",
-            ),
+            (flip(), plan(Approvals.FLIP), "what is new goes to 26.0.2 from one moment on"),
+            (flip(), plan(Approvals.EVERY_HOST), "what is in flight ends on 25.0.2"),
+            (wave(2), plan(Approvals.FIRST_HOST), "get in front on controller-2, and those of the others after them"),
+            (wave(2), plan(Approvals.EVERY_HOST), "and no others yet. Users stay with 25.0.2, however long the answer"),
             (retire(), plan(Approvals.OLD_ENGINES), "The drain is over: the engines of 25.0.2"),
             (retire(), plan(Approvals.OLD_ENGINES, cold=True), "Until then no API answers"),
             (outage(), plan(Approvals.OUTAGE, cold=True), "the APIs stop on all hosts"),
@@ -227,7 +227,7 @@ class TestOperators:
         monkeypatch: pytest.MonkeyPatch,
         capsys: Any,
     ) -> None:
-        look(monkeypatch, states())
+        look(monkeypatch, swept() if isinstance(operator, ApproveFlipOperator) else states())
         with pytest.raises(TaskAwaitingInput) as caught:
             operator.execute(context(made))
         assert caught.value.timeout == timedelta(minutes=10)
@@ -238,7 +238,7 @@ class TestOperators:
         assert shown["subject"].startswith("Heat in lab: ")
         assert words in capsys.readouterr().out, "Airflow shows only the first text where a question is asked again"
 
-    @pytest.mark.parametrize("operator", [switch(), wave(2), wave(3), retire(), outage()])
+    @pytest.mark.parametrize("operator", [flip(), wave(2), wave(3), retire(), outage()])
     def test_one_that_does_not_passes_at_once(
         self, operator: ApproveOperator, asked: mock.Mock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -250,7 +250,7 @@ class TestOperators:
     @pytest.mark.parametrize(
         ("operator", "made"),
         [
-            (switch(), plan(Approvals.SWITCH)),
+            (flip(), plan(Approvals.FLIP)),
             (wave(2), plan(Approvals.EVERY_HOST)),
             (retire(), plan(Approvals.OLD_ENGINES)),
             (outage(), plan(Approvals.OUTAGE)),
@@ -268,7 +268,7 @@ class TestOperators:
         ("approvals", "says"),
         [
             (Approvals.NONE, "nothing: the run doesn't ask here"),
-            (Approvals.SWITCH, "ask whether to switch the APIs to"),
+            (Approvals.FLIP, "ask whether to send users to 26.0.2"),
         ],
     )
     def test_a_dry_run_asks_nobody_and_skips_nothing(
@@ -276,7 +276,7 @@ class TestOperators:
     ) -> None:
         looked = look(monkeypatch, states())
         dry = context(plan(approvals, dry_run=True))
-        assert skipped_by(lambda: switch().execute(dry)) == set()
+        assert skipped_by(lambda: flip().execute(dry)) == set()
         asked.assert_not_called()
         looked.assert_not_called()
         planned = PlannedAction.of_xcom(dry["ti"].xcom_push.call_args.kwargs["value"])
@@ -296,7 +296,7 @@ class TestOperators:
         ("approvals", "skipped"),
         [
             (Approvals.NONE, {"approve-wave-2", "approve-wave-3"}),
-            (Approvals.SWITCH, {"approve-wave-2", "approve-wave-3"}),
+            (Approvals.FLIP, {"approve-wave-2", "approve-wave-3"}),
             (Approvals.FIRST_HOST, {"approve-wave-3"}),
             (Approvals.EVERY_HOST, set()),
         ],
@@ -304,7 +304,8 @@ class TestOperators:
     def test_questions_that_the_run_does_not_ask_cost_the_sweep_nothing(
         self, approvals: Approvals, skipped: set[str]
     ) -> None:
-        assert skipped_by(lambda: switch().execute_complete(context(plan(approvals)), answer(APPROVE))) == skipped
+        task = before_the_sweep()
+        assert skipped_by(lambda: skip_unasked_waves(task, CLOUD, plan(approvals))) == skipped
 
     @pytest.mark.parametrize(
         ("event", "who"),
@@ -321,8 +322,8 @@ class TestOperators:
     @pytest.mark.parametrize(
         ("operator", "left"),
         [
-            (switch(), "Every API still serves as before"),
-            (wave(2), "The cloud stays half-switched"),
+            (flip(), "Every request is served by 25.0.2, as before"),
+            (wave(2), "The cloud stays half-swept"),
             (retire(), "The engines of 25.0.2 go on running"),
             (outage(), "Every API still serves as before"),
         ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -13,16 +13,16 @@ import pytest
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk import DAG, TriggerRule
-from airflow.sdk.exceptions import DownstreamTasksSkipped, TaskDeferred
+from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped, TaskDeferred
 
 from heat_upgrade import hosts
 from heat_upgrade.cloud.model import Cloud
 from heat_upgrade.exceptions import TransientError, UpgradeError
 from heat_upgrade.hooks import rabbitmq
 from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
-from heat_upgrade.hosts import HostState
+from heat_upgrade.hosts import HostState, RouterState
 from heat_upgrade.operators import gates as module
-from heat_upgrade.operators.gates import MayPrepareOperator, MayStartOperator, MayStopOperator, MaySwitchOperator
+from heat_upgrade.operators.gates import MayFlipOperator, MayPrepareOperator, MayStartOperator, MayStopOperator
 from heat_upgrade.readings import Unavailable
 from heat_upgrade.run.plan import Plan
 from tests.unit._helpers.clouds.broken import DELETE, edited
@@ -42,11 +42,6 @@ AFTER_THE_BLACKOUT = datetime(2026, 12, 5, 21, tzinfo=UTC)
 
 def cloud(**edits: Any) -> Cloud:
     return Cloud.model_validate({**edited({**EDITS, **edits}), "name": "lab"})
-
-
-# Seconds that each of the three steps of a host took.
-MOVED = {"controller_1": 19.0, "edge_example": 13.0}
-STEPS = ("leave_rotation", "switch_api", "rejoin_rotation")
 
 
 class World:
@@ -70,6 +65,12 @@ class World:
             for release in ((api,) if api and role != "engine" else releases)
         }
         self.states[name] = HostState(host, name, services)
+
+    def sweep(self, default: str = OLD, names: Iterable[str] = NAMES) -> None:
+        """Put the new APIs in front on some hosts, with users on one side."""
+        for name in names:
+            self.run(name, OLD, NEW, api=NEW)
+            self.states[name] = replace(self.states[name], routers={NEW: RouterState(default)})
 
     def inspect(self, _: Cloud, some: list[Any]) -> dict[str, HostState | Unavailable]:
         self.looked = True
@@ -105,13 +106,15 @@ def waits_until(execute: Callable[[], None]) -> datetime:
     return DateTimeTrigger(**arguments).moment
 
 
-class TestMaySwitch:
-    """The sweep begins only in a window with room for all of it."""
+class TestMayFlip:
+    """Users are sent to the target's side only in a window, and only where every host is ready for it."""
 
     @pytest.fixture
     def gate(self, world: World) -> Callable[..., Callable[[], None]]:
+        world.sweep()
+
         def make(of: Cloud | None = None, **plan: Any) -> Callable[[], None]:
-            operator = MaySwitchOperator(task_id="may_switch", cloud=of or cloud())
+            operator = MayFlipOperator(task_id="may_flip", cloud=of or cloud())
             return lambda: operator.execute(world.context(**plan))
 
         return make
@@ -120,8 +123,7 @@ class TestMaySwitch:
         assert waits_until(gate()) == NEXT_OPENING
         log = capsys.readouterr().out
         assert "Waiting until 2026-11-21 21:00 UTC (Sat 22:00 Europe/Berlin), when a window opens for 4 h" in log
-        assert "30 min are needed and no window is open" in log
-        assert "3 hosts in 2 waves are left; a host takes 600 s (the cloud file's seconds_per_host" in log
+        assert "1 min are needed and no window is open" in log
 
     def test_whom_the_cloud_file_names_is_told_of_the_wait(
         self, world: World, gate: Any, monkeypatch: pytest.MonkeyPatch
@@ -144,41 +146,14 @@ class TestMaySwitch:
         world.now = NEXT_OPENING.replace(tzinfo=None).isoformat()
         gate()()
 
-    @pytest.mark.parametrize(("now", "opens"), [("2026-11-22 00:30:00", True), ("2026-11-22 00:30:01", False)])
-    def test_two_waves_of_ten_minutes_and_half_as_much_again_need_half_an_hour(
-        self, now: str, opens: bool, world: World, gate: Any, capsys: Any
-    ) -> None:
+    @pytest.mark.parametrize(("now", "opens"), [("2026-11-22 00:59:00", True), ("2026-11-22 00:59:01", False)])
+    def test_a_minute_is_enough(self, now: str, opens: bool, world: World, gate: Any, capsys: Any) -> None:
         world.now = now
         if opens:
             gate()()
         else:
             assert waits_until(gate()) == AFTER_THE_BLACKOUT
-            assert "30 min are needed and the open window closes in 29 min 59 s" in capsys.readouterr().out
-
-    @pytest.mark.parametrize(("now", "opens"), [("2026-11-22 00:44:59", True), ("2026-11-22 00:45:01", False)])
-    def test_fewer_hosts_need_less(self, now: str, opens: bool, world: World, gate: Any) -> None:
-        world.now = now
-        if opens:
-            gate(hosts=(THIRD,))()
-        else:
-            assert waits_until(gate(hosts=(THIRD,))) == AFTER_THE_BLACKOUT
-
-    def test_the_slowest_host_of_earlier_runs_is_the_measure(self, world: World, gate: Any, capsys: Any) -> None:
-        world.now = "2026-11-22 00:57:00"
-        seconds = {f"{host}.{step}": took for host, took in MOVED.items() for step in STEPS}
-        world.xcoms = {"report": {"run": "earlier", "seconds": seconds}}
-        gate()()
-        assert "a host takes 57 s (controller-1 when it moved last, the slowest)" in capsys.readouterr().out
-        world.xcoms["report"]["seconds"]["edge_example.switch_api"] = 40.0
-        assert waits_until(gate()) == AFTER_THE_BLACKOUT
-
-    def test_a_sweep_for_which_no_window_is_long_enough_is_told(self, world: World, gate: Any) -> None:
-        with pytest.raises(UpgradeError) as caught:
-            gate(cloud(**{"windows.seconds_per_host": 4800}))()
-        assert str(caught.value) == (
-            "may_switch needs 4 h in a window, the longest one to come is open for 4 h: lengthen a window in "
-            "the cloud file, move more hosts at once (`waves`), or trigger a run with ignore_windows"
-        )
+            assert "1 min are needed and the open window closes in 59 s" in capsys.readouterr().out
 
     def test_no_window_at_all_is_told(self, world: World, gate: Any) -> None:
         with pytest.raises(UpgradeError, match=r"the longest one to come is open for 0 s"):
@@ -188,35 +163,38 @@ class TestMaySwitch:
         gate(ignore_windows=True)()
         assert "Maintenance windows are ignored" in capsys.readouterr().out
 
-    def test_without_windows_there_is_nothing_to_wait_for(self, world: World, gate: Any) -> None:
+    def test_without_windows_there_is_nothing_to_wait_for(self, gate: Any, capsys: Any) -> None:
         gate(cloud(windows=DELETE, pending_release=DELETE))()
-        assert not world.looked
+        assert "The cloud file has no windows" in capsys.readouterr().out
 
-    def test_a_sweep_that_has_begun_is_finished(self, world: World, gate: Any, capsys: Any) -> None:
-        world.run(FIRST, OLD, NEW, api=NEW)
-        gate(hosts=(SECOND, THIRD))()
-        assert "controller-1: APIs of 26.0.2 serve there already. A cloud left half-way" in capsys.readouterr().out
+    def test_a_run_that_leaves_hosts_to_another_one_ends_here(self, world: World, gate: Any) -> None:
+        world.run(THIRD, OLD)
+        with pytest.raises(AirflowSkipException, match=r"^edge\.example are still on 25\.0\.2, which goes on serving"):
+            gate(hosts=(FIRST, SECOND))()
 
-    def test_engines_of_the_target_are_no_begun_sweep(self, world: World, gate: Any) -> None:
-        for name in (FIRST, SECOND):
-            world.run(name, OLD, NEW, api=OLD)
-        assert waits_until(gate()) == NEXT_OPENING
+    def test_a_host_of_the_run_whose_api_is_not_in_front_is_an_error(self, world: World, gate: Any) -> None:
+        world.run(THIRD, OLD)
+        with pytest.raises(UpgradeError, match=r"^edge\.example: an API of 26\.0\.2 isn't in front there"):
+            gate()()
 
-    def test_where_every_api_has_moved_no_user_is_touched_any_more(self, world: World, gate: Any) -> None:
-        for name in NAMES:
-            world.run(name, OLD, NEW, api=NEW)
+    @pytest.mark.parametrize("flipped", [NAMES, (FIRST,)])
+    def test_a_flip_that_has_begun_waits_for_nothing(
+        self, flipped: tuple[str, ...], world: World, gate: Any, capsys: Any
+    ) -> None:
+        world.sweep(default=NEW, names=flipped)
         gate()()
+        assert "Users are on the side of 26.0.2 already" in capsys.readouterr().out
 
     @pytest.mark.parametrize("now", [OPEN, CLOSED])
-    def test_no_api_moves_where_no_new_engine_is_and_that_is_told_before_the_wait(
+    def test_without_a_new_engine_nobody_is_sent_there_and_that_is_told_before_the_wait(
         self, now: str, world: World, gate: Any
     ) -> None:
         world.now, world.engines = now, 0
         with pytest.raises(TransientError, match="vhost heat_26 has no engine"):
             gate()()
 
-    def test_after_the_wait_all_is_checked_anew(self, world: World) -> None:
-        operator = MaySwitchOperator(task_id="may_switch", cloud=cloud())
+    def test_after_the_wait_all_is_checked_anew(self, world: World, gate: Any) -> None:
+        operator = MayFlipOperator(task_id="may_flip", cloud=cloud())
 
         def resume() -> None:
             operator.execute_complete(world.context(), event=None)

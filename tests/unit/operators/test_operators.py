@@ -35,7 +35,7 @@ from heat_upgrade.hooks.host import HeatHostHook
 from heat_upgrade.hooks.rabbitmq import Node, Permission
 from heat_upgrade.hooks.ssh_command import RunningCommand, Told
 from heat_upgrade.hooks.vhosts import VhostHook
-from heat_upgrade.hosts import HostState
+from heat_upgrade.hosts import HostState, RouterState
 from heat_upgrade.operators import steps as module
 from heat_upgrade.operators.apis import (
     LeaveRotationOperator,
@@ -46,7 +46,7 @@ from heat_upgrade.operators.apis import (
 )
 from heat_upgrade.operators.database import BackUpDatabaseOperator
 from heat_upgrade.operators.engines import RetireEngineOperator
-from heat_upgrade.operators.gates import MaySwitchOperator
+from heat_upgrade.operators.gates import MayFlipOperator
 from heat_upgrade.operators.preflight import PreflightOperator
 from heat_upgrade.operators.prepare import PrepareHostOperator
 from heat_upgrade.operators.verify import VerifyCloudOperator
@@ -120,6 +120,7 @@ class Servers:
         self.database.size.return_value = 10**9
         self.database.recent_events.return_value = []
         self.database.stacks_in_progress.return_value = []
+        self.api.past_the_balancer.return_value = self.api
         self.api.build_info.return_value = BuildInfo(NEW, NEW)
         for name in NAMES:
             self.run(name, OLD)
@@ -129,6 +130,18 @@ class Servers:
         host = CLOUD.host(name)
         services = {(role, release): "active" for role in host.roles for release in releases}
         self.states[name] = HostState(host, name, services)
+
+    def sweep(self, default: str = OLD) -> None:
+        """Put the new APIs in front on every host, with users on one side."""
+        for name in NAMES:
+            host = CLOUD.host(name)
+            services = {(role, NEW): "active" for role in host.api_roles}
+            services |= {("engine", release): "active" for release in (OLD, NEW) if "engine" in host.roles}
+            self.states[name] = HostState(host, name, services, routers={NEW: RouterState(default)})
+
+    def reported(self, step: Step) -> dict[str, str]:
+        """Return what a step reports: users stay on the old side when an API is put in front."""
+        return {"state": json.dumps({"default": OLD})} if step.name == "switch_api" else {}
 
     def ask(self) -> dict[str, HostFacts | Unavailable]:
         """Return what preflight is told by the hosts."""
@@ -143,7 +156,7 @@ class Servers:
     def hook(self, name: str) -> HeatHostHook:
         hook = mock.create_autospec(HeatHostHook, instance=True)
         hook.name = name
-        hook.run_step.side_effect = lambda step, **_: self.steps.append((name, step.name)) or {}
+        hook.run_step.side_effect = lambda step, **_: self.steps.append((name, step.name)) or self.reported(step)
 
         @contextmanager
         def started(step: Step) -> Iterator[RunningCommand]:
@@ -500,7 +513,7 @@ def test_a_cold_upgrade_stops_all_and_starts_all(servers: Servers) -> None:
     of_host(StopApiOperator).execute(cold_context())
     of_host(StartApiOperator).execute(cold_context())
     assert servers.steps == [("controller-1", "stop_api"), ("controller-1", "start_api")]
-    servers.api.build_info.assert_called_once_with("http://tunnel-to-10.0.0.11-8004")
+    servers.api.past_the_balancer.assert_called_once_with("http://tunnel-to-10.0.0.11-8004")
     servers.api.build_info.return_value = BuildInfo(OLD, NEW)
     with pytest.raises(UpgradeError, match="build_info names API 25"):
         of_host(StartApiOperator).execute(cold_context())
@@ -525,18 +538,25 @@ class TestSwitch:
         of_host(LeaveRotationOperator).execute(context())
         assert servers.steps == [("controller-1 api", "leave_rotation")]
 
-    def test_the_answer_of_the_new_api_is_what_counts(self, servers: Servers) -> None:
+    def test_what_users_are_answered_through_the_api_in_front_is_what_counts(self, servers: Servers) -> None:
+        servers.api.build_info.return_value = BuildInfo(OLD, OLD)
         of_host(SwitchApiOperator).execute(context())
         assert servers.steps == [("controller-1", "switch_api")]
-        servers.api.build_info.assert_called_once_with("http://tunnel-to-10.0.0.11-8004")
+        servers.api.past_the_balancer.assert_called_once_with("http://tunnel-to-10.0.0.11-8004")
 
-    @pytest.mark.parametrize("found", [BuildInfo(OLD, NEW), BuildInfo(NEW, OLD), BuildInfo("unknown", "unknown")])
-    def test_another_release_than_the_target_is_told(self, found: BuildInfo, servers: Servers) -> None:
+    def test_where_users_are_on_the_target_for_good_nothing_is_put_in_front(self, servers: Servers) -> None:
+        servers.sweep()
+        servers.states["controller-1"] = replace(servers.states["controller-1"], routers={})
+        of_host(SwitchApiOperator).execute(context())
+        assert servers.steps == []
+
+    @pytest.mark.parametrize("found", [BuildInfo(OLD, NEW), BuildInfo(NEW, OLD), BuildInfo(NEW, NEW)])
+    def test_another_release_than_users_had_is_told(self, found: BuildInfo, servers: Servers) -> None:
         servers.api.build_info.return_value = found
         with pytest.raises(UpgradeError) as caught:
             of_host(SwitchApiOperator).execute(context())
         assert str(caught.value) == (
-            f"controller-1: build_info names API {found.api} and engine {found.engine}, expected {NEW} for both: check "
+            f"controller-1: build_info names API {found.api} and engine {found.engine}, expected {OLD} for both: check "
             f"[revision] heat_revision and transport_url in /etc/heat/{NEW}/heat.conf, then clear this task"
         )
 
@@ -546,22 +566,22 @@ class TestSwitch:
             of_host(SwitchApiOperator).execute(context())
         assert not isinstance(caught.value, AirflowFailException), "it is tried again"
 
-    def test_no_api_moves_where_no_new_engine_is(self, servers: Servers) -> None:
-        gate = MaySwitchOperator(task_id="may_switch", cloud=CLOUD)
+    def test_nobody_is_sent_where_no_new_engine_is(self, servers: Servers) -> None:
+        servers.sweep()
+        gate = MayFlipOperator(task_id="may_flip", cloud=CLOUD)
         gate.execute(context())
         servers.broker.consumers.return_value = {}
         with pytest.raises(
-            TransientError, match="vhost heat_26 has no engine, expected at least one before an API moves"
+            TransientError, match="vhost heat_26 has no engine, expected at least one before users are sent there"
         ):
             gate.execute(context())
 
     def test_where_a_run_has_no_engine_to_start_waiting_is_no_use(self, servers: Servers) -> None:
+        servers.sweep()
         servers.broker.consumers.return_value = {}
         apis_alone = [host.name for host in CLOUD.hosts if "engine" not in host.roles]
         with pytest.raises(UpgradeError, match="trigger a run over hosts of which one has an engine"):
-            MaySwitchOperator(task_id="may_switch", cloud=CLOUD).execute(
-                context(replace(PLAN, hosts=tuple(apis_alone)))
-            )
+            MayFlipOperator(task_id="may_flip", cloud=CLOUD).execute(context(replace(PLAN, hosts=tuple(apis_alone))))
 
 
 def test_a_backup_is_taken_only_before_a_migration(servers: Servers) -> None:

@@ -74,7 +74,7 @@ BROKEN = [
         {"target_release": "26.0.2", "approvals": "every hosts"},
         "approvals",
         "'every hosts'",
-        "one of none, before the switch, after the first host, every host, before the old engines stop",
+        "one of none, before the flip, after the first host, every host, before the old engines stop",
         "did you mean 'every host'?",
     ),
     Broken(
@@ -82,7 +82,7 @@ BROKEN = [
         {"target_release": "26.0.2", "approvals": ["every host"]},
         "approvals",
         "a list",
-        "one of none, before the switch",
+        "one of none, before the flip",
         "did you mean 'every host'?",
     ),
     Broken(

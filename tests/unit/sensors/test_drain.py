@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -18,9 +19,10 @@ from airflow.sdk.exceptions import (
 )
 
 from heat_upgrade import hosts
+from heat_upgrade.clients import Clients
 from heat_upgrade.cloud.loader import load_cloud
 from heat_upgrade.cloud.model import Cloud
-from heat_upgrade.hosts import HostState
+from heat_upgrade.hosts import HostState, RouterState
 from heat_upgrade.run.plan import Plan
 from heat_upgrade.sensors.drain import AllApisStoppedSensor, OldEnginesDrainedSensor
 
@@ -71,9 +73,11 @@ def sensor(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Any:
         c1: dict[tuple[str, str], str],
         c2: dict[tuple[str, str], str],
         kind: type[OldEnginesDrainedSensor] = OldEnginesDrainedSensor,
+        router: RouterState | None = None,
     ) -> OldEnginesDrainedSensor:
         found = {"c1": c1, "c2": c2}
-        states = {host.name: HostState(host, host.name, services=found[host.name]) for host in cloud.hosts}
+        routers = {NEW: router} if router else {}
+        states = {host.name: HostState(host, host.name, found[host.name], routers=routers) for host in cloud.hosts}
         monkeypatch.setattr(hosts, "states_of", lambda *_: states)
         return kind(task_id="wait_until_drained", cloud=cloud)
 
@@ -96,20 +100,29 @@ def test_it_waits_in_the_triggerer_once_every_api_has_moved(sensor):
         "readings": 4,
         "timeout": 600,
         "stranded_stacks": ["s1"],
+        "kept_stacks": [],
         "warning": None,
     }
     assert caught.value.method_name == "execute_complete"
     assert timedelta(seconds=600) < caught.value.timeout < timedelta(seconds=700)
 
 
-def test_while_other_hosts_are_to_move_it_is_skipped_and_says_which(sensor):
-    with pytest.raises(AirflowSkipException, match=r"^c2 are still on 25\.0\.2"):
-        sensor(MOVED, NOT_MOVED).execute(context("c1"))
+def test_it_waits_for_the_stacks_that_stayed_at_the_flip(sensor, monkeypatch):
+    sides = {"state": json.dumps({"stacks": {"s2": OLD, "s1": OLD}})}
+    monkeypatch.setattr(Clients, "host", lambda *_: SimpleNamespace(run_step=lambda step: sides))
+    with pytest.raises(TaskDeferred) as caught:
+        sensor(MOVED, MOVED, router=RouterState(NEW, listed=2)).execute(context("c1", "c2"))
+    assert caught.value.trigger.serialize()[1]["kept_stacks"] == ["s1", "s2"]
+
+
+def test_before_the_flip_it_is_an_error(sensor):
+    with pytest.raises(AirflowException, match=r"^c1, c2: users aren't on the side of 26\.0\.2 there.*clear flip"):
+        sensor(MOVED, MOVED, router=RouterState(OLD)).execute(context("c1", "c2"))
 
 
 @pytest.mark.parametrize("state", [NOT_MOVED, OLD_API_STOPS, {}])
 def test_a_host_of_this_run_that_has_not_moved_is_an_error(sensor, state):
-    with pytest.raises(AirflowException, match=r"^c2: .*clear these hosts' switch_api") as caught:
+    with pytest.raises(AirflowException, match=r"^c2: .*these hosts' switch_api where") as caught:
         sensor(MOVED, state).execute(context("c1", "c2"))
     assert not isinstance(caught.value, AirflowSkipException)
 

@@ -63,15 +63,17 @@ new_config() {
             --set healthcheck disable_by_file_path "$HEALTHCHECK_FILE"
 }
 
+# render ROLE UNIT [OPTIONS] [PYTHONPATH]: print a service's file. OPTIONS are what Heat reads besides its usual heat.conf.
 render() {
-    local role=$1 kind=engine prefix user=${SERVICE_USER-}
+    local role=$1 options=${3:---config-file $CONFIG} path=${4-} kind=engine prefix user=${SERVICE_USER-}
     # Without an account systemd takes root; supervisord takes its own.
     [[ $SERVICE_MANAGER == supervisor ]] || user=${user:-$(id -un)}
     [[ $role == engine ]] || kind=api
     [[ $role == api-cfn ]] && prefix=API_CFN || prefix=API
     local address=${prefix}_ADDRESS port=${prefix}_PORT processes=${prefix}_PROCESSES threads=${prefix}_THREADS
     local module=heat.wsgi.${role#api-}:application
-    sed -e "s|@RELEASE@|$RELEASE|g; s|@ROLE@|$role|g; s|@UNIT@|$2|g; s|@VENV@|$VENV|g; s|@CONFIG@|$CONFIG|g; s|@MODULE@|$module|g" \
+    sed -e "s|@RELEASE@|$RELEASE|g; s|@ROLE@|$role|g; s|@UNIT@|$2|g; s|@VENV@|$VENV|g; s|@OPTIONS@|$options|g; s|@MODULE@|$module|g" \
+        -e "s|@PYTHONPATH@|${path:+ --pythonpath $path}|g" \
         -e "s|@USER@|$user|g; s|@STOP_TIMEOUT@|$STOP_TIMEOUT|g; s|@LOG_DIR@|$STATE/log|g" \
         -e "s|@ADDRESS@|${!address-}|g; s|@PORT@|${!port-}|g; s|@PROCESSES@|${!processes-}|g; s|@THREADS@|${!threads-}|g" \
         -e "${user:+#}/^[Uu]ser *=/d" \

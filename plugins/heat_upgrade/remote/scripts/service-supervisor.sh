@@ -68,6 +68,16 @@ service_stop() {
     supervisorctl stop "$1" || true # it may never have been started; the caller looks
 }
 
+# Take services that have ended off supervisord's books. A file that has changed is read when its own program is next
+# updated, or at a boot: not here, since that restarts the program.
+service_forget() {
+    local unit
+    for unit in "$@"; do
+        as_root rm -f "$(service_file "$unit")"
+        supervisorctl update "$unit" >/dev/null
+    done
+}
+
 # Heat logs to one stream or the other; a service that somebody else has set up may have a file for one of them only.
 service_log() {
     local stream

@@ -46,4 +46,11 @@ service_stop() {
     as_root systemctl stop "$1.service"
 }
 
+# Take services that have ended off the service manager's books; others go on as they were started.
+service_forget() {
+    local unit
+    for unit in "$@"; do as_root rm -f "$(service_file "$unit")"; done
+    as_root systemctl daemon-reload
+}
+
 service_log() { as_root journalctl --no-pager -o cat -n "$2" -u "$1.service"; }

@@ -1,0 +1,318 @@
+"""The flip and its close: every host's router told, at one moment, which side works on what."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from heat_upgrade import hosts
+from heat_upgrade.exceptions import RemoteStepError, TransientError, UpgradeError
+from heat_upgrade.flip.protocol import bring_to
+from heat_upgrade.flip.rule import Goal, HostSides, Sides, sides_after
+from heat_upgrade.operators.approvals import skip_unasked_waves
+from heat_upgrade.operators.base import UpgradeTask
+from heat_upgrade.operators.steps import StepsOperator, raise_first
+from heat_upgrade.remote import steps
+from heat_upgrade.remote.step import PlacedStep
+from heat_upgrade.run.dry_run import PlannedAction
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from heat_upgrade.cloud.model import Deployment
+    from heat_upgrade.cloud.sections import Host
+    from heat_upgrade.hooks.heat_api import HeatApiHook
+    from heat_upgrade.hooks.host import HeatHostHook
+    from heat_upgrade.remote.step import Step
+    from heat_upgrade.run.plan import Plan
+
+# Seconds that changes wait at the most; what comes after the hold has to be through by then.
+HELD_FOR = 10
+# Seconds for the changes that are under way when the hold begins, out of those.
+UNDER_WAY = 6
+
+
+class HostRouter:
+    """
+    The router of one host, over a connection that is kept.
+
+    :param hook: the host
+    :param front: the release whose APIs are in front
+    :param releases: the versions on both sides
+    :param what: which changes a hold is about
+    """
+
+    def __init__(self, hook: HeatHostHook, front: Deployment, releases: Sequence[str], what: str) -> None:
+        self._hook, self._front, self._releases, self._what = hook, front, releases, what
+        self._number = 0
+        self.touched: frozenset[str] = frozenset()
+
+    def read(self) -> HostSides:
+        """Return what it knows."""
+        state = self._state(steps.read_sides(self._front))
+        prepared = bool(state["hold"]) and state["hold"]["until"] is None
+        return HostSides(self._front.host.name, Sides.of_json(state), prepared=prepared)
+
+    def hold(self) -> None:
+        """Have changes wait for a bound, and see those done that are under way."""
+        state = self._state(steps.hold(self._front, self._what, HELD_FOR, UNDER_WAY))
+        self.touched = frozenset(state["touched"])
+
+    def prepare(self, sides: Sides) -> None:
+        """Give it what it decides by once it is released."""
+        self._state(steps.prepare_sides(self._front, self._number, sides, self._releases))
+
+    def release(self) -> None:
+        """Have it go on, by what it knows."""
+        self._state(steps.release_changes(self._front, self._number))
+
+    def _state(self, step: Step) -> dict[str, Any]:
+        try:
+            state: dict[str, Any] = json.loads(self._hook.run_step(step)["state"])
+        except RemoteStepError as error:
+            # A hold that is over, a change that takes long: the next try finds another moment.
+            raise TransientError(str(error)) from error
+        self._number = state["sequence"]
+        return state
+
+
+class FlipTask(UpgradeTask):
+    """
+    A task that brings all hosts' routers to a goal.
+
+    :cvar what: the changes that it holds: ``changes`` for all, ``listed`` for those of stacks that are listed elsewhere
+    """
+
+    what = "changes"
+
+    @abstractmethod
+    def goal(self, plan: Plan) -> Goal:
+        """Return where it goes."""
+
+    def flip(self, plan: Plan) -> dict[str, Any]:
+        """
+        Bring all hosts' routers to the goal.
+
+        :return: for the report, when the hold began and ended, and what stays on the other side
+        """
+        began = datetime.now(UTC)
+        if not (fronts := self._fronts(plan)):
+            return self._told(began, None)
+        with ExitStack() as stack, ThreadPoolExecutor(len(fronts)) as pool:
+            routers = [self._router(plan, stack, front) for front in fronts]
+            list(pool.map(lambda router: router.read(), routers))  # connects
+            sides = bring_to(
+                self.goal(plan), routers, partial(self.sides_after, plan, routers), partial(_at_once, pool)
+            )
+        return self._told(began, sides)
+
+    def _told(self, began: datetime, sides: Sides | None) -> dict[str, Any]:
+        self.log.info("Every host decides by %s now" if sides else "Every host decides so already%s", sides or "")
+        return {
+            "began": began.isoformat(),
+            "ended": datetime.now(UTC).isoformat(),
+            "moved": sides is not None,
+            "in_flight": len(sides.stacks) if sides else 0,
+        }
+
+    def sides_after(self, plan: Plan, routers: Sequence[HostRouter], now: Sides) -> Sides:
+        """
+        Read what is in flight, and return by what to decide after the flip.
+
+        :param plan: the run's plan
+        :param routers: those that hold
+        :param now: by what is decided before it
+        """
+        touched = frozenset[str]().union(*(router.touched for router in routers))
+        stacks = self.clients.database.trees_in_flight(touched)
+        # Nobody works on what was stranded before the run: an update on the target's side can bring it to an end.
+        stacks = [replace(each, in_progress=each.in_progress and each.id not in plan.stranded) for each in stacks]
+        return sides_after(now, self.goal(plan), stacks)
+
+    def _router(self, plan: Plan, stack: ExitStack, front: Deployment) -> HostRouter:
+        hook = stack.enter_context(self.clients.host(front.host).connected())
+        return HostRouter(hook, front, (plan.source, plan.target), self.what)
+
+    def _fronts(self, plan: Plan) -> list[Deployment]:
+        """Return the target on every host with an API: a host that it isn't in front of would cross."""
+        api_hosts = [host for host in self.cloud.hosts if host.api_roles]
+        states = hosts.states_of(self.cloud, api_hosts)
+        if all(state.apis_moved(plan.target) and state.router is None for state in states.values()):
+            return []  # closed by an earlier try: the target's side is the only one
+        if left := [name for name, state in states.items() if not state.apis_moved(plan.target)]:
+            raise UpgradeError(
+                f"{', '.join(left)}: an API of {plan.target} isn't in front there, expected it on every host with an "
+                "API: clear these hosts' switch_api"
+            )
+        target = self.cloud.release(plan.target)
+        return [self.cloud.deployment(host, target) for host in api_hosts]
+
+
+class FlipOperator(FlipTask):
+    """Send what is new to the target's side, on all hosts at one moment, and keep what is in flight on the source's."""
+
+    def goal(self, plan: Plan) -> Goal:
+        """Go to the target."""
+        return Goal(plan.target)
+
+    def run(self, plan: Plan, context: Context) -> dict[str, Any]:
+        """Flip, unless that is done."""
+        return self.flip(plan)
+
+    def preview(self, plan: Plan, context: Context) -> PlannedAction:
+        """Say what would stay where it is, as it is now."""
+        in_flight = len(self.clients.database.stacks_in_progress())
+        return PlannedAction(
+            f"hold what changes a stack for a second or two, {HELD_FOR} s at most; then send what is new to "
+            f"{plan.target}, and keep the stacks in flight, {in_flight} as it is now, on {plan.source}"
+        )
+
+
+class CloseOperator(FlipTask, StepsOperator):
+    """End the source's side: nothing is in flight there any more, so its APIs beside the target's stop."""
+
+    what = "listed"
+
+    def goal(self, plan: Plan) -> Goal:
+        """Leave nothing on the source's side."""
+        return Goal(plan.target, closed=True)
+
+    def run(self, plan: Plan, context: Context) -> dict[str, Any]:
+        """Close the routers, unless that is done, then stop the APIs beside."""
+        closed = self.flip(plan)
+        StepsOperator.run(self, plan, context)
+        return closed
+
+    def sides_after(self, plan: Plan, routers: Sequence[HostRouter], now: Sides) -> Sides:
+        """Return that nothing is left, or raise."""
+        after = super().sides_after(plan, routers, now)
+        if after.stacks:
+            raise TransientError(
+                f"{len(after.stacks)} stacks were changed on the side of {plan.source} since it had drained, expected "
+                "none: the next try looks again; if they don't end, clear wait_until_drained, which names them"
+            )
+        return after
+
+    def steps(self, plan: Plan) -> list[PlacedStep]:
+        """Stop the source's APIs beside, on every host, and take the router out of the services' files."""
+        return [
+            PlacedStep(
+                self.clients.machine(host),
+                steps.close_router(
+                    self.cloud.deployment(host, self.cloud.release(plan.source)),
+                    self.cloud.deployment(host, self.cloud.release(plan.target)),
+                ),
+            )
+            for host in self.cloud.hosts
+            if host.api_roles
+        ]
+
+    def summary(self, plan: Plan) -> str:
+        """Name the release that ends."""
+        return (
+            f"send the last stacks' requests to {plan.target}, then stop the APIs of {plan.source} beside it and take "
+            "the router out of the services' files"
+        )
+
+    def preview(self, plan: Plan, context: Context) -> PlannedAction:
+        """Show the steps."""
+        return StepsOperator.preview(self, plan, context)
+
+
+class StartBesideOperator(StepsOperator):
+    """Start the source's APIs once more on the run's hosts, for the target's to hand requests to."""
+
+    def steps(self, plan: Plan) -> list[PlacedStep]:
+        """Start them on every host of the run that needs them; those that run are left running."""
+        states = hosts.states_of(self.cloud, [host for host in map(self.cloud.host, plan.hosts) if host.api_roles])
+        source, target = self.cloud.release(plan.source), self.cloud.release(plan.target)
+        return [
+            PlacedStep(
+                self.clients.machine(host),
+                steps.start_beside(self.cloud.deployment(host, source), self.cloud.deployment(host, target)),
+            )
+            for host in (state.host for state in states.values())
+            if not (states[host.name].apis_moved(plan.target) and states[host.name].router is None)
+        ]
+
+    def idle(self, plan: Plan) -> str:
+        """Say where users are."""
+        return f"on every host of the run users are on {plan.target} alone"
+
+    def run(self, plan: Plan, context: Context) -> Any:
+        """Start them, and skip the questions of the sweep that the run doesn't ask."""
+        super().run(plan, context)
+        skip_unasked_waves(self, self.cloud, plan)
+
+    def summary(self, plan: Plan) -> str:
+        """Name the release."""
+        return f"start the APIs of {plan.source} once more, on ports of their own, and see them answer"
+
+
+class ProveOperator(UpgradeTask):
+    """Prove the target's side on every host of the run, by a way that users don't have, before they are sent there."""
+
+    def run(self, plan: Plan, context: Context) -> None:
+        """Create, update and delete a stack through each host's API, all hosts side by side."""
+        target, states = self.cloud.release(plan.target), hosts.states_of(self.cloud, self._hosts(plan))
+        # Where the other side is over, every user is the proof.
+        fronts = [self.cloud.deployment(state.host, target) for state in states.values() if state.router]
+        if not fronts:
+            return
+        hooks = [self.clients.host(front.host) for front in fronts]
+        with ThreadPoolExecutor(len(fronts)) as pool:
+            errors = pool.map(self._prove, fronts, hooks)
+        raise_first([error for error in errors if error])
+
+    def preview(self, plan: Plan, context: Context) -> PlannedAction:
+        """Name the hosts."""
+        names = ", ".join(host.name for host in self._hosts(plan))
+        return PlannedAction(f"create, update and delete a small stack through {plan.target} alone on {names}")
+
+    def _hosts(self, plan: Plan) -> list[Host]:
+        return [host for host in map(self.cloud.host, plan.hosts) if "api" in host.roles]
+
+    def _prove(self, front: Deployment, hook: HeatHostHook) -> Exception | None:
+        token = secrets.token_hex(32)
+        try:
+            hook.run_step(steps.probe(front, token))
+            try:
+                listen = front.listen("api")
+                with hook.local_url(listen.address, listen.port) as url:
+                    self._use(self.clients.api.past_the_balancer(url, token), front)
+            finally:
+                hook.run_step(steps.probe(front))
+        except Exception as error:
+            return error
+        return None
+
+    def _use(self, api: HeatApiHook, front: Deployment) -> None:
+        host, release = front.host.name, front.release.version
+        found = api.build_info()
+        if set(found) != {release}:
+            raise UpgradeError(
+                f"{host}: API {found.api} and engine {found.engine} answer on its own side, expected {release} "
+                "for both: see the API's log and [revision] heat_revision in its heat.conf, then clear this task"
+            )
+        name = api.run_smoke_stack()
+        self.log.info("%s: %s has created, updated and deleted the stack %s", host, release, name)
+
+
+def _at_once(pool: ThreadPoolExecutor, routers: Sequence[HostRouter], act: Callable[[HostRouter], Any]) -> list[Any]:
+    def tried(router: HostRouter) -> Any:
+        try:
+            return act(router)
+        except Exception as error:
+            return error
+
+    results = list(pool.map(tried, routers))
+    raise_first([result for result in results if isinstance(result, Exception)])
+    return results

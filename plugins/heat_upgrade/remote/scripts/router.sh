@@ -1,0 +1,58 @@
+# Shared by the steps around the flip: the router's folder on a host, and the services that are written with it.
+# shellcheck shell=bash
+# shellcheck source=release.sh
+source "${BASH_SOURCE[0]%/*}/release.sh"
+
+# Beside heat.conf, and readable like it: nothing of the release's own configuration is changed for the router.
+make_router_folder() {
+    local user=${SERVICE_USER:-$(id -un)}
+    (umask 022 && as_root mkdir -p "$ROUTER")
+    as_root chmod --reference="${ROUTER%/*}" "$ROUTER"
+    as_root chown --reference="${ROUTER%/*}" "$ROUTER"
+    # The APIs' own: what they count there, and the locks of requests under way.
+    as_root test -d "$ROUTER/run" || as_root install -d -m 700 -o "$user" "$ROUTER/run"
+    install_file "$ROUTER/heat_upgrade_router.py" "" cat "$here/router/heat_upgrade_router.py"
+}
+
+# paste_of CONFIG VENV: where Heat finds the api-paste.ini of a configuration.
+paste_of() {
+    local name place
+    name=$(as_root cat "$1" | python3 "$here/heat_conf.py" get paste_deploy api_paste_config api-paste.ini)
+    for place in "" "${1%/*}/" /etc/heat/ "$2/etc/heat/"; do
+        if [[ $place$name == /* ]] && as_root test -r "$place$name"; then
+            echo "$place$name"
+            return
+        fi
+    done
+    fail "api_paste_config of $1 is '$name', which is no file that can be read in ${1%/*}, /etc/heat or $2/etc/heat: correct it, then clear this task"
+}
+
+# Print what an API reads after its heat.conf.
+paste_option() { printf '[paste_deploy]\napi_paste_config = %s\n' "$1"; }
+
+# edited_paste FILE WORD...: print an api-paste.ini with what the words say.
+edited_paste() { as_root cat "$1" | python3 -B "$here/router/paste.py" "${@:2}"; }
+
+# install_paste NAME WORD...: install the release's api-paste.ini with the router or its guard in front, and what names it.
+install_paste() {
+    local name=$1 paste
+    shift
+    paste=$(paste_of "$CONFIG" "$VENV")
+    install_file "$ROUTER/$name-paste.ini" "$CONFIG" edited_paste "$paste" "$@"
+    install_file "$ROUTER/$name.conf" "$CONFIG" paste_option "$ROUTER/$name-paste.ini"
+}
+
+# write_api_units NAME: the services of the release's APIs, which read NAME.conf too; those that run keep their files.
+write_api_units() {
+    local word unit options="--config-file $CONFIG --config-file $ROUTER/$1.conf"
+    mkdir -p "$STATE/log"
+    ask_service_manager
+    for word in $UNITS; do
+        unit=${word#*=}
+        if runs "$unit"; then
+            echo "$unit runs already: its service file is left as it is"
+        else
+            install_file "$(service_file "$unit")" "" render "${word%%=*}" "$unit" "$options" "$ROUTER"
+        fi
+    done
+}
