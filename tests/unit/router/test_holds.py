@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LIST = f"/v1/{PROJECT}/stacks"
 LISTED, RESTING = f"{LIST}/name/{ROOT}", f"{LIST}/name/{AT_REST}"
-FORK = multiprocessing.get_context("fork")
+PROCESSES = multiprocessing.get_context("spawn")  # a fork of a process with threads may get stuck
 
 
 @pytest.fixture
@@ -189,19 +189,19 @@ def _worker(directory: Any, begun: Any, goes_on: Any) -> None:
     """One of several processes of an API, with a change under way."""
     app = Here()
     app.wait = goes_on
-    watch = threading.Thread(target=lambda: app.entered.wait() and begun.release())
+    watch = threading.Thread(target=lambda: app.entered.wait() and begun.release(), daemon=True)
     watch.start()
     call(router(directory, app=app), "PUT", RESTING)
 
 
 def test_a_hold_sees_changes_in_other_processes_and_forgets_those_of_killed_ones(host: Host) -> None:
     host.state(default=NEW)
-    begun, goes_on = FORK.Semaphore(0), Gate(host.directory / "go")
-    workers = [FORK.Process(target=_worker, args=(host.directory, begun, goes_on)) for _ in range(3)]
+    begun, goes_on = PROCESSES.Semaphore(0), Gate(host.directory / "go")
+    workers = [PROCESSES.Process(target=_worker, args=(host.directory, begun, goes_on)) for _ in range(3)]
     for worker in workers:
         worker.start()
     for _ in workers:
-        assert begun.acquire(timeout=10)
+        assert begun.acquire(timeout=30)
     with pytest.raises(state.StateError, match="take longer"):
         state.hold(host.directory, "changes", 5, 0.1)
     os.kill(workers[0].pid or 0, signal.SIGKILL)
@@ -226,11 +226,11 @@ def _users(directory: Any, stop: Any, log: Any) -> None:
 
 
 def test_no_change_crosses_a_flip_in_any_process(host: Host) -> None:
-    stop, log = FORK.Event(), FORK.Queue()
-    users = [FORK.Process(target=_users, args=(host.directory, stop, log)) for _ in range(4)]
+    stop, log = PROCESSES.Event(), PROCESSES.Queue()
+    users = [PROCESSES.Process(target=_users, args=(host.directory, stop, log)) for _ in range(4)]
     for user in users:
         user.start()
-    flips, seen = [], []
+    flips, seen = [], [log.get(timeout=30) for _ in users]
     for default in (NEW, OLD) * 10:
         held = state.hold(host.directory, "changes", 10, 5)
         quiet = time.monotonic()
