@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -20,10 +21,10 @@ from lab.http import local_session
 from lab.processes import clean_environment, wait_until
 from tests.integration.conftest import RELEASE, SCRIPTS, HeatDatabase, RabbitMQ
 from tests.integration.test_drain_gate import HeatEngine
-from tests.unit.router.sides import Beside, api_beside
+from tests.unit.router.sides import OLD, Beside, api_beside
+from tests.unit.router.sides import fields as state_fields
 
 ROUTER = Path(state.__file__).parent
-OLD = "25.0.2"
 API, CFN = 28924, 28920  # ports
 NOAUTH = """
 [DEFAULT]
@@ -66,7 +67,7 @@ class Host:
     def flip(self, **fields: Any) -> None:
         """Go by another state."""
         held = state.hold(self.folder, "changes", 10, 10)
-        new = {"sides": [OLD, RELEASE], "default": RELEASE, "projects": {}, "stacks": {}, **fields}
+        new = state_fields(**{"default": RELEASE, **fields})
         state.release(self.folder, state.prepare(self.folder, held.sequence, new).sequence)
 
     def crosses(self, method: str, path: str, port: int = API, **more: Any) -> bool:
@@ -90,7 +91,16 @@ class Host:
 def serving(venv: Path, conf: Path, module: str, port: int) -> Iterator[None]:
     """Serve one of Heat's APIs as `prepare` has it served."""
     words = ["--master", "--lazy-apps", "--enable-threads", "--need-app", "--die-on-term", "--processes", "2"]
-    words += ["--threads", "4", "--http-socket", f"127.0.0.1:{port}", "--module", f"heat.wsgi.{module}:application"]
+    words += [
+        "--threads",
+        "4",
+        "--add-header",
+        "Connection: close",
+        "--http-socket",
+        f"127.0.0.1:{port}",
+        "--module",
+        f"heat.wsgi.{module}:application",
+    ]
     words += ["--pythonpath", str(conf.parent), "--pyargv", f"--config-file {conf}"]
     log = conf.parent / f"{module}.log"
     with log.open("wb") as out:
@@ -123,7 +133,7 @@ def host(servers: Lab, heat_venv: Path, rabbitmq: RabbitMQ, tmp_path_factory: py
     rabbitmq.make_vhost(vhost)
     folder = directory / "router"
     (folder / "run").mkdir(parents=True)
-    state.create(folder, {"sides": [OLD, RELEASE], "default": OLD, "projects": {}, "stacks": {}})
+    state.create(folder, state_fields())
     with ExitStack() as running:
         beside = running.enter_context(api_beside())
         engine = HeatEngine(servers, heat_venv, vhost, directory)
@@ -154,10 +164,17 @@ def _add_router(venv: Path, conf: Path, folder: Path, beside: str) -> None:
 @pytest.fixture
 def stacks(database: HeatDatabase) -> dict[str, str]:
     """A tree of three, and stacks of the same name in two projects."""
-    root = database.add_stack("same", tenant="admin")
-    child = database.add_stack("child", tenant="admin", owner_id=root)
-    grandchild = database.add_stack("grandchild", tenant="admin", owner_id=child)
-    other = database.add_stack("same", tenant="other", status="COMPLETE")
+
+    def add(name: str, **columns: Any) -> str:
+        # As Heat writes them: it lists no row whose column `backup` is NULL.
+        return database.add_stack(name, **{"tenant": "admin", "backup": 0, **columns})
+
+    root = add("same")
+    child = add("child", owner_id=root)
+    grandchild = add("grandchild", owner_id=child)
+    other = add("same", tenant="other", status="COMPLETE")
+    template, environment = json.dumps({"heat_template_version": "2018-08-31"}), json.dumps({"parameters": {}})
+    database.execute("UPDATE raw_template SET template = %s, environment = %s", template, environment)
     return {"root": root, "child": child, "grandchild": grandchild, "other": other}
 
 

@@ -123,7 +123,7 @@ class Router:
         try:
             if token and self._opens(token):
                 return self._app(environ, start_response)
-            meaning = orchestration(environ) if self._api == "orchestration" else cfn(environ)
+            meaning = meaning_of(self._api, environ)
             with self._passage(environ, meaning) as side:
                 here = side == self._side
                 self._counts.add({f"{'here' if here else 'beside'}_{meaning.kind}": 1}, meaning)
@@ -132,7 +132,8 @@ class Router:
             start_response(*refusal.head)
             return refusal.body
         except (UnsureError, LostError) as error:
-            LOG.error("%s %s: %s", environ["REQUEST_METHOD"], environ["PATH_INFO"], error)
+            # As it came, so still quoted; a query may hold a signature.
+            LOG.error("%s %.300s: %s", environ["REQUEST_METHOD"], raw_path(environ).partition("?")[0], error)
             self._counts.add({"refused" if isinstance(error, UnsureError) else "lost": 1})
             return refuse(start_response, error)
 
@@ -190,7 +191,7 @@ class Router:
             try:
                 found = self._engines.above(stack)
             except Exception as error:
-                raise UnsureError(f"no engine tells what is above stack {stack}: {error!r}") from error
+                raise UnsureError(f"no engine tells what is above stack {stack}: {first_line(error)}") from error
             self._counts.add({"looked_up": 1, "longest_look_up": time.monotonic() - began})
             if found is None:
                 return None
@@ -216,7 +217,7 @@ class Router:
         if hasattr(answer, "close"):
             answer.close()
         if "error" in question:
-            raise UnsureError(f"no engine tells which stack {name!r} is: {question['error']!r}")
+            raise UnsureError(f"no engine tells which stack {name!r:.100} is: {first_line(question['error'])}")
         if "project" not in question:
             raise RefusedError(head, refusal)
         return question.get("stack"), question["project"]
@@ -383,6 +384,11 @@ def words_of(environ: dict[str, Any]) -> list[str]:
     path = str(environ.get("PATH_INFO", ""))
     words = path.lstrip("/").split("/")
     return words[1:] if re.match(r"v\d", words[0]) else path.split("/")[1:]
+
+
+def meaning_of(api: str, environ: dict[str, Any]) -> Meaning:
+    """Return what a request to one of the two APIs means."""
+    return orchestration(environ) if api == "orchestration" else cfn(environ)
 
 
 def orchestration(environ: dict[str, Any]) -> Meaning:
@@ -635,17 +641,17 @@ class Guard:
     The router that has handed a change over keeps them as well; but it may be killed before the API beside is done.
     """
 
-    def __init__(self, app: Callable[..., Iterable[bytes]], state: str) -> None:
-        self._app, self._folder = app, Path(state).parent
+    def __init__(self, app: Callable[..., Iterable[bytes]], *, api: str, state: str) -> None:
+        self._app, self._api, self._folder = app, api, Path(state).parent
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] in READS and "_method" not in environ.get("QUERY_STRING", ""):
-            return self._app(environ, start_response)
         with contextlib.ExitStack() as stack:
             try:
-                for name in (LISTED, OTHERS):
-                    stack.callback(_unlock, self._wait_for(self._folder / name))
-            except UnsureError as error:
+                # What the router never holds must not keep a lock here: a hold would wait for it in vain.
+                if meaning_of(self._api, environ).kind != "read":
+                    for name in (LISTED, OTHERS):
+                        stack.callback(_unlock, self._wait_for(self._folder / name))
+            except (UnsureError, LostError) as error:
                 return refuse(start_response, error)
             return self._app(environ, start_response)
 
@@ -675,6 +681,11 @@ def shared_lock(path: Path) -> int | None:
 def _unlock(lock: int | None) -> None:
     if lock is not None:
         os.close(lock)
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error says, without the traceback that one from an engine brings along."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]:.200}"
 
 
 def refuse(start_response: Callable[..., Any], error: Exception) -> list[bytes]:
@@ -728,7 +739,7 @@ def guard_factory(global_conf: dict[str, str], **local_conf: str) -> Callable[..
     Return what puts the guard before the API beside, for PasteDeploy.
 
     :param global_conf: of no use here.
-    :param local_conf: ``state``, the path of the state file.
+    :param local_conf: ``api`` (``orchestration`` or ``cfn``), and ``state``, the path of the state file.
     """
     # oslo.messaging tells RabbitMQ this name: so the drain tells the API beside from one that nobody has stopped.
     sys.argv[0] = BESIDE_PROGRAM

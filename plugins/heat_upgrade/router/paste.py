@@ -20,7 +20,7 @@ PIPELINE_FACTORY = "heat.api:pipeline_factory"
 URL_MAPS = {"heat.api:root_app_factory", "egg:Paste#urlmap"}
 SECTION = re.compile(r"\[(?P<name>[^\]]+)\]")
 OPTION = re.compile(r"(?P<key>[^\s=:#;\[][^=:]*?)(?P<sign>\s*[=:][ \t]*)(?P<value>.*)")
-OURS = re.compile(rf"(?:{ROUTER}_\w+|{IDENTITY}|{GUARD}) ")
+OURS = re.compile(rf"(?:{ROUTER}_\w+|{IDENTITY}|{GUARD}_\w+) ")
 
 
 class PasteError(ValueError):
@@ -72,9 +72,9 @@ def with_guard(text: str, state: str) -> str:
         for pipeline in _pipelines(plain, api):
             first, _ = _lines_of(lines, pipeline)
             start = _value(lines[first])
-            lines[first] = f"{lines[first][:start]}{GUARD} {lines[first][start:]}"
-    section = f"[filter:{GUARD}]\npaste.filter_factory = {ROUTER}:guard_factory\nstate = {state.replace('%', '%%')}\n"
-    return "".join(lines) + MARK + section
+            lines[first] = f"{lines[first][:start]}{GUARD}_{api} {lines[first][start:]}"
+    factory, told = f"paste.filter_factory = {ROUTER}:guard_factory\n", f"state = {state.replace('%', '%%')}\n"
+    return "".join(lines) + MARK + "\n".join(f"[filter:{GUARD}_{api}]\n{factory}api = {api}\n{told}" for api in NAMES)
 
 
 def without_router(text: str) -> str:

@@ -108,7 +108,7 @@ class TestGuard:
     def test_a_hold_waits_for_a_change_that_the_api_beside_works_on(self, tmp_path: Path) -> None:
         directory, beside = folder(tmp_path / "router"), Here()
         beside.wait = threading.Event()
-        guard = guard_factory({}, state=str(directory / "state.json"))(beside)
+        guard = guard_factory({}, api="orchestration", state=str(directory / "state.json"))(beside)
         assert isinstance(guard, Guard)
         with ThreadPoolExecutor(1) as pool:
             answer = pool.submit(call, guard, "POST", LIST)
@@ -120,16 +120,31 @@ class TestGuard:
         state.hold(directory, "changes", 5, 5)
 
     def test_reads_keep_no_lock(self, tmp_path: Path) -> None:
-        guard = Guard(Here(), str(tmp_path / "nowhere" / "state.json"))
+        guard = Guard(Here(), api="orchestration", state=str(tmp_path / "nowhere" / "state.json"))
         assert call(guard, "GET", LIST).side == "here"
 
     def test_without_its_locks_it_refuses_changes(self, tmp_path: Path) -> None:
-        guard = Guard(Here(), str(tmp_path / "nowhere" / "state.json"))
+        guard = Guard(Here(), api="orchestration", state=str(tmp_path / "nowhere" / "state.json"))
         assert call(guard, "POST", LIST).status == 503
+
+    @pytest.mark.parametrize(
+        ("api", "method", "path", "query", "locks"),
+        [
+            ("orchestration", "POST", f"{LIST}/preview", "", False),
+            ("orchestration", "GET", f"{LIST}/name/x", "_method=DELETE", True),
+            ("cfn", "GET", "/v1/", "Action=DeleteStack&StackName=x", True),
+            ("cfn", "POST", "/v1/", "Action=DescribeStacks", False),
+        ],
+    )
+    def test_it_keeps_locks_for_what_the_router_holds_and_for_nothing_else(
+        self, tmp_path: Path, api: str, method: str, path: str, query: str, locks: bool
+    ) -> None:
+        guard = Guard(Here(), api=api, state=str(tmp_path / "nowhere" / "state.json"))
+        assert call(guard, method, path, query=query).side == ("503" if locks else "here")
 
     def test_it_stands_first_in_every_pipeline_and_goes_to_the_byte(self) -> None:
         guarded = with_guard(URLMAP, "/s%/state.json")
-        assert guarded.count("= heat_upgrade_guard ") == 3
+        assert guarded.count("= heat_upgrade_guard_") == 3
         assert "state = /s%%/state.json\n" in guarded
         assert without_router(guarded) == URLMAP
 

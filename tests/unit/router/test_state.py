@@ -79,6 +79,17 @@ def test_a_refusal_tells_the_client_to_come_again_and_the_log_why(host: Host, ca
     assert counts(host.directory)["refused"] == 1
 
 
+def test_what_a_client_sends_stays_on_one_line_of_the_log_and_without_its_signature(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    (host.directory / "state.json").unlink()
+    host.ask("POST", f"{LIST}/x\nERROR all is lost/{'y' * 5000}", query="Signature=secret", REQUEST_URI="")
+    assert "secret" not in caplog.text
+    (line,) = caplog.text.splitlines()
+    assert "%0AERROR%20all" in line
+    assert len(line) < 600
+
+
 def test_a_state_older_than_one_that_was_seen_refuses_everything(host: Host) -> None:
     router = host.router()
     host.state(default=NEW)
