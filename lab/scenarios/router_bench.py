@@ -64,15 +64,18 @@ def _install(folder: Path) -> Path:
 
 def _write_app(folder: Path) -> None:
     (folder / "run").mkdir()
-    state.create(folder, {"sides": [OLD, NEW], "default": NEW, "projects": {}, "stacks": {}})
+    state.create(folder, _fields(NEW))
     text = APP.format(router=str(ROUTER), new=NEW, old=OLD, beside=BESIDE, state=str(folder / state.STATE))
     (folder / "app.py").write_text(text, encoding="utf-8")
 
 
 def _flip(folder: Path, default: str) -> None:
     held = state.hold(folder, "changes", 10, 5)
-    fields = {"sides": [OLD, NEW], "default": default, "projects": {}, "stacks": {}}
-    state.release(folder, state.prepare(folder, held.sequence, fields).sequence)
+    state.release(folder, state.prepare(folder, held.sequence, _fields(default)).sequence)
+
+
+def _fields(default: str) -> dict[str, object]:
+    return {"sides": [OLD, NEW], "default": default, "projects": {}, "stacks": {}, "closed": False}
 
 
 @contextmanager
