@@ -134,7 +134,7 @@ def inspect(cloud: Cloud, hosts: Sequence[Host]) -> dict[str, HostState | Unavai
 
 
 def _inspect(cloud: Cloud, host: Host, hook: HeatHostHook) -> HostState:
-    return HostState.parse(host, hook.run_step(steps.look(cloud, host), silence=120))
+    return HostState.parse(host, hook.run_step(steps.look(cloud, host), idle_timeout=120))
 
 
 def states_of(cloud: Cloud, hosts: Sequence[Host]) -> dict[str, HostState]:

@@ -17,7 +17,7 @@ MOST_READINGS = 240
 MOST_STACKS = 300
 
 
-class DrainCourse:
+class DrainHistory:
     """
     Keep every reading at first, later every second, fourth, ... one, and what was in flight at T0.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from base64 import b64decode
 from collections.abc import Iterator
@@ -13,8 +14,8 @@ from typing import TYPE_CHECKING
 import paramiko
 from airflow.providers.ssh.hooks.ssh import SSHHook
 
-from heat_upgrade.exceptions import HostAuthError, HostUnreachableError, JobLostError, RemoteStepError
-from heat_upgrade.hooks.ssh_command import RunningCommand, Told
+from heat_upgrade.exceptions import HostAuthError, HostUnreachableError, JobLostError, JobTimeoutError, RemoteStepError
+from heat_upgrade.hooks.ssh_command import LAST_LINES, NOTHING_LOGGED, LogOffset, RunningCommand
 from heat_upgrade.read_only import ensure_writable
 from heat_upgrade.remote.step import LOST, STOPPED, Outcome
 from heat_upgrade.remote.steps import reachable
@@ -29,7 +30,11 @@ CUT_OFF = {
     STOPPED: "the job was stopped, with the task that waited for it",
 }
 # Seconds that ending a job may take; Airflow gives a trigger 30 for it.
-STOP_PATIENCE = 25
+STOP_TIMEOUT = 25
+# Seconds in which a command has to begin, with what it is given.
+BEGIN_TIMEOUT = 60
+# Seconds between two looks at what has come over the connection.
+READ_EVERY = 0.02
 # Seconds after which a host that doesn't answer any more counts as gone; by itself TCP waits for a quarter of an hour.
 DEAD_PEER = 60
 FINAL = (paramiko.AuthenticationException, paramiko.BadHostKeyException, FileNotFoundError, PermissionError)
@@ -80,7 +85,7 @@ class HeatHostHook(SSHHook):
         """
         Keep one connection for all steps that follow; each has one of its own otherwise.
 
-        :raises HostUnreachable: when the host can't be reached
+        :raises HostUnreachableError: when the host can't be reached
         """
         with self.get_conn() as client:
             self._kept = client
@@ -89,23 +94,51 @@ class HeatHostHook(SSHHook):
             finally:
                 self._kept = None
 
-    def run_step(self, step: Step, *, silence: float = 900) -> dict[str, str]:
+    def run_step(self, step: Step, *, idle_timeout: float = 900, timeout: float = 3600) -> dict[str, str]:
         """
         Run a step, log what it writes as it comes, and return what it reports.
 
         :param step: what to run
-        :param silence: seconds without a line of output after which the connection counts as broken
+        :param idle_timeout: seconds without any output after which the connection counts as broken
+        :param timeout: seconds that it may take, whatever it writes
         :raises HostUnreachableError: when the host can't be reached or the connection breaks off
         :raises HostAuthError: when the host doesn't accept the login, or has another key
+        :raises JobTimeoutError: when it takes too long
         :raises RemoteStepError: when the step ends with another status than 0
         """
         if not step.read_only:
             ensure_writable(f"run step {step.name} on {self.name}")
-        try:
-            status, lines, complaints = self._run(step, silence)
-        except (OSError, EOFError, paramiko.SSHException) as broken:
-            raise self._unreachable(broken) from broken
-        return judge(self.name, self._outcome(step.name, status, lines, complaints))
+        with self._command(step.command, step.bundle) as running:
+            self._follow(step, running, idle_timeout, timeout)
+            outcome = self._outcome(step.name, running)
+        return judge(self.name, outcome)
+
+    def _follow(self, step: Step, running: RunningCommand, idle_timeout: float, timeout: float) -> None:
+        begun = heard = time.monotonic()
+        received = 0
+        while not running.read():
+            self._log_news(running)
+            now = time.monotonic()
+            if now - begun > timeout:
+                raise JobTimeoutError(
+                    f"{self.name}: step {step.name} has not ended within {timeout:g} s, expected its end: see on the "
+                    "host what it does, where it may still go on, then clear this task"
+                )
+            if running.received > received:
+                received, heard = running.received, now
+                continue
+            if now - heard > idle_timeout:
+                raise HostUnreachableError(
+                    f"{self.name}: step {step.name} has written nothing for {idle_timeout:g} s, expected its end or a "
+                    "line: look for it on the host, where it may still go on and the next try waits for it; clear this "
+                    "task"
+                )
+            time.sleep(READ_EVERY)
+        self._log_news(running)
+
+    def _log_news(self, running: RunningCommand) -> None:
+        for level, line in running.news():
+            self.log.log(level, "%s: %s", self.name, line)
 
     def _unreachable(self, error: Exception) -> HostAuthError | HostUnreachableError:
         kind = HostAuthError if is_final(error) else HostUnreachableError
@@ -128,16 +161,15 @@ class HeatHostHook(SSHHook):
             yield running
 
     @contextmanager
-    def followed(self, job: Job, told: Told) -> Iterator[RunningCommand]:
+    def followed(self, job: Job, offset: LogOffset) -> Iterator[RunningCommand]:
         """
         Follow a job that was started, from the beginning of its output.
 
         :param job: the job
-        :param told: how much of its output is in the log by now
+        :param offset: how much of its output is in the log by now
         :raises HostUnreachableError: when the host can't be reached or the connection breaks off
         """
-        with self._command(job.follow_command) as running:
-            running.told = told
+        with self._command(job.follow_command, offset=offset) as running:
             yield running
 
     def outcome(self, job: Job, running: RunningCommand) -> Outcome:
@@ -148,7 +180,7 @@ class HeatHostHook(SSHHook):
         :param running: what followed it, which is over
         :raises HostUnreachableError: when the connection broke off before the job ended
         """
-        return self._outcome(job.step, running.status, running.lines, running.complaints)
+        return self._outcome(job.step, running)
 
     def stop_job(self, job: Job) -> None:
         """
@@ -162,58 +194,47 @@ class HeatHostHook(SSHHook):
         other = copy(self)
         other.client = None
         vars(other).pop("host_proxy", None)
-        deadline = time.monotonic() + STOP_PATIENCE
+        deadline = time.monotonic() + STOP_TIMEOUT
+        said: list[str] = []
         with other._command(job.stop_command) as running:
             while not running.read() and time.monotonic() < deadline:
-                time.sleep(0.1)
-        self.log.info("%s: %s", self.name, " / ".join(running.lines + running.complaints) or f"job {job.id} is ending")
+                said += [line for _, line in running.news()]
+                time.sleep(READ_EVERY)
+            said += [line for _, line in running.news()]
+        self.log.info("%s: %s", self.name, " / ".join(said[-LAST_LINES:]) or f"job {job.id} is ending")
 
-    def _outcome(self, name: str, status: int, lines: list[str], complaints: list[str]) -> Outcome:
-        if status == NO_EXIT_STATUS:
+    def _outcome(self, name: str, running: RunningCommand) -> Outcome:
+        if (status := running.status) == NO_EXIT_STATUS:
             raise HostUnreachableError(
                 f"{self.name}: the SSH connection broke off while step {name} ran, expected it to last: "
                 "the step may still go on there and the next try waits for it; clear this task"
             )
-        return Outcome.of(name, status, lines, complaints)
+        return Outcome.of(name, status, running.results, running.stderr)
 
     @contextmanager
-    def _command(self, command: str, given: bytes = b"") -> Iterator[RunningCommand]:
+    def _command(
+        self, command: str, given: bytes = b"", offset: LogOffset = NOTHING_LOGGED
+    ) -> Iterator[RunningCommand]:
         try:
-            with self.get_conn() as client:
-                stdin, stdout, _ = client.exec_command(command, timeout=self.conn_timeout)
-                # A command that has ended by now leaves it unread; its status says why, or that the connection broke.
-                with suppress(OSError):
-                    stdin.write(given)
-                    stdin.channel.shutdown_write()
-                yield RunningCommand(stdout.channel)
+            with nullcontext(self._kept) if self._kept else self.get_conn() as client:
+                yield RunningCommand(self._begin(client, command, given), self.name, offset)
         except (OSError, EOFError, paramiko.SSHException) as broken:
             raise self._unreachable(broken) from broken
 
-    def _run(self, step: Step, silence: float) -> tuple[int, list[str], list[str]]:
-        with nullcontext(self._kept) if self._kept else self.get_conn() as client:
-            stdin, stdout, stderr = client.exec_command(step.command, timeout=silence)
-            # A step that has ended by now leaves it unread; its status says why, or that the connection broke.
+    def _begin(self, client: paramiko.SSHClient, command: str, given: bytes) -> paramiko.Channel:
+        # paramiko itself would wait for ever for a server that doesn't answer a command's request.
+        limit = threading.Timer(BEGIN_TIMEOUT, client.close)
+        limit.daemon = True
+        limit.start()
+        try:
+            stdin, stdout, _ = client.exec_command(command, timeout=self.conn_timeout)
+            # A command that has ended by now leaves it unread; its status says why, or that the connection broke.
             with suppress(OSError):
-                stdin.write(step.bundle)
+                stdin.write(given)
                 stdin.channel.shutdown_write()
-            try:
-                lines = list(self._logged(stdout))
-            except TimeoutError:
-                raise HostUnreachableError(
-                    f"{self.name}: step {step.name} has written nothing for {silence:g} s, expected its end or a line: "
-                    "look for it on the host, where it may still go on and the next try waits for it; clear this task"
-                ) from None
-            complaints = stderr.read().decode("utf-8", "replace").splitlines()
-            for complaint in complaints:
-                self.log.warning("%s: %s", self.name, complaint)
-            return stdout.channel.recv_exit_status(), lines, complaints
-
-    def _logged(self, output: paramiko.ChannelFile) -> Iterator[str]:
-        for line in output:
-            text = line.rstrip("\n")
-            if not text.startswith("::"):
-                self.log.info("%s: %s", self.name, text)
-            yield text
+            return stdout.channel
+        finally:
+            limit.cancel()
 
     @contextmanager
     def local_url(self, address: str, port: int) -> Iterator[str]:

@@ -1,40 +1,74 @@
-"""A command that runs over SSH, read as it writes: nobody has to wait in a thread for it."""
+"""
+A command that runs over SSH, read as it writes: nobody has to wait in a thread for it.
+
+Neither how fast it writes nor how much is up to the host: a look takes in a bounded piece, and what isn't taken in the
+connection holds back. Kept are results and the end of what it wrote to standard error; the rest goes to the log.
+"""
 
 from __future__ import annotations
 
 import codecs
 import logging
+from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
+
+from heat_upgrade.exceptions import RemoteStepError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import paramiko
 
+# Bytes that one look takes in of each of the two streams.
 PIECE = 65536
+# Characters of a line, and of all results of a step.
+LONGEST_LINE, MOST_RESULTS = 16384, 4 * 1024**2
+# Lines that go to the log at once, and of one command in all.
+LOGGED_AT_ONCE, MOST_LOGGED = 500, 20000
+# The last lines of standard error that are kept: an error's text.
+LAST_LINES = 20
+
+_OWN_ERROR = "error: "
 
 
-class Told(NamedTuple):
-    """How many lines of a command's output and of its errors are in the log."""
+class LogOffset(NamedTuple):
+    """How many lines of a command's output and of its standard error are in the log."""
 
-    lines: int = 0
-    complaints: int = 0
+    output: int = 0
+    stderr: int = 0
+
+
+NOTHING_LOGGED = LogOffset()
 
 
 class _Lines:
-    """Bytes as they come, into whole lines."""
+    """Bytes as they come, into whole lines; of one that is too long the beginning."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._rest = ""
+        self.count = 0
 
-    def feed(self, data: bytes) -> list[str]:
-        *whole, self._rest = (self._rest + self._decoder.decode(data)).split("\n")
-        return whole
+    def feed(self, data: bytes) -> Iterator[tuple[int, str]]:
+        """Yield the lines that are whole now, each with its number."""
+        first, *others = self._decoder.decode(data).split("\n")
+        self._grow(first)
+        for piece in others:
+            yield self._next()
+            self._grow(piece)
 
-    def rest(self) -> list[str]:
-        rest, self._rest = self._rest, ""
-        return [rest] if rest else []
+    def rest(self) -> Iterator[tuple[int, str]]:
+        """Yield what stands behind the last line's end."""
+        if self._rest:
+            yield self._next()
+
+    def _grow(self, piece: str) -> None:
+        self._rest += piece[: LONGEST_LINE + 1 - len(self._rest)]
+
+    def _next(self) -> tuple[int, str]:
+        line, self._rest = self._rest, ""
+        self.count += 1
+        return self.count, line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ... (cut)"
 
 
 class RunningCommand:
@@ -42,38 +76,94 @@ class RunningCommand:
     A command on a host, until it is over.
 
     :param channel: the session in which it runs
+    :param host: what messages call the host
+    :param offset: what another connection to the same job has logged
     """
 
-    def __init__(self, channel: paramiko.Channel) -> None:
+    def __init__(self, channel: paramiko.Channel, host: str, offset: LogOffset = NOTHING_LOGGED) -> None:
         self._channel = channel
-        self._out, self._err = _Lines(), _Lines()
-        self.lines: list[str] = []
-        self.complaints: list[str] = []
-        self.told = Told()
+        self._host = host
+        self._output, self._stderr = _Lines(), _Lines()
+        self._unlogged: deque[tuple[LogOffset, int, str]] = deque()
+        self._result_size = 0
+        self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._own_error = ""
+        self._muted = False
+        # Up to where lines are in the log, and up to where they have been read for it.
+        self.offset = self._read = offset
+        self.results: list[str] = []
+        self.received = 0
 
     def read(self) -> bool:
-        """Take what has come by now, without waiting, and say whether that was all."""
+        """
+        Take in what has come by now, without waiting, and return whether that was all.
+
+        :raises RemoteStepError: when it reports more than any step does
+        """
+        if self._unlogged:
+            return False
         channel = self._channel
         # Asked before the reading: what comes in between is read the next time.
         over = bool(channel.closed or (channel.eof_received and channel.exit_status_ready()))
-        while channel.recv_ready():
-            self.lines += self._out.feed(channel.recv(PIECE))
-        while channel.recv_stderr_ready():
-            self.complaints += self._err.feed(channel.recv_stderr(PIECE))
-        if over:
-            self.lines += self._out.rest()
-            self.complaints += self._err.rest()
-        return over
+        if channel.recv_ready():
+            self._take_output(self._output.feed(self._counted(channel.recv(PIECE))))
+        if channel.recv_stderr_ready():
+            self._take_stderr(self._stderr.feed(self._counted(channel.recv_stderr(PIECE))))
+        if over and not channel.recv_ready() and not channel.recv_stderr_ready():
+            self._take_output(self._output.rest())
+            self._take_stderr(self._stderr.rest())
+            return not self._unlogged
+        return False
 
     def news(self) -> Iterator[tuple[int, str]]:
-        """Give what the log doesn't have yet, each line with its level; results are for the upgrade alone."""
-        lines, complaints = self.lines[self.told.lines :], self.complaints[self.told.complaints :]
-        # One that is followed anew begins anew: until it has caught up there is nothing to tell.
-        self.told = Told(max(self.told.lines, len(self.lines)), max(self.told.complaints, len(self.complaints)))
-        yield from ((logging.INFO, line) for line in lines if not line.startswith("::"))
-        yield from ((logging.WARNING, complaint) for complaint in complaints)
+        """Yield what goes to the log next, each line with its level; results are for the upgrade alone."""
+        for _ in range(min(LOGGED_AT_ONCE, len(self._unlogged))):
+            self.offset, level, line = self._unlogged.popleft()
+            yield level, line
+
+    @property
+    def stderr(self) -> list[str]:
+        """Return the end of what it wrote to standard error, with its own last error before it."""
+        return [self._own_error, *self._last_lines] if self._own_error else list(self._last_lines)
 
     @property
     def status(self) -> int:
         """Return the exit code of a command that is over; -1 when the connection ended before it did."""
         return self._channel.recv_exit_status()
+
+    def _counted(self, data: bytes) -> bytes:
+        self.received += len(data)
+        return data
+
+    def _take_output(self, lines: Iterator[tuple[int, str]]) -> None:
+        for number, line in lines:
+            if line.startswith("::"):
+                self._keep(line)
+            elif number > self._read.output:
+                self._log(self._read._replace(output=number), logging.INFO, line)
+
+    def _take_stderr(self, lines: Iterator[tuple[int, str]]) -> None:
+        for number, line in lines:
+            self._last_lines.append(line)
+            if line.startswith(_OWN_ERROR):
+                self._own_error = line
+            if number > self._read.stderr:
+                self._log(self._read._replace(stderr=number), logging.WARNING, line)
+
+    def _keep(self, result: str) -> None:
+        self._result_size += len(result)
+        if len(result) > LONGEST_LINE or self._result_size > MOST_RESULTS:
+            raise RemoteStepError(
+                f"{self._host}: a step reports {self._result_size} characters or more, the last result alone "
+                f"{len(result)}, expected at most {MOST_RESULTS} and {LONGEST_LINE}: check what answers on that host"
+            )
+        self.results.append(result)
+
+    def _log(self, offset: LogOffset, level: int, line: str) -> None:
+        self._read = offset
+        if self._muted:
+            return
+        if offset.output + offset.stderr > MOST_LOGGED:
+            self._muted = True
+            level, line = logging.WARNING, f"more than {MOST_LOGGED} lines: the rest of the output is not logged"
+        self._unlogged.append((offset, level, line))

@@ -10,7 +10,7 @@ from heat_upgrade.names import VERIFY
 from heat_upgrade.operators.base import CloudOperator
 from heat_upgrade.report.availability import Availability
 from heat_upgrade.run.plan import Plan
-from heat_upgrade.triggers.api_watch import ApiWatchTrigger
+from heat_upgrade.triggers.api_watch import ApiWatchTrigger, WatchedApi
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -30,7 +30,7 @@ class WatchApiOperator(CloudOperator):
             self.log.warning("The API isn't watched in this run: no address was found (%s)", type(error).__name__)
             return
         self.log.info("Asking %s once a second until %s begins", url, VERIFY)
-        self.defer(trigger=ApiWatchTrigger(url=url, verify=verify, until=VERIFY), method_name="execute_complete")
+        self.defer(trigger=ApiWatchTrigger(WatchedApi(url, verify, until=VERIFY)), method_name="execute_complete")
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> None:
         """Log the account; the report has it from the trigger."""

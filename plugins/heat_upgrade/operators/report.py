@@ -13,7 +13,7 @@ from heat_upgrade.names import BEGAN, DRAIN, ERROR, HISTORY, PREFLIGHT, REPORT, 
 from heat_upgrade.operators.approvals import ApproveWaveOperator
 from heat_upgrade.operators.base import CloudOperator
 from heat_upgrade.run.timings import Timings, tasks_of_move
-from heat_upgrade.triggers.run import OthersDoneTrigger, unfinished
+from heat_upgrade.triggers.run import OthersDoneTrigger, OtherTasks, unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -44,7 +44,7 @@ class ReportOperator(CloudOperator):
         states = instance.get_task_states(instance.dag_id, run_ids=[instance.run_id])[instance.run_id]
         if busy := unfinished(states, but_for=self.task_id):
             self.log.info("Waiting for %s", ", ".join(busy))
-            trigger = OthersDoneTrigger(dag_id=instance.dag_id, run_id=instance.run_id, but_for=self.task_id)
+            trigger = OthersDoneTrigger(OtherTasks(instance.dag_id, instance.run_id, but_for=self.task_id))
             self.defer(trigger=trigger, method_name="execute_complete")
         self._report(context)
 

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow.sdk.exceptions import AirflowException
 
-from heat_upgrade.exceptions import HostAuthError, HostUnreachableError, JobTimeoutError, TransientError, UpgradeError
+from heat_upgrade.exceptions import TransientError, UpgradeError
 from heat_upgrade.hosts import SSH_SESSIONS_AT_ONCE
 from heat_upgrade.operators.base import UpgradeTask
+from heat_upgrade.readings import Unavailable
 from heat_upgrade.remote.step import Outcome, PlacedStep
 from heat_upgrade.run.dry_run import PlannedAction, PlannedCommand
 from heat_upgrade.run.plan import Plan
-from heat_upgrade.triggers.job import FollowedJob, HostJobsTrigger
+from heat_upgrade.triggers.job import FollowedJob, FollowedJobs, HostJobsTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -27,19 +28,18 @@ if TYPE_CHECKING:
     from heat_upgrade.cloud.model import Deployment
     from heat_upgrade.cloud.sections import Host
     from heat_upgrade.hooks.host import HeatHostHook
-    from heat_upgrade.hooks.ssh_command import RunningCommand, Told
+    from heat_upgrade.hooks.ssh_command import LogOffset, RunningCommand
     from heat_upgrade.remote.step import Job, Machine, Step
 
 T = TypeVar("T")
 Results = list[dict[str, str]]
 # How a job is after a while: its end, None while it goes on; and how much of its output is in the log.
-Begun = tuple["Outcome | None", "Told"]
+Begun = tuple["Outcome | None", "LogOffset"]
 
 # Seconds to wait here: to defer and to resume costs as much as two of them.
 AT_ONCE = 5.0
 # Seconds beyond what the trigger needs to give up by itself with the reason.
 NET = 900
-ERRORS = {error.__name__: error for error in (HostUnreachableError, HostAuthError, JobTimeoutError)}
 
 
 class StepsOperator(UpgradeTask):
@@ -104,7 +104,7 @@ class StepsOperator(UpgradeTask):
         self._jobs = ()
         outcomes = [outcome for outcome, _ in begun if outcome]
         if len(outcomes) < len(placed):
-            self._follow(placed, [told for _, told in begun])
+            self._follow(placed, [logged for _, logged in begun])
         return self._judged(zip([each.machine.name for each in placed], outcomes, strict=True))
 
     def _side_by_side(self, placed: Sequence[PlacedStep], act: Callable[[HeatHostHook, Step], T]) -> list[T]:
@@ -135,7 +135,7 @@ class StepsOperator(UpgradeTask):
         jobs.append((hook, step.job))
         with hook.started(step) as running:
             over = self._wait(running, hook.name)
-            return hook.outcome(step.job, running) if over else None, running.told
+            return hook.outcome(step.job, running) if over else None, running.offset
 
     def _wait(self, running: RunningCommand, name: str) -> bool:
         deadline = time.monotonic() + AT_ONCE
@@ -147,21 +147,21 @@ class StepsOperator(UpgradeTask):
                 self.log.log(level, "%s: %s", name, line)
         return over
 
-    def _follow(self, placed: Sequence[PlacedStep], told: Sequence[Told]) -> NoReturn:
+    def _follow(self, placed: Sequence[PlacedStep], logged: Sequence[LogOffset]) -> NoReturn:
         followed = [
             FollowedJob(
                 machine=asdict(machine),
                 job=asdict(step.job),
-                told=list(lines),
+                logged=list(offset),
                 timeout=step.timeout,
                 deadline=time.time() + step.timeout,
             )
-            for (machine, step), lines in zip(placed, told, strict=True)
+            for (machine, step), offset in zip(placed, logged, strict=True)
         ]
         for machine, step in placed:
             self.log.info("%s: step %s goes on, and the triggerer follows it", machine.name, step.name)
         self.defer(
-            trigger=HostJobsTrigger(jobs=[asdict(each) for each in followed]),
+            trigger=HostJobsTrigger(FollowedJobs([asdict(each) for each in followed])),
             method_name="execute_complete",
             # The trigger gives up by itself, with the reason. This is a net.
             timeout=timedelta(seconds=max(each.timeout for each in followed) + NET),
@@ -169,7 +169,7 @@ class StepsOperator(UpgradeTask):
 
     def execute_complete(self, context: Context, event: list[dict[str, Any]]) -> Any:
         """Verify how the jobs have ended; fail where one has not ended well, or where that isn't known."""
-        raise_first([ERRORS[each["raised"]](each["message"]) for each in event if each["raised"]])
+        raise_first([Unavailable(each["reason"], each["retryable"]).error for each in event if each["reason"]])
         outcomes = [(each["machine"], Outcome(**each["outcome"])) for each in event]
         return self.verify(Plan.of(context), self._judged(outcomes))
 

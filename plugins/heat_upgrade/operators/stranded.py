@@ -21,7 +21,7 @@ from heat_upgrade.problems import show
 from heat_upgrade.readings import IN_PROGRESS, WORK_TOPICS, Unavailable, carries_work
 from heat_upgrade.stranded.messages import STRANDED, question, stranded_rows
 from heat_upgrade.stranded.rule import Choice, StrandedStack, find_stranded, unchanged, way_out
-from heat_upgrade.triggers.stacks import StacksEndedTrigger
+from heat_upgrade.triggers.stacks import StacksEndedTrigger, StacksToEnd
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -222,10 +222,12 @@ class WaitForEndsOperator(StrandedOperator):
         minutes = context["params"]["wait_minutes"]
         self.defer(
             trigger=StacksEndedTrigger(
-                stacks=[id_ for id_, (outcome, _) in _outcomes(context).items() if outcome in (ASKED, TAKEN_UP)],
-                database_conn_id=self.cloud.connections.database,
-                interval=POLL,
-                deadline=time.time() + 60 * minutes,
+                StacksToEnd(
+                    stacks=[id_ for id_, (outcome, _) in _outcomes(context).items() if outcome in (ASKED, TAKEN_UP)],
+                    database_conn_id=self.cloud.connections.database,
+                    interval=POLL,
+                    deadline=time.time() + 60 * minutes,
+                )
             ),
             method_name="execute_complete",
             # The trigger ends the wait by itself. This is a net.

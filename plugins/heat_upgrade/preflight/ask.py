@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from heat_upgrade.hooks.host import HeatHostHook
 
 # Seconds without a word after which a host counts as away.
-_SILENCE = 120
+_IDLE_TIMEOUT = 120
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -60,7 +60,7 @@ def _ask(ask: Callable[[S, HeatHostHook], T], subject: S, hook: HeatHostHook | U
 
 
 def _ask_host(target: Deployment, hook: HeatHostHook) -> HostFacts:
-    reported = hook.run_step(steps.check_host(target), silence=_SILENCE)
+    reported = hook.run_step(steps.check_host(target), idle_timeout=_IDLE_TIMEOUT)
     now = time.time()
     verified = not (hook.no_host_key_check or hook.allow_host_key_change)
     known_from = "the cloud file" if target.host.host_key else "the Airflow user's known_hosts"
@@ -85,7 +85,7 @@ def _behind_haproxy(deployments: Iterable[Deployment]) -> list[list[Api]]:
 
 
 def _ask_balancer(apis: list[Api], hook: HeatHostHook) -> dict[str, str]:
-    return hook.run_step(steps.check_rotation(apis), silence=_SILENCE)
+    return hook.run_step(steps.check_rotation(apis), idle_timeout=_IDLE_TIMEOUT)
 
 
 def _status(target: Deployment, role: Role, answer: dict[str, str] | Unavailable) -> str | Unavailable:

@@ -203,7 +203,7 @@ class Outcome:
 
         :param name: the step
         :param status: its exit code
-        :param lines: the lines of its standard output
+        :param lines: the lines of its standard output that report something
         :param stderr: the lines of its standard error
         """
         return cls(status, results(lines), error(name, status, stderr) if status else "")

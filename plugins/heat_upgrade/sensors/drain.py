@@ -21,7 +21,7 @@ from heat_upgrade.remote import steps
 from heat_upgrade.run.approvals import ways_out
 from heat_upgrade.run.dry_run import PlannedAction
 from heat_upgrade.run.plan import Plan
-from heat_upgrade.triggers.drain import DRAINED, PATIENCE, TIMED_OUT, OldEnginesDrainedTrigger
+from heat_upgrade.triggers.drain import DRAINED, TIMED_OUT, TIMEOUT, OldEnginesDrainedTrigger, OldSide
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -49,7 +49,7 @@ class OldEnginesDrainedSensor(UpgradeTask, BaseSensorOperator):
             trigger=self.trigger(plan, self._warning(plan, context), self.kept(plan, states)),
             method_name="execute_complete",
             # The trigger ends the wait by itself, as only it can name what is in the way. This is a net.
-            timeout=timedelta(seconds=self.timeout_of(plan) + self.poke_interval + 2 * PATIENCE),
+            timeout=timedelta(seconds=self.timeout_of(plan) + self.poke_interval + 2 * TIMEOUT),
         )
 
     def preview(self, plan: Plan, context: Context) -> PlannedAction:
@@ -88,17 +88,19 @@ class OldEnginesDrainedSensor(UpgradeTask, BaseSensorOperator):
         """Return what waits for a plan's old engines, from now on."""
         timeout = self.timeout_of(plan)
         return OldEnginesDrainedTrigger(
-            old_vhost=self.cloud.release(plan.source).vhost,
-            new_vhost=self.cloud.release(plan.target).vhost,
-            rabbitmq_conn_id=self.cloud.connections.rabbitmq,
-            database_conn_id=self.cloud.connections.database,
-            interval=self.poke_interval,
-            readings=self.cloud.drain.readings,
-            timeout=timeout,
-            deadline=time.time() + timeout,
-            stranded_stacks=list(plan.stranded),
-            kept_stacks=kept,
-            warning=warning,
+            OldSide(
+                old_vhost=self.cloud.release(plan.source).vhost,
+                new_vhost=self.cloud.release(plan.target).vhost,
+                rabbitmq_conn_id=self.cloud.connections.rabbitmq,
+                database_conn_id=self.cloud.connections.database,
+                interval=self.poke_interval,
+                readings=self.cloud.drain.readings,
+                timeout=timeout,
+                deadline=time.time() + timeout,
+                stranded_stacks=list(plan.stranded),
+                kept_stacks=kept,
+                warning=warning,
+            )
         )
 
     def timeout_of(self, plan: Plan) -> float:

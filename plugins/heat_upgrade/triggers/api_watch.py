@@ -5,61 +5,66 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
 from airflow.triggers.base import TriggerEvent
 
 from heat_upgrade.report.availability import Availability
-from heat_upgrade.triggers.arguments import ArgumentsTrigger
-from heat_upgrade.triggers.base import keep, kept
+from heat_upgrade.triggers.base import ArgumentsTrigger
 from heat_upgrade.triggers.run import states_of_run
 
 if TYPE_CHECKING:
     import httpx
 
 # Seconds after which a probe has failed.
-PATIENCE = 10.0
+PROBE_TIMEOUT = 10.0
+# Bytes.
+LARGEST_ANSWER = 65536
 # Seconds from one look at the run to the next, and looks from one time that the account is stored to the next.
-LOOK_EVERY, KEEP_EVERY = 2.0, 15
+LOOK_EVERY, CHECKPOINT_EVERY = 2.0, 15
 # The states of a task whose turn hasn't come.
 WAITING = (None, "scheduled", "queued")
 
 
-class ApiWatchTrigger(ArgumentsTrigger):
+@dataclass(frozen=True)
+class WatchedApi:
     """
-    Probe the API until the turn of a task has come; fires once, with the account.
+    An API, and how it is watched.
 
     :param url: what to ask for, without logging in
     :param verify: whether to verify the server's certificate, or by which CA certificates' file
-    :param until: id of the task, in the same run
+    :param until: id of the task, in the same run, whose turn ends the watch
     :param interval: seconds from one probe to the next
     """
 
-    arguments = ("url", "verify", "until", "interval")
+    url: str
+    verify: bool | str
+    until: str
+    interval: float = 1.0
 
-    def __init__(self, *, url: str, verify: bool | str, until: str, interval: float = 1.0) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.url = url
-        self.verify = verify
-        self.until = until
-        self.interval = interval
+
+class ApiWatchTrigger(ArgumentsTrigger[WatchedApi]):
+    """Probe the API until the turn of a task has come; fires once, with the account."""
+
+    kind = WatchedApi
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Probe, and look now and then whether it is enough."""
-        earlier = await kept(self)
-        seen = Availability.of(earlier) if earlier else Availability(self.url)
+        earlier = await self.restore()
+        seen = Availability.of(earlier) if earlier else Availability(self.arguments.url)
         # Beside the probes: an Airflow that is slow to answer must not look like an API that nobody has watched.
         turn = asyncio.create_task(self._await_turn(seen))
         try:
-            async with await asyncio.to_thread(self._client) as client:
+            async with await self.blocking(self._client) as client:
                 while not turn.done():
-                    next_probe = time.time() + self.interval
+                    next_probe = time.time() + self.arguments.interval
                     await self._probe(client, seen)
                     await asyncio.wait([turn], timeout=max(0.0, next_probe - time.time()))
         finally:
             turn.cancel()
-        await keep(self, seen.as_xcom())
+        await self.checkpoint(seen.as_xcom())
         yield TriggerEvent(seen.as_xcom())  # type: ignore[no-untyped-call]
 
     async def _await_turn(self, seen: Availability) -> None:
@@ -67,23 +72,25 @@ class ApiWatchTrigger(ArgumentsTrigger):
             await asyncio.sleep(LOOK_EVERY)
             if await self._enough():
                 return
-            if look % KEEP_EVERY == 0:
-                await keep(self, seen.as_xcom())
+            if look % CHECKPOINT_EVERY == 0:
+                await self.checkpoint(seen.as_xcom())
 
     def _client(self) -> httpx.AsyncClient:
         import ssl
 
         import httpx
 
-        verify = ssl.create_default_context(cafile=self.verify) if isinstance(self.verify, str) else self.verify
+        verify: ssl.SSLContext | bool | str = self.arguments.verify
+        if isinstance(verify, str):
+            verify = ssl.create_default_context(cafile=verify)
         # A connection for each probe, as a new user's: one that is kept would stay with the API that has taken it.
         limits = httpx.Limits(max_keepalive_connections=0)
-        return httpx.AsyncClient(verify=verify, limits=limits, timeout=PATIENCE)
+        return httpx.AsyncClient(verify=verify, limits=limits, timeout=PROBE_TIMEOUT)
 
     async def _probe(self, client: httpx.AsyncClient, seen: Availability) -> None:
         began = time.time()
         try:
-            status = (await client.get(self.url)).status_code
+            status = await asyncio.wait_for(self._status(client), PROBE_TIMEOUT)
         except Exception as error:
             # Not its text, which nobody has checked for secrets.
             seen.observe(began, time.time(), type(error).__name__)
@@ -91,9 +98,19 @@ class ApiWatchTrigger(ArgumentsTrigger):
         # Heat answers with its versions and 300, Multiple Choices.
         seen.observe(began, time.time(), None if status < 400 else f"HTTP {status}")
 
+    async def _status(self, client: httpx.AsyncClient) -> int:
+        """Read a whole answer, but never more than Heat's own could be."""
+        async with client.stream("GET", self.arguments.url) as answer:
+            size = 0
+            async for piece in answer.aiter_raw():
+                size += len(piece)
+                if size > LARGEST_ANSWER:
+                    break
+            return answer.status_code
+
     async def _enough(self) -> bool:
         instance = self.task_instance
         if instance is None:
             return False
-        states = await states_of_run(instance.dag_id, instance.run_id)
-        return bool(states) and states.get(self.until) not in WAITING
+        states = await states_of_run(self, instance.dag_id, instance.run_id)
+        return bool(states) and states.get(self.arguments.until) not in WAITING

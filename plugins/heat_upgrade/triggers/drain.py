@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow.triggers.base import TriggerEvent
 
-from heat_upgrade.drain.history import DrainCourse
+from heat_upgrade.drain.history import DrainHistory
 from heat_upgrade.drain.messages import failure_message, reading_table, timeout_message
 from heat_upgrade.drain.watch import DrainWatch
 from heat_upgrade.notifications.send import send_packed
 from heat_upgrade.readings import Broker, Database, Reading, Unavailable, read
-from heat_upgrade.triggers.arguments import ArgumentsTrigger
-from heat_upgrade.triggers.base import keep, kept
+from heat_upgrade.triggers.base import ArgumentsTrigger
 
 if TYPE_CHECKING:
     from heat_upgrade.hooks.heat_database import HeatDatabaseHook
@@ -26,9 +27,9 @@ Part = TypeVar("Part")
 
 DRAINED, FAILED, TIMED_OUT = "drained", "failed", "timed out"
 # Seconds for each of a reading's two parts; the hooks bound their single calls by themselves.
-PATIENCE = 30.0
-# Readings from one time that the course of the drain is stored to the next.
-KEEP_EVERY = 10
+TIMEOUT = 30.0
+# Readings from one time that the drain's history is stored to the next.
+CHECKPOINT_EVERY = 10
 
 
 def read_broker(hook: RabbitMQManagementHook, old_vhost: str, new_vhost: str) -> Broker:
@@ -61,13 +62,10 @@ def read_database(hook: HeatDatabaseHook) -> Database:
     return Database(stacks=tuple(hook.unfinished_stacks()), held=held)
 
 
-class OldEnginesDrainedTrigger(ArgumentsTrigger):
+@dataclass(frozen=True)
+class OldSide:
     """
-    Wait until the old engines may stop.
-
-    It fires once, with a dict: ``status`` is ``drained``, ``failed`` (waiting can't help) or ``timed out``, ``message``
-    says why, ``table`` is the last reading, ``stacks`` those that the old engines haven't done, by id, or None where
-    the last reading doesn't tell, and ``reasons`` all that is still in the way.
+    The old side, and how to wait until its engines may stop.
 
     :param old_vhost: vhost of the old engines
     :param new_vhost: vhost of the new engines
@@ -82,66 +80,58 @@ class OldEnginesDrainedTrigger(ArgumentsTrigger):
     :param warning: a message, packed, and in seconds since the epoch when it is sent if the wait isn't over then
     """
 
-    arguments = (
-        "old_vhost",
-        "new_vhost",
-        "rabbitmq_conn_id",
-        "database_conn_id",
-        "interval",
-        "readings",
-        "timeout",
-        "deadline",
-        "stranded_stacks",
-        "kept_stacks",
-        "warning",
-    )
+    old_vhost: str
+    new_vhost: str
+    rabbitmq_conn_id: str
+    database_conn_id: str
+    interval: float
+    readings: int
+    timeout: float
+    deadline: float
+    stranded_stacks: list[str]
+    kept_stacks: list[str] | None = None
+    warning: dict[str, Any] | None = None
 
-    def __init__(
-        self,
-        *,
-        old_vhost: str,
-        new_vhost: str,
-        rabbitmq_conn_id: str,
-        database_conn_id: str,
-        interval: float,
-        readings: int,
-        timeout: float,
-        deadline: float,
-        stranded_stacks: list[str],
-        kept_stacks: list[str] | None = None,
-        warning: dict[str, Any] | None = None,
-    ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.old_vhost = old_vhost
-        self.new_vhost = new_vhost
-        self.rabbitmq_conn_id = rabbitmq_conn_id
-        self.database_conn_id = database_conn_id
-        self.interval = interval
-        self.readings = readings
-        self.timeout = timeout
-        self.deadline = deadline
-        self.stranded_stacks = stranded_stacks
-        self.kept_stacks = kept_stacks
-        self.warning = warning
+
+class OldEnginesDrainedTrigger(ArgumentsTrigger[OldSide]):
+    """
+    Wait until the old engines may stop.
+
+    It fires once, with a dict: ``status`` is ``drained``, ``failed`` (waiting can't help) or ``timed out``, ``message``
+    says why, ``table`` is the last reading, ``stacks`` those that the old engines haven't done, by id, or None where
+    the last reading doesn't tell, and ``reasons`` all that is still in the way.
+    """
+
+    kind = OldSide
+    # The two parts of a reading, and the warning.
+    threads = 3
+
+    def __init__(self, arguments: OldSide | None = None, **fields: Any) -> None:
+        super().__init__(arguments, **fields)
         self._warned: asyncio.Task[None] | None = None
+        self._asked: dict[str, asyncio.Task[Any]] = {}
         self._rabbitmq: RabbitMQManagementHook | None = None
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Read until the old side is drained, can't be drained by waiting, or the time is up."""
-        await asyncio.to_thread(_load_hooks)
-        watch = DrainWatch(readings=self.readings, stranded=self.stranded_stacks, kept=self.kept_stacks)
-        # For the report only: the watch itself begins anew after a restart.
-        course = DrainCourse(await kept(self))
+        await self.blocking(_load_hooks)
+        watch = DrainWatch(
+            readings=self.arguments.readings,
+            stranded=self.arguments.stranded_stacks,
+            kept=self.arguments.kept_stacks,
+        )
+        # For the report only: the watch itself starts over after a restart.
+        history = DrainHistory(await self.restore())
         while True:
-            next_reading = time.time() + self.interval
+            next_reading = time.time() + self.arguments.interval
             reading = await self.read()
             watch.observe(reading)
-            course.add(reading, watch.snapshot)
+            history.add(reading, watch.snapshot)
             table = reading_table(reading, watch)
             self.log.info("Drain of the old engines\n%s", table)
             outcome = self._outcome(watch, next_reading)
-            if outcome or watch.taken % KEEP_EVERY == 0:
-                await keep(self, course.as_xcom())
+            if outcome or watch.taken % CHECKPOINT_EVERY == 0:
+                await self.checkpoint(history.as_xcom())
             if outcome:
                 status, message = outcome
                 yield TriggerEvent(  # type: ignore[no-untyped-call]
@@ -160,7 +150,9 @@ class OldEnginesDrainedTrigger(ArgumentsTrigger):
     async def read(self) -> Reading:
         """Take one reading, its two parts at once."""
         began, start = datetime.now(UTC), time.monotonic()
-        broker, database = await asyncio.gather(self._part(self._read_broker), self._part(self._read_database))
+        broker, database = await asyncio.gather(
+            self._part("broker", self._read_broker), self._part("database", self._read_database)
+        )
         if isinstance(broker, Unavailable):
             # Whoever mends the connection needn't start the wait anew.
             self._rabbitmq = None
@@ -172,37 +164,41 @@ class OldEnginesDrainedTrigger(ArgumentsTrigger):
         broker, database = read(self._read_broker), read(self._read_database)
         return Reading(began=began, seconds=time.monotonic() - start, broker=broker, database=database)
 
-    async def _part(self, ask: Callable[[], Part]) -> Part | Unavailable:
-        """Read in a thread, as the triggerer's loop serves other triggers too."""
-        try:
-            return await asyncio.wait_for(asyncio.to_thread(read, ask), PATIENCE)
-        except TimeoutError:
-            return Unavailable(f"no answer within {PATIENCE:.0f} s")
+    async def _part(self, name: str, ask: Callable[[], Part]) -> Part | Unavailable:
+        """Read one part; while a server still owes an answer it isn't asked again, so that no threads pile up."""
+        asked = self._asked.get(name)
+        if asked is None or asked.done():
+            asked = self._asked[name] = asyncio.create_task(self.blocking(partial(read, ask)))
+            await asyncio.wait([asked], timeout=TIMEOUT)
+            if asked.done():
+                return cast("Part | Unavailable", asked.result())
+        return Unavailable(f"no answer within {TIMEOUT:.0f} s")
 
     def _warn_if_late(self, table: str) -> None:
-        if self.warning and not self._warned and time.time() >= self.warning["at"]:
+        warning = self.arguments.warning
+        if warning and not self._warned and time.time() >= warning["at"]:
             # Beside the readings, which wait for no mail server.
-            self._warned = asyncio.create_task(asyncio.to_thread(send_packed, self.warning, table))
+            self._warned = asyncio.create_task(self.blocking(partial(send_packed, warning, table)))
 
     def _outcome(self, watch: DrainWatch, next_reading: float) -> tuple[str, str] | None:
         if watch.drained:
             return DRAINED, "The old engines have nothing left to do."
         if watch.verdict.errors:
             return FAILED, failure_message(watch.verdict)
-        if next_reading > self.deadline:
-            return TIMED_OUT, timeout_message(watch.verdict, self.timeout)
+        if next_reading > self.arguments.deadline:
+            return TIMED_OUT, timeout_message(watch.verdict, self.arguments.timeout)
         return None
 
     def _read_broker(self) -> Broker:
         from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
 
-        self._rabbitmq = self._rabbitmq or RabbitMQManagementHook(self.rabbitmq_conn_id)
-        return read_broker(self._rabbitmq, self.old_vhost, self.new_vhost)
+        self._rabbitmq = self._rabbitmq or RabbitMQManagementHook(self.arguments.rabbitmq_conn_id)
+        return read_broker(self._rabbitmq, self.arguments.old_vhost, self.arguments.new_vhost)
 
     def _read_database(self) -> Database:
         from heat_upgrade.hooks.heat_database import HeatDatabaseHook
 
-        return read_database(HeatDatabaseHook(self.database_conn_id))
+        return read_database(HeatDatabaseHook(self.arguments.database_conn_id))
 
 
 def _load_hooks() -> None:

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from airflow.triggers.base import TriggerEvent
 
 from heat_upgrade import compat
-from heat_upgrade.triggers.arguments import ArgumentsTrigger
+from heat_upgrade.triggers.base import ArgumentsTrigger
 
 OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
-_log = logging.getLogger(__name__)
+# Seconds that Airflow has to answer.
+TIMEOUT = 30.0
 
 
-async def states_of_run(dag_id: str, run_id: str) -> Mapping[str, str | None]:
+async def states_of_run(trigger: ArgumentsTrigger[Any], dag_id: str, run_id: str) -> Mapping[str, str | None]:
     """
     Return the state of each task of a run, None for one that waits for its turn; empty where Airflow doesn't answer.
 
+    :param trigger: the trigger that asks
     :param dag_id: the DAG
     :param run_id: the run
     """
     try:
-        return await asyncio.to_thread(compat.task_states, dag_id, run_id)
+        return await trigger.blocking(partial(compat.task_states, dag_id, run_id), TIMEOUT)
     except Exception as error:
-        _log.warning("Could not read the run's task states (%s): asking again", type(error).__name__)
+        trigger.log.warning("Could not read the run's task states (%s): asking again", type(error).__name__)
         return {}
 
 
@@ -39,9 +43,10 @@ def unfinished(states: Mapping[str, str | None], but_for: str) -> list[str]:
     return sorted(task for task, state in states.items() if state not in OVER and task != but_for)
 
 
-class OthersDoneTrigger(ArgumentsTrigger):
+@dataclass(frozen=True)
+class OtherTasks:
     """
-    Wait until every other task of a run is over.
+    All tasks of a run but one.
 
     :param dag_id: the DAG
     :param run_id: the run
@@ -49,17 +54,22 @@ class OthersDoneTrigger(ArgumentsTrigger):
     :param interval: seconds from one look to the next
     """
 
-    arguments = ("dag_id", "run_id", "but_for", "interval")
+    dag_id: str
+    run_id: str
+    but_for: str
+    interval: float = 5.0
 
-    def __init__(self, *, dag_id: str, run_id: str, but_for: str, interval: float = 5.0) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.dag_id = dag_id
-        self.run_id = run_id
-        self.but_for = but_for
-        self.interval = interval
+
+class OthersDoneTrigger(ArgumentsTrigger[OtherTasks]):
+    """Wait until every other task of a run is over."""
+
+    kind = OtherTasks
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look again and again."""
-        while not (states := await states_of_run(self.dag_id, self.run_id)) or unfinished(states, self.but_for):
-            await asyncio.sleep(self.interval)
+        tasks = self.arguments
+        while not (states := await states_of_run(self, tasks.dag_id, tasks.run_id)) or unfinished(
+            states, tasks.but_for
+        ):
+            await asyncio.sleep(tasks.interval)
         yield TriggerEvent({})  # type: ignore[no-untyped-call]

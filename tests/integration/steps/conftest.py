@@ -96,7 +96,7 @@ class Machine:
 
     def run(self, step: Step, **settings: str) -> dict[str, str]:
         """Run a step over SSH; settings are those that a test may shorten a wait with."""
-        return self.hook.run_step(replace(step, settings={**step.settings, **settings}), silence=60)
+        return self.hook.run_step(replace(step, settings={**step.settings, **settings}), idle_timeout=60)
 
     def start(self, step: Step, bash_env: Path | None = None, **settings: str) -> subprocess.Popen[bytes]:
         """Start a step on this machine, without SSH, in a process group of its own."""

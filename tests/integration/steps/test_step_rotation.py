@@ -38,7 +38,7 @@ def rejoin(machine: Machine, role: Role = "api", **settings: str) -> None:
 
 def run(machine: Machine, role: Role, step: Step, settings: dict[str, str]) -> None:
     hook = Clients(machine.cloud).balancer(machine.target, role)
-    hook.run_step(replace(step, settings={**step.settings, **settings}), silence=60)
+    hook.run_step(replace(step, settings={**step.settings, **settings}), idle_timeout=60)
 
 
 class TestHealthcheck:

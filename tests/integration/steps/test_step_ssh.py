@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,7 +12,13 @@ from pathlib import Path
 import pytest
 
 from heat_upgrade import hosts
-from heat_upgrade.exceptions import HostAuthError, HostUnreachableError, RemoteStepError, TransientError
+from heat_upgrade.exceptions import (
+    HostAuthError,
+    HostUnreachableError,
+    JobTimeoutError,
+    RemoteStepError,
+    TransientError,
+)
 from heat_upgrade.hooks.host import HeatHostHook
 from heat_upgrade.hosts import HostState
 from heat_upgrade.readings import Unavailable
@@ -144,7 +151,21 @@ def test_a_step_that_says_nothing_for_long_counts_as_cut_off(machine: Machine) -
     with pytest.raises(
         HostUnreachableError, match=r"controller-1: step script has written nothing for 1 s.*clear this"
     ):
-        machine.hook.run_step(script(machine, "sleep 3"), silence=1)
+        machine.hook.run_step(script(machine, "sleep 3"), idle_timeout=1)
+
+
+def test_what_a_step_writes_to_standard_error_holds_up_nothing(machine: Machine) -> None:
+    """More than fits into a connection while nobody reads it."""
+    noisy = "head -c 6000000 /dev/zero | tr '\\0' x >&2; echo >&2; echo ::said=all; exit $ENDS"
+    assert machine.hook.run_step(script(machine, noisy, ENDS="0"), idle_timeout=20) == {"said": "all"}
+
+
+@pytest.mark.parametrize("endless", ["yes", "head -c 100M /dev/zero | tr '\\0' x", "yes >&2"])
+def test_a_step_that_writes_without_end_is_ended_by_its_time(machine: Machine, endless: str) -> None:
+    begun = time.monotonic()
+    with pytest.raises(JobTimeoutError, match=r"controller-1: step script has not ended within 2 s.*clear this task"):
+        machine.hook.run_step(script(machine, f"{endless}; sleep 60"), timeout=2)
+    assert time.monotonic() - begun < 20
 
 
 def test_a_step_that_ends_at_once_tells_its_own_error(machine: Machine) -> None:

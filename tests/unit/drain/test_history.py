@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from heat_upgrade.drain.history import MOST_READINGS, MOST_STACKS, DrainCourse
+from heat_upgrade.drain.history import MOST_READINGS, MOST_STACKS, DrainHistory
 from heat_upgrade.drain.rule import Snapshot
 from heat_upgrade.readings import Unavailable
 from tests.unit._helpers.readings import held, queue, reading, stack
@@ -22,14 +22,14 @@ def after(seconds: float):
 
 
 def test_a_reading_is_kept_as_four_numbers():
-    course = DrainCourse()
+    course = DrainHistory()
     course.add(ONE, Snapshot(waiting=(stack(), stack())))
     assert course.as_xcom()["readings"] == [[ONE.began.timestamp(), 4, 1, 2]]
 
 
 @pytest.mark.parametrize("part", ["broker", "database"])
 def test_what_was_not_read_is_not_made_up(part):
-    course = DrainCourse()
+    course = DrainHistory()
     course.add(replace(ONE, **{part: Unavailable("away")}), Snapshot(waiting=(stack(),)))
     (kept,) = course.as_xcom()["readings"]
     assert kept[1:] == ([None, None, None] if part == "broker" else [4, None, None])
@@ -37,7 +37,7 @@ def test_what_was_not_read_is_not_made_up(part):
 
 @pytest.mark.parametrize("many", [MOST_READINGS, 1000, 10_007])
 def test_a_long_drain_is_thinned_out_evenly_and_keeps_its_ends(many: int):
-    course = DrainCourse()
+    course = DrainHistory()
     for number in range(many):
         course.add(after(number), Snapshot())
     times = [kept[0] - ONE.began.timestamp() for kept in course.as_xcom()["readings"]]
@@ -47,7 +47,7 @@ def test_a_long_drain_is_thinned_out_evenly_and_keeps_its_ends(many: int):
 
 
 def test_the_stacks_of_t0_are_kept_as_they_were_then():
-    course = DrainCourse()
+    course = DrainHistory()
     course.add(ONE, Snapshot(waiting=(stack(),)))
     assert course.as_xcom()["t0"] is None
     course.add(after(1), Snapshot(time=after(1).began, waiting=(stack(), stack())))
@@ -58,16 +58,16 @@ def test_the_stacks_of_t0_are_kept_as_they_were_then():
 
 
 def test_thousands_of_stacks_are_counted_and_the_first_of_them_named():
-    course = DrainCourse()
+    course = DrainHistory()
     course.add(ONE, Snapshot(time=ONE.began, waiting=(stack(),) * 5000))
     assert (course.in_flight, len(course.stacks)) == (5000, MOST_STACKS)
 
 
 def test_a_restart_of_the_triggerer_goes_on_with_it():
-    course = DrainCourse()
+    course = DrainHistory()
     for number in range(300):
         course.add(after(number), Snapshot(time=ONE.began, waiting=(stack(),)))
-    again = DrainCourse(json.loads(json.dumps(course.as_xcom())))
+    again = DrainHistory(json.loads(json.dumps(course.as_xcom())))
     again.add(after(400), Snapshot(time=after(400).began))
     assert again.as_xcom()["t0"] == ONE.began.timestamp()
     assert again.in_flight == 1

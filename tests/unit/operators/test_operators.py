@@ -19,10 +19,7 @@ from heat_upgrade.clients import Clients
 from heat_upgrade.exceptions import (
     HeatDatabaseRefusedError,
     HeatDatabaseUnavailableError,
-    HostAuthError,
-    HostUnreachableError,
     JobLostError,
-    JobTimeoutError,
     RabbitMQUnavailableError,
     RemoteStepError,
     TransientError,
@@ -33,7 +30,7 @@ from heat_upgrade.hooks.heat_api import BuildInfo, HeatApiHook
 from heat_upgrade.hooks.heat_database import HeatDatabaseHook
 from heat_upgrade.hooks.host import HeatHostHook
 from heat_upgrade.hooks.rabbitmq import Node, Permission
-from heat_upgrade.hooks.ssh_command import RunningCommand, Told
+from heat_upgrade.hooks.ssh_command import LogOffset, RunningCommand
 from heat_upgrade.hooks.vhosts import VhostHook
 from heat_upgrade.hosts import HostState, RouterState
 from heat_upgrade.operators import steps as module
@@ -161,7 +158,7 @@ class Servers:
         @contextmanager
         def started(step: Step) -> Iterator[RunningCommand]:
             self.steps.append((name, step.name))
-            running = mock.create_autospec(RunningCommand, instance=True, told=Told(1, 0))
+            running = mock.create_autospec(RunningCommand, instance=True, offset=LogOffset(1, 0))
             running.read.side_effect = lambda: not self.takes_long
             yield running
 
@@ -231,7 +228,7 @@ def test_messages_that_an_engine_left_are_told(servers: Servers) -> None:
 
 def ended(outcome: Outcome | None, machine: str = "controller-1") -> dict[str, Any]:
     """Return what the trigger tells of a job."""
-    return {"machine": machine, "outcome": asdict(outcome) if outcome else None, "raised": "", "message": ""}
+    return {"machine": machine, "outcome": asdict(outcome) if outcome else None, "reason": "", "retryable": False}
 
 
 class TestLongStep:
@@ -249,7 +246,7 @@ class TestLongStep:
         (followed,) = arguments["jobs"]
         assert followed["machine"] == asdict(Clients(CLOUD).machine(CLOUD.host("controller-1")))
         assert followed["job"]["step"] == "prepare"
-        assert followed["told"] == [1, 0]
+        assert followed["logged"] == [1, 0]
         assert followed["deadline"] == pytest.approx(time.time() + followed["timeout"], abs=5)
         assert deferred.value.timeout.total_seconds() > followed["timeout"]
         assert deferred.value.method_name == "execute_complete"
@@ -260,9 +257,9 @@ class TestLongStep:
         with pytest.raises(UpgradeError, match="left messages"):
             of_host(RetireEngineOperator).execute_complete(context(), event)
 
-    @pytest.mark.parametrize("error", [HostUnreachableError, HostAuthError, JobTimeoutError])
-    def test_an_end_that_nobody_knows_is_told(self, error: type, servers: Servers) -> None:
-        event = [ended(None) | {"raised": error.__name__, "message": "why"}]
+    @pytest.mark.parametrize(("retryable", "error"), [(True, TransientError), (False, UpgradeError)])
+    def test_an_end_that_nobody_knows_is_told(self, retryable: bool, error: type, servers: Servers) -> None:
+        event = [ended(None) | {"reason": "why", "retryable": retryable}]
         with pytest.raises(error, match="why"):
             of_host(PrepareHostOperator).execute_complete(context(), event)
 

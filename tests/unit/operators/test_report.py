@@ -157,7 +157,7 @@ def test_it_waits_while_other_tasks_are_at_work(cloud):
     instance = Instance({"prepare.c1": "failed", "prepare.c2": "running", "report": "running"})
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute({"ti": instance})  # type: ignore[typeddict-item]
-    assert deferred.value.trigger.but_for == "report"
+    assert deferred.value.trigger.arguments.but_for == "report"
 
 
 def test_a_run_that_was_refused_has_a_report(make):
@@ -264,8 +264,8 @@ def test_the_watch_asks_the_version_document(cloud, monkeypatch):
     monkeypatch.setattr(HeatApiHook, "verify", "/etc/ca.pem")
     with pytest.raises(TaskDeferred) as deferred:
         WatchApiOperator(task_id="watch_api", cloud=cloud).execute(context("c1"))  # type: ignore[arg-type]
-    trigger = deferred.value.trigger
-    assert (trigger.url, trigger.verify, trigger.until) == ("https://heat.example/", "/etc/ca.pem", "verify_cloud")
+    watched = deferred.value.trigger.arguments
+    assert (watched.url, watched.verify, watched.until) == ("https://heat.example/", "/etc/ca.pem", "verify_cloud")
 
 
 def test_a_watch_that_finds_no_address_holds_up_nothing(cloud, monkeypatch, capsys):

@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from heat_upgrade.clients import Clients
 from heat_upgrade.exceptions import HostUnreachableError, RemoteStepError, TransientError, UpgradeError
 from heat_upgrade.hooks.host import HeatHostHook
-from heat_upgrade.hooks.ssh_command import RunningCommand, Told
+from heat_upgrade.hooks.ssh_command import LogOffset, RunningCommand
 from heat_upgrade.operators import steps as module
 from heat_upgrade.operators.steps import Results, StepsOperator
 from heat_upgrade.remote.step import Job, Machine, Outcome, PlacedStep, Step
@@ -145,7 +145,7 @@ class TestJobs:
 
             @contextmanager
             def started(_: Step) -> Iterator[RunningCommand]:
-                running = mock.create_autospec(RunningCommand, instance=True, told=Told(1, 0))
+                running = mock.create_autospec(RunningCommand, instance=True, offset=LogOffset(1, 0))
                 running.read.side_effect = lambda: machine.name in over
                 running.news.side_effect = lambda: iter(())
                 yield running
@@ -163,7 +163,7 @@ class TestJobs:
         task = flip((C1, "stop"), (C2, "stop"), timeout=60)
         with pytest.raises(TaskDeferred) as deferred:
             task.execute(context(PLAN))
-        jobs = deferred.value.trigger.jobs
+        jobs = deferred.value.trigger.arguments.jobs
         assert [job["machine"] for job in jobs] == [asdict(C1), asdict(C2)]
         event = [ended(Outcome(0, {"said": name}), name) for name in ("c1", "c2")]
         assert task.execute_complete(context(PLAN), event) == [{"said": "c1"}, {"said": "c2"}]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import Any
 
@@ -70,20 +72,27 @@ class Api(BaseHTTPRequestHandler):
     """Answers as it is told, one answer after the other, and then for ever like the last."""
 
     answers: list[int]
+    # Bytes of a body, one piece after the other, and seconds between them.
+    body: tuple[int, int, float] = (0, 0, 0.0)
 
     def do_GET(self) -> None:
         status = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         self.send_response(status)
-        self.send_header("Content-Length", "0")
+        pieces, size, pause = self.body
+        self.send_header("Content-Length", str(pieces * size))
         self.end_headers()
+        with suppress(OSError):
+            for _ in range(pieces):
+                self.wfile.write(b"x" * size)
+                time.sleep(pause)
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
 
 
 @pytest.fixture
-def api() -> Iterator[HTTPServer]:
-    server = HTTPServer(("127.0.0.1", 0), Api)
+def api() -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
@@ -101,8 +110,8 @@ def stored(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     async def find(_: Any) -> dict[str, Any] | None:
         return kept[-1] if kept else None
 
-    monkeypatch.setattr(module, "keep", keep)
-    monkeypatch.setattr(module, "kept", find)
+    monkeypatch.setattr(ApiWatchTrigger, "checkpoint", keep)
+    monkeypatch.setattr(ApiWatchTrigger, "restore", find)
     return kept
 
 
@@ -127,7 +136,7 @@ def watch(url: str, monkeypatch: pytest.MonkeyPatch, states: list[Any]) -> dict[
     left = iter(states)
     trigger = Counting(url=url, verify=True, until="verify_cloud", interval=0.01)
 
-    async def told(dag_id: str, run_id: str) -> dict[str, Any]:
+    async def told(_: ApiWatchTrigger, dag_id: str, run_id: str) -> dict[str, Any]:
         assert (dag_id, run_id) == ("dag", "run")
         await trigger.until_probed(2)
         return {"verify_cloud": state} if (state := next(left)) != "no answer" else {}
@@ -165,6 +174,22 @@ def test_an_api_that_is_gone_is_an_outage_and_no_error(api, stored, monkeypatch)
     account = Availability.of(watch(f"http://127.0.0.1:{port}/", monkeypatch, [None, "running"]))
     assert account.probes == account.failed > 0
     assert account.outages[0].reason == "ConnectError"
+
+
+@pytest.mark.parametrize(
+    ("body", "failed"),
+    [((1000, 10**6, 0.0), False), ((1000, 1, 0.02), True)],
+    ids=["an endless answer", "one that trickles"],
+)
+def test_neither_size_nor_time_of_an_answer_is_the_servers_to_choose(body, failed, api, stored, monkeypatch):
+    monkeypatch.setattr(Api, "body", body)
+    monkeypatch.setattr(module, "PROBE_TIMEOUT", 0.1)
+    Api.answers = [300]
+    begun = time.monotonic()
+    account = Availability.of(watch(f"http://127.0.0.1:{api.server_port}/", monkeypatch, ["running"]))
+    assert time.monotonic() - begun < 10
+    assert account.probes >= 2
+    assert {outage.reason for outage in account.outages} == ({"TimeoutError"} if failed else set())
 
 
 def test_after_a_restart_of_the_triggerer_it_goes_on_with_what_it_has_seen(api, stored, monkeypatch):

@@ -90,7 +90,7 @@ def test_it_is_made_anew_from_what_it_serializes():
     assert path == "heat_upgrade.triggers.drain.OldEnginesDrainedTrigger"
     again = OldEnginesDrainedTrigger(**arguments)
     assert again.serialize() == (path, arguments)
-    assert (again.deadline, again.stranded_stacks) == (12.5, ["s1"])
+    assert (again.arguments.deadline, again.arguments.stranded_stacks) == (12.5, ["s1"])
 
 
 def test_it_opens_once_the_old_side_is_quiet(reads):
@@ -126,9 +126,36 @@ def test_an_error_that_nobody_has_foreseen_is_told_without_its_text(reads):
 
 def test_an_answer_that_never_comes_is_no_answer(reads, monkeypatch):
     reads()
-    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    monkeypatch.setattr(module, "TIMEOUT", 0.05)
     monkeypatch.setattr(OldEnginesDrainedTrigger, "_read_database", lambda _: time.sleep(0.5))
     assert "no answer within" in outcome(trigger(timeout=0.2))["message"]
+
+
+def test_a_server_that_owes_an_answer_is_not_asked_again(reads, monkeypatch):
+    reads()
+    answer, asked = threading.Event(), []
+
+    def owed(_: OldEnginesDrainedTrigger) -> Broker:
+        asked.append(threading.current_thread())
+        answer.wait(30)
+        return BROKER
+
+    monkeypatch.setattr(module, "TIMEOUT", 0.05)
+    monkeypatch.setattr(OldEnginesDrainedTrigger, "_read_broker", owed)
+
+    async def read() -> list[Any]:
+        waiting = trigger()
+        late = [(await waiting.read()).broker for _ in range(5)]
+        assert len(asked) == 1
+        answer.set()
+        while isinstance(last := (await waiting.read()).broker, Unavailable):
+            pass
+        assert last == BROKER
+        assert len(asked) == 2, "what came late is of another moment"
+        return late
+
+    late = asyncio.run(read())
+    assert all(isinstance(broker, Unavailable) and "no answer within" in broker.reason for broker in late)
 
 
 def test_the_loop_goes_on_while_a_server_is_slow(reads, monkeypatch):
