@@ -1,5 +1,5 @@
 """
-What can go wrong, as the tasks raise it. Two roots, neither above the other, say whether a task is retried:
+What can go wrong, as the tasks raise it. Two roots, neither above the other, decide whether a task is retried:
 
 ========================================  =======  ==============================================================
 raised                                    retried  because
@@ -9,7 +9,7 @@ raised                                    retried  because
 Airflow's ``AirflowFailException``        no       as Airflow has it for everybody
 Airflow's ``AirflowNotFoundException``    no       a connection is missing until somebody adds it
 Airflow's ``AirflowSensorTimeout``        no       the wait was bounded, and is over
-anything else                             yes      a worker's or server's own trouble, which nobody has foreseen
+anything else                             yes      an unforeseen failure of a worker or a server
 ========================================  =======  ==============================================================
 
 How often and how fast is ``RETRIES``. A task that was skipped or deferred has not failed.

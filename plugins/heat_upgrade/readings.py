@@ -77,7 +77,7 @@ class Unavailable:
     @classmethod
     def not_asked(cls, reason: str) -> Self:
         """
-        Return what stands in place of something that nobody has asked for.
+        Return what stands in place of something that was not asked for.
 
         :param reason: why not
         """
@@ -126,7 +126,7 @@ class QueueReading:
 
 @dataclass(frozen=True)
 class ClientConnection:
-    """A client of RabbitMQ; program and pid are None where it doesn't tell them."""
+    """A client of RabbitMQ; program and pid are None where they aren't known."""
 
     program: str | None
     pid: int | None
@@ -183,12 +183,12 @@ class UnfinishedStack(StackRow):
 
     :param since: when its action began, in UTC
     :param idle: seconds since the stack, a resource or an event of it has changed; None where no time is known
-    :param left: resources that are not done
+    :param remaining: resources that are not done
     """
 
     since: datetime | None
     idle: int | None
-    left: int
+    remaining: int
 
 
 class StackState(NamedTuple):
@@ -282,12 +282,12 @@ class Broker:
 
     @property
     def engine_connected(self) -> bool:
-        """Return whether an old engine may be there: a client that doesn't tell its program yet counts."""
+        """Return whether an old engine may be there: a client whose program isn't known yet counts."""
         return any(client.program in (ENGINE_PROGRAM, None) for client in self.connections)
 
     @property
     def deserted(self) -> bool:
-        """Return whether nobody uses the old vhost any more."""
+        """Return whether the old vhost has neither clients nor consumers."""
         return not self.connections and not any(queue.consumers for queue in self.queues)
 
     @property
@@ -333,7 +333,7 @@ class Reading:
 
     @property
     def held_by_old(self) -> tuple[HeldRow, ...]:
-        """Return what is held by no new engine: an engine that nobody knows counts as old."""
+        """Return what is held by no new engine: an unknown engine counts as old."""
         if isinstance(self.broker, Unavailable) or isinstance(self.database, Unavailable):
             return ()
         return tuple(row for row in self.database.held if row.engine_id not in self.broker.new_engines)

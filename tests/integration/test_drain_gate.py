@@ -208,7 +208,7 @@ OUTAGES = {
 
 
 @pytest.mark.parametrize(("server", "changed", "reason"), OUTAGES.values(), ids=OUTAGES.keys())
-def test_it_holds_while_a_server_is_out_of_reach_and_opens_once_that_is_mended(
+def test_it_holds_while_a_server_is_out_of_reach_and_opens_once_that_is_fixed(
     gate, served, connections, servers, server, changed, reason
 ):
     connections(server, **changed)
@@ -222,7 +222,7 @@ def test_it_holds_while_a_server_is_out_of_reach_and_opens_once_that_is_mended(
     assert servers.database().password not in str(event)
 
 
-def test_an_outage_in_the_middle_starts_the_count_anew(gate, served, connections):
+def test_an_outage_in_the_middle_starts_the_count_again(gate, served, connections):
     waiting = gate(served)
     waiting.wait_readings(1)
     connections("database", port=1)
@@ -279,7 +279,7 @@ def test_what_was_stranded_before_the_upgrade_is_named_and_not_waited_for(gate, 
     assert table.count("'stranded'") == 2
 
 
-def test_a_restart_of_the_triggerer_takes_t0_anew_and_loses_nothing(gate, served, database):
+def test_a_restart_of_the_triggerer_takes_t0_again_and_loses_nothing(gate, served, database):
     stack = database.add_stack("s")
     first = gate(served)
     first.wait_readings(4)

@@ -326,10 +326,10 @@ def test_what_is_left_is_what_the_traversal_has_not_done(hook, database, action,
         database.add_resource(stack_id, None, name=name)
     current = "(SELECT raw_template_id FROM stack)"
     database.execute(f"UPDATE resource SET status = 'COMPLETE', action = %s, current_template_id = {current}", done)
-    assert hook.unfinished_stacks()[0].left == 0
+    assert hook.unfinished_stacks()[0].remaining == 0
     database.execute("UPDATE resource SET action = 'INIT', current_template_id = NULL WHERE name = 'not-begun'")
     database.execute("UPDATE resource SET status = 'IN_PROGRESS' WHERE name = 'under-way'")
-    assert hook.unfinished_stacks()[0].left == 2
+    assert hook.unfinished_stacks()[0].remaining == 2
 
 
 def test_engines_are_heard_of_by_their_reports(hook, database):

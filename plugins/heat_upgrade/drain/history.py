@@ -1,4 +1,4 @@
-"""The course of a drain, for the run's report: few enough readings to keep, however long it takes."""
+"""The history of a drain, for the run's report: few enough readings to keep, however long it takes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class DrainHistory:
             self.readings, self.every = self.readings[::2], 2 * self.every
 
     def as_xcom(self) -> dict[str, Any]:
-        """Return what makes it anew, with the latest reading at the end."""
+        """Return what restores it, with the latest reading at the end."""
         latest = [self._last] if self._last and self._last not in self.readings else []
         return {
             "readings": self.readings + latest,

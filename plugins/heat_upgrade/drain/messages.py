@@ -1,4 +1,4 @@
-"""How the drain tells an operator what it waits for: short tables for the log, and messages for the end."""
+"""How the drain reports what it waits for: short tables for the log, and messages for the end."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def timeout_message(verdict: Verdict, timeout: float) -> str:
     """
     Name what is still in the way when the time is up.
 
-    :param verdict: what the last reading said
+    :param verdict: the verdict of the last reading
     :param timeout: seconds that were waited
     """
     reasons = verdict.errors + verdict.blockers or ("too few clean readings in a row",)
@@ -82,15 +82,15 @@ def timeout_message(verdict: Verdict, timeout: float) -> str:
         [
             f"The old engines were not drained within {timeout:.0f} s. Still in the way:",
             *lines,
-            "No engine was stopped. Clear this task once that is mended: it waits anew.",
+            "No engine was stopped. Fix this, then clear the task to wait again.",
         ]
     )
 
 
 def failure_message(verdict: Verdict) -> str:
     """
-    Say why waiting on would be pointless.
+    Return why waiting any longer would be pointless.
 
-    :param verdict: what the last reading said
+    :param verdict: the verdict of the last reading
     """
     return "\n".join(["The old engines can't be drained by waiting:", *(f"  {error}" for error in verdict.errors)])

@@ -34,7 +34,7 @@ from heat_upgrade.readings import (
 )
 from heat_upgrade.stranded.rule import STRANDED_AFTER, TAKE_UP, abandoned
 
-# Parts that were read this many seconds apart don't tell of one moment.
+# Parts that were read this many seconds apart don't show the same moment.
 STALE_AFTER = 20.0
 # A call that an engine has just taken up has no stack in the database yet: T0 waits for so many readings in a row.
 _PICKED_UP = 2
@@ -107,10 +107,10 @@ class Snapshot:
 @dataclass(frozen=True)
 class Verdict:
     """
-    What one reading says.
+    What one reading means.
 
     :param blockers: what is still in the way
-    :param errors: what no waiting can mend, with what will
+    :param errors: what no waiting can fix, with what will
     :param notes: what an operator should know and what blocks nothing
     """
 
@@ -120,17 +120,17 @@ class Verdict:
 
     @property
     def clean(self) -> bool:
-        """Tell whether nothing at all is in the way."""
+        """Return whether nothing at all is in the way."""
         return not self.blockers and not self.errors
 
     def __add__(self, other: Verdict) -> Verdict:
-        """Join what two rules say."""
+        """Join the verdicts of two rules."""
         return Verdict(self.blockers + other.blockers, self.errors + other.errors, self.notes + other.notes)
 
 
 def assess(reading: Reading, snapshot: Snapshot) -> Verdict:
     """
-    Say whether the old side is drained, as far as one reading can tell.
+    Return whether the old side is drained, as far as one reading shows.
 
     :param reading: what was read
     :param snapshot: what the old side had begun at T0, as this reading leaves it
@@ -146,7 +146,7 @@ def _complete(reading: Reading) -> Verdict:
     parts = (("RabbitMQ", reading.broker), ("Heat's database", reading.database))
     unread = tuple(f"{name} was not read: {part.reason}" for name, part in parts if isinstance(part, Unavailable))
     if reading.seconds > STALE_AFTER:
-        stale = f"the reading took {reading.seconds:.0f} s, at most {STALE_AFTER:.0f} s tell of one moment"
+        stale = f"the reading took {reading.seconds:.0f} s, at most {STALE_AFTER:.0f} s show the same moment"
         return Verdict(blockers=(*unread, stale))
     return Verdict(blockers=unread)
 
@@ -159,7 +159,7 @@ def _connections(broker: Broker) -> Verdict:
 
 
 def _queues(broker: Broker) -> Verdict:
-    """Rule 2: what somebody reads is empty; what nobody reads won't be read."""
+    """Rule 2: queues with a consumer are empty; what has none will never be read."""
     verdict = Verdict(blockers=tuple(_missing_topics(broker)))
     for queue in broker.queues:
         if queue.messages:
@@ -179,7 +179,7 @@ def _filled(queue: QueueReading, broker: Broker) -> Verdict:
     if queue.consumers or queue.unacknowledged:
         return Verdict(blockers=(f"{queue} is not empty",))
     if queue.name not in WORK_TOPICS:
-        return Verdict(notes=(f"{queue} is nobody's any more: what it holds stays unread",))
+        return Verdict(notes=(f"{queue} has no consumer left; its messages will never be read",))
     if broker.engine_connected:
         # Its consumer may not show yet, and an engine that stops closes its consumers first.
         return Verdict(blockers=(f"{queue} is not empty, and no engine is seen to read it",))
@@ -193,7 +193,7 @@ def _filled(queue: QueueReading, broker: Broker) -> Verdict:
 
 def _expiring(broker: Broker) -> Verdict:
     """Rule 5: where messages expire, an empty queue proves nothing."""
-    reason = f"makes messages of the old vhost {broker.vhost!r} vanish, so empty queues prove nothing: delete it"
+    reason = f"makes messages of the old vhost {broker.vhost!r} expire, so empty queues prove nothing: delete it"
     return Verdict(blockers=tuple(f"{policy.name} ({policy.setting}) {reason}" for policy in broker.expiring))
 
 

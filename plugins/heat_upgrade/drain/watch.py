@@ -12,7 +12,7 @@ class DrainWatch:
     """
     Follow the readings until enough of them in a row are clean.
 
-    A watch that begins anew, as after a restart of the triggerer, takes T0 anew: what the old side had begun and has
+    A watch that starts over, as after a restart of the triggerer, takes T0 again: what the old side had begun and has
     not ended is in progress still, so nothing is lost; it only waits for some of the new side's stacks too.
 
     :param readings: clean readings in a row that are needed
@@ -32,12 +32,12 @@ class DrainWatch:
 
     @property
     def drained(self) -> bool:
-        """Tell whether the old engines may stop."""
+        """Return whether the old engines may stop."""
         return self.verdict.clean and (self._retired or self.clean >= self.needed)
 
     def observe(self, reading: Reading) -> Verdict:
         """
-        Take in one more reading, and say what it shows.
+        Take in one more reading, and return what it means.
 
         :param reading: the reading; some seconds after the one before
         """
@@ -53,8 +53,8 @@ class DrainWatch:
         return self.verdict
 
     @property
-    def left(self) -> dict[str, str] | None:
-        """Return the stacks, by id, that are cut off if the old engines stop now; None where that can't be told."""
+    def remaining(self) -> dict[str, str] | None:
+        """Return the stacks, by id, that are cut off if the old engines stop now; None where that isn't known."""
         reading = self._last
         if reading is None or isinstance(reading.broker, Unavailable) or isinstance(reading.database, Unavailable):
             return None
@@ -63,7 +63,7 @@ class DrainWatch:
         return held | waiting
 
     def _finds_it_retired(self, reading: Reading) -> bool:
-        """Tell whether the old engines were stopped in an earlier run, as the first look at RabbitMQ shows."""
+        """Return whether the old engines were stopped in an earlier run, as the first reading of RabbitMQ shows."""
         if self._broker_read or isinstance(reading.broker, Unavailable):
             return False
         self._broker_read = True

@@ -27,7 +27,7 @@ SMOKE_TEMPLATE = {
 # What the router of an upgrade lets through to its own side, whoever works for users; see docs/flip.md.
 TOKEN_HEADER = "X-Heat-Upgrade"  # noqa: S105 -- a name
 
-# What says in keystoneauth's options for what a token is.
+# The options of keystoneauth that set the scope of a token.
 _SCOPE = {
     "project_id",
     "project_name",
@@ -108,7 +108,7 @@ class HeatApiHook(BaseHook):
 
     @property
     def versions_url(self) -> str:
-        """Return where Heat tells its versions through the load balancer, to anybody; without what a login needs."""
+        """Return where Heat shows its versions through the load balancer, without a login."""
         parts = urlsplit(str(self.heat.get_endpoint()))
         # What stands before the version may be a path of its own, as in https://cloud.example/orchestration/v1/project.
         path = re.split(r"/v\d[^/]*(?:/|$)", parts.path, maxsplit=1)[0]
@@ -178,7 +178,7 @@ class HeatApiHook(BaseHook):
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> None:
         """
-        Send a request, whose answer says no more than that Heat has taken it up.
+        Send a request; the answer shows no more than that Heat has accepted it.
 
         :param method: as ``PATCH``
         :param path: below the project, as ``/stacks/name/id``

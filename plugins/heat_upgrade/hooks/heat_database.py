@@ -23,7 +23,7 @@ AnyStack = TypeVar("AnyStack", bound=StackRow)
 _CONNECT_TIMEOUT = 5
 _READ_TIMEOUT = 10
 _NO_SUCH_TABLE = 1146
-# The server's codes for a wrong login, database or right; what it says while it starts or is busy is none of them.
+# The server's codes for a wrong login, database or right; none of them comes while it starts or is busy.
 _REFUSALS = {1044, 1045, 1049, 1142, 1143, 1698}
 
 # Heat writes times in UTC, whatever the server's time zone is.
@@ -57,7 +57,7 @@ SELECT l.stack_id, COALESCE(s.name, '?'), COALESCE(s.tenant, '?'), NULL, l.engin
 FROM stack_lock l LEFT JOIN stack s ON s.id = l.stack_id
 WHERE l.engine_id IS NOT NULL
 """
-# By the primary key, which is the only index that tells of time; a stack's own events have its id as physical one.
+# By the primary key, which is the only index in the order of time; a stack's own events have its id as physical one.
 _EVENTS = """
 SELECT e.stack_id, e.resource_name, e.resource_type, e.resource_action, e.resource_status, e.created_at
 FROM event e
@@ -96,7 +96,7 @@ _STATES = "SELECT id, action, IF(deleted_at IS NULL, status, NULL), status_reaso
 
 class HeatDatabaseHook(MySqlHook):
     """
-    Read Heat's database, each time anew, through a connection that can't write.
+    Read Heat's database, over a new connection each time, which can't write.
 
     :param mysql_conn_id: Airflow connection of type heat_database or mysql: host, port, schema, login and password as
         in Heat's own ``[database] connection``; an account that can only read is enough
@@ -189,7 +189,7 @@ class HeatDatabaseHook(MySqlHook):
 
     def stack_states(self, ids: Collection[str]) -> dict[str, StackState]:
         """
-        Return how stacks are now, by id; one that has been purged is left out.
+        Return how stacks are now, by id; without those that have been purged.
 
         :param ids: ids of stacks
         """

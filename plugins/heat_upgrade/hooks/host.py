@@ -33,7 +33,7 @@ CUT_OFF = {
 STOP_TIMEOUT = 25
 # Seconds in which a command has to begin, with what it is given.
 BEGIN_TIMEOUT = 60
-# Seconds between two looks at what has come over the connection.
+# Seconds between two reads of what has come over the connection.
 READ_EVERY = 0.02
 # Seconds after which a host that doesn't answer any more counts as gone; by itself TCP waits for a quarter of an hour.
 DEAD_PEER = 60
@@ -195,13 +195,13 @@ class HeatHostHook(SSHHook):
         other.client = None
         vars(other).pop("host_proxy", None)
         deadline = time.monotonic() + STOP_TIMEOUT
-        said: list[str] = []
+        lines: list[str] = []
         with other._command(job.stop_command) as running:
             while not running.read() and time.monotonic() < deadline:
-                said += [line for _, line in running.news()]
+                lines += [line for _, line in running.news()]
                 time.sleep(READ_EVERY)
-            said += [line for _, line in running.news()]
-        self.log.info("%s: %s", self.name, " / ".join(said[-LAST_LINES:]) or f"job {job.id} is ending")
+            lines += [line for _, line in running.news()]
+        self.log.info("%s: %s", self.name, " / ".join(lines[-LAST_LINES:]) or f"job {job.id} is ending")
 
     def _outcome(self, name: str, running: RunningCommand) -> Outcome:
         if (status := running.status) == NO_EXIT_STATUS:
@@ -259,7 +259,7 @@ def judge(name: str, outcome: Outcome) -> dict[str, str]:
     """
     if outcome.cut_off:
         raise JobLostError(
-            f"{name}: {CUT_OFF[outcome.cut_off]}, expected it to end by itself: the next try starts it anew; should "
+            f"{name}: {CUT_OFF[outcome.cut_off]}, expected it to end by itself: the next try starts it again; should "
             "that not help, see to the host, then clear this task"
         )
     if outcome.status:
@@ -269,7 +269,7 @@ def judge(name: str, outcome: Outcome) -> dict[str, str]:
 
 def is_final(error: Exception) -> bool:
     """
-    Say whether another try to connect would fail as well.
+    Return whether another try to connect would fail as well.
 
     :param error: what connecting raised
     """

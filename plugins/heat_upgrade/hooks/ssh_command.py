@@ -1,7 +1,7 @@
 """
 A command that runs over SSH, read as it writes: nobody has to wait in a thread for it.
 
-Neither how fast it writes nor how much is up to the host: a look takes in a bounded piece, and what isn't taken in the
+Neither how fast it writes nor how much is up to the host: a read takes in a bounded piece, and what isn't taken in the
 connection holds back. Kept are results and the end of what it wrote to standard error; the rest goes to the log.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import paramiko
 
-# Bytes that one look takes in of each of the two streams.
+# Bytes that one read takes in of each of the two streams.
 PIECE = 65536
 # Characters of a line, and of all results of a step.
 LONGEST_LINE, MOST_RESULTS = 16384, 4 * 1024**2

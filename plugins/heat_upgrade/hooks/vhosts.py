@@ -29,7 +29,7 @@ class VhostChange:
 
 @dataclass(frozen=True)
 class _Copied:
-    """What belongs to a vhost and is copied: how it is listed, written, told apart and what is in it."""
+    """What belongs to a vhost and is copied: how it is listed, written and identified, and what is in it."""
 
     text: str
     listed: str

@@ -1,4 +1,4 @@
-"""How stranded stacks and their ends are told to an operator: tables for the log and for the question."""
+"""How stranded stacks and their ends are reported: tables for the log and for the question."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from heat_upgrade.formatting import Row, markdown_table
 from heat_upgrade.stranded.rule import StrandedStack
 
-STRANDED: Row = ("stack", "id", "project", "action", "since (UTC)", "left")
+STRANDED: Row = ("stack", "id", "project", "action", "since (UTC)", "remaining")
 # More make no readable question; the log has them all.
 _ROWS_OF_A_QUESTION = 100
 
@@ -16,7 +16,7 @@ def stranded_rows(stacks: Iterable[StrandedStack]) -> Iterator[Row]:
     """Give a row for each stack, and one for each nested stack below it."""
     for stack in stacks:
         action = f"{stack.action} {stack.status}"
-        yield (stack.name, stack.id, stack.project, action, stack.since, str(stack.left))
+        yield (stack.name, stack.id, stack.project, action, stack.since, str(stack.remaining))
         for nested in stack.nested:
             yield (f"  in it: {nested}",)
 

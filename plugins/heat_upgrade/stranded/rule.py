@@ -44,7 +44,7 @@ class StrandedStack:
     A stack as its owner knows it, with nested ones that are in progress too; nobody works on any of them.
 
     :param since: when its action began, in UTC
-    :param left: resources that are not done, those of nested stacks too
+    :param remaining: resources that are not done, those of nested stacks too
     :param nested: the nested stacks in progress
     :param ids: of all stacks in progress, nested ones too
     :param fingerprint: changes as soon as somebody works on any of them
@@ -57,7 +57,7 @@ class StrandedStack:
     status: str
     convergence: bool
     since: str
-    left: int
+    remaining: int
     nested: tuple[str, ...]
     ids: tuple[str, ...]
     fingerprint: str
@@ -92,7 +92,7 @@ def find_stranded(work: Work, unchanged_for: float) -> list[StrandedStack]:
     :param work: what there is to work on, and who could
     :param unchanged_for: seconds that nothing in a stack's tree has changed
     """
-    trees = [tree for tree in _left_alone(work, unchanged_for) if any(_in_progress(stack) for stack in tree.stacks)]
+    trees = [tree for tree in _unattended(work, unchanged_for) if any(_in_progress(stack) for stack in tree.stacks)]
     return sorted(map(_stranded, trees), key=lambda stack: (stack.since, stack.name))
 
 
@@ -103,7 +103,7 @@ def abandoned(work: Work, unchanged_for: float) -> frozenset[str]:
     :param work: what there is to work on, and who could
     :param unchanged_for: seconds that nothing in a stack's tree has changed
     """
-    trees = _left_alone(work, unchanged_for)
+    trees = _unattended(work, unchanged_for)
     return frozenset(s.id for tree in trees for s in tree.stacks if _in_progress(s) or tree.held[s.id])
 
 
@@ -118,7 +118,7 @@ def _in_progress(stack: UnfinishedStack) -> bool:
     return stack.status == IN_PROGRESS
 
 
-def _left_alone(work: Work, unchanged_for: float) -> Iterator[_Tree]:
+def _unattended(work: Work, unchanged_for: float) -> Iterator[_Tree]:
     held: dict[str, list[HeldRow]] = defaultdict(list)
     for row in work.held:
         held[row.stack_id].append(row)
@@ -159,7 +159,7 @@ def _stranded(tree: _Tree) -> StrandedStack:
         status=root.status,
         convergence=root.convergence,
         since=f"{since:%Y-%m-%d %H:%M:%S}",
-        left=sum(stack.left for stack in unfinished),
+        remaining=sum(stack.remaining for stack in unfinished),
         nested=nested,
         ids=tuple(stack.id for stack in unfinished),
         fingerprint=_fingerprint(tree),
@@ -168,7 +168,7 @@ def _stranded(tree: _Tree) -> StrandedStack:
 
 def _fingerprint(tree: _Tree) -> str:
     state = sorted(
-        (s.id, s.action, s.status, s.traversal or "", str(s.since), s.left, sorted(map(str, tree.held[s.id])))
+        (s.id, s.action, s.status, s.traversal or "", str(s.since), s.remaining, sorted(map(str, tree.held[s.id])))
         for s in tree.stacks
     )
     return hashlib.sha256(repr(state).encode()).hexdigest()[:16]
@@ -176,7 +176,7 @@ def _fingerprint(tree: _Tree) -> str:
 
 def unchanged(stacks: Iterable[StrandedStack], before: Iterable[StrandedStack]) -> list[StrandedStack]:
     """
-    Return the stacks on which nobody has worked since an earlier look.
+    Return the stacks on which nobody has worked since an earlier reading.
 
     :param stacks: what is stranded now
     :param before: what was stranded then
@@ -204,7 +204,8 @@ def way_out(stack: StrandedStack, choice: Choice) -> Call | Unavailable:
         )
     if stack.action == "ADOPT":
         return Unavailable(
-            "an update would make anew what has not been adopted yet: its owner abandons the stack and adopts it again"
+            "an update would create again what has not been adopted yet: its owner abandons the stack and adopts it "
+            "again"
         )
     if action := _BEGUN_AGAIN.get(stack.action):
         return Call("POST", f"{path}/actions", {action: None})

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 PROBE_TIMEOUT = 10.0
 # Bytes.
 LARGEST_ANSWER = 65536
-# Seconds from one look at the run to the next, and looks from one time that the account is stored to the next.
-LOOK_EVERY, CHECKPOINT_EVERY = 2.0, 15
+# Seconds from one check of the run to the next, and checks from one checkpoint to the next.
+CHECK_EVERY, CHECKPOINT_EVERY = 2.0, 15
 # The states of a task whose turn hasn't come.
 WAITING = (None, "scheduled", "queued")
 
@@ -51,7 +51,7 @@ class ApiWatchTrigger(ArgumentsTrigger[WatchedApi]):
     kind = WatchedApi
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Probe, and look now and then whether it is enough."""
+        """Probe, and check now and then whether that is enough."""
         earlier = await self.restore()
         seen = Availability.of(earlier) if earlier else Availability(self.arguments.url)
         # Beside the probes: an Airflow that is slow to answer must not look like an API that nobody has watched.
@@ -68,11 +68,11 @@ class ApiWatchTrigger(ArgumentsTrigger[WatchedApi]):
         yield TriggerEvent(seen.as_xcom())  # type: ignore[no-untyped-call]
 
     async def _await_turn(self, seen: Availability) -> None:
-        for look in count(1):
-            await asyncio.sleep(LOOK_EVERY)
+        for check in count(1):
+            await asyncio.sleep(CHECK_EVERY)
             if await self._enough():
                 return
-            if look % CHECKPOINT_EVERY == 0:
+            if check % CHECKPOINT_EVERY == 0:
                 await self.checkpoint(seen.as_xcom())
 
     def _client(self) -> httpx.AsyncClient:
@@ -92,7 +92,7 @@ class ApiWatchTrigger(ArgumentsTrigger[WatchedApi]):
         try:
             status = await asyncio.wait_for(self._status(client), PROBE_TIMEOUT)
         except Exception as error:
-            # Not its text, which nobody has checked for secrets.
+            # Not its text, which may hold a secret.
             seen.observe(began, time.time(), type(error).__name__)
             return
         # Heat answers with its versions and 300, Multiple Choices.

@@ -99,7 +99,7 @@ class OldEnginesDrainedTrigger(ArgumentsTrigger[OldSide]):
 
     It fires once, with a dict: ``status`` is ``drained``, ``failed`` (waiting can't help) or ``timed out``, ``message``
     says why, ``table`` is the last reading, ``stacks`` those that the old engines haven't done, by id, or None where
-    the last reading doesn't tell, and ``reasons`` all that is still in the way.
+    the last reading doesn't show it, and ``reasons`` all that is still in the way.
     """
 
     kind = OldSide
@@ -139,7 +139,7 @@ class OldEnginesDrainedTrigger(ArgumentsTrigger[OldSide]):
                         "status": status,
                         "message": message,
                         "table": table,
-                        "stacks": watch.left,
+                        "stacks": watch.remaining,
                         "reasons": [*watch.verdict.errors, *watch.verdict.blockers],
                     }
                 )
@@ -154,12 +154,12 @@ class OldEnginesDrainedTrigger(ArgumentsTrigger[OldSide]):
             self._part("broker", self._read_broker), self._part("database", self._read_database)
         )
         if isinstance(broker, Unavailable):
-            # Whoever mends the connection needn't start the wait anew.
+            # After a fix of the connection the wait needn't start over.
             self._rabbitmq = None
         return Reading(began=began, seconds=time.monotonic() - start, broker=broker, database=database)
 
     def read_now(self) -> Reading:
-        """Take one reading in a task, where it holds nobody up."""
+        """Take one reading in a task, where it may block."""
         began, start = datetime.now(UTC), time.monotonic()
         broker, database = read(self._read_broker), read(self._read_database)
         return Reading(began=began, seconds=time.monotonic() - start, broker=broker, database=database)

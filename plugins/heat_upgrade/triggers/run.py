@@ -51,7 +51,7 @@ class OtherTasks:
     :param dag_id: the DAG
     :param run_id: the run
     :param but_for: the task that waits
-    :param interval: seconds from one look to the next
+    :param interval: seconds from one check to the next
     """
 
     dag_id: str
@@ -66,7 +66,7 @@ class OthersDoneTrigger(ArgumentsTrigger[OtherTasks]):
     kind = OtherTasks
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look again and again."""
+        """Check until they are."""
         tasks = self.arguments
         while not (states := await states_of_run(self, tasks.dag_id, tasks.run_id)) or unfinished(
             states, tasks.but_for

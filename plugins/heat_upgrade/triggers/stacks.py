@@ -1,4 +1,4 @@
-"""Read Heat's database again and again until some stacks have left IN_PROGRESS."""
+"""Read Heat's database until some stacks have left IN_PROGRESS."""
 
 from __future__ import annotations
 

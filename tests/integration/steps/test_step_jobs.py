@@ -315,13 +315,13 @@ def test_a_job_that_takes_too_long_goes_on(work: Work, soon: None, fire: Fire) -
     assert work.runs
 
 
-def test_a_job_that_is_killed_on_the_host_is_started_anew(
+def test_a_job_that_is_killed_on_the_host_is_started_again(
     work: Work, soon: None, fire: Fire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiting = fire(work.defer())
     work.wait()
     os.killpg(work.group, signal.SIGKILL)
-    with pytest.raises(JobLostError, match=r"ended without a status.*the next try starts it anew"):
+    with pytest.raises(JobLostError, match=r"ended without a status.*the next try starts it again"):
         work.finish(waiting.result(30))
     work.end()
     monkeypatch.setattr(operators, "AT_ONCE", 60)

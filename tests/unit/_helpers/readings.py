@@ -63,7 +63,7 @@ def stack(id_: str = "s1", *, age: int | None = 42, name: str | None = None, idl
         traversal="t1",
         since=T0,
         idle=idle,
-        left=1,
+        remaining=1,
     )
 
 

@@ -96,7 +96,7 @@ def test_a_timeout_names_what_is_in_the_way():
         "'engine_worker'",
         "'name-s1' (s1, project admin, CREATE, age 42 s)",
         DEAD,
-        "Clear this",
+        "clear the task to wait again",
     ):
         assert text in message
 

@@ -175,7 +175,7 @@ def test_calls_to_an_engine_that_is_dead_do_not_defer_t0():
 
 
 @pytest.mark.parametrize("part", ["broker", "database"])
-def test_a_reading_with_a_gap_starts_the_way_to_t0_anew(part):
+def test_a_reading_with_a_gap_starts_the_way_to_t0_again(part):
     gap = replace(READING, **{part: Unavailable("down")})
     assert Snapshot().after(READING).after(gap).after(READING).time is None
 

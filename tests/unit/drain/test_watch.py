@@ -26,7 +26,7 @@ def test_the_gate_opens_after_so_many_clean_readings_in_a_row():
 
 
 @pytest.mark.parametrize("blocked", [pair[0] for pair in BLOCKED.values()], ids=BLOCKED.keys())
-def test_one_bad_reading_starts_the_count_anew(blocked):
+def test_one_bad_reading_starts_the_count_again(blocked):
     watch = watched(READING, READING, READING, blocked)
     assert watch.clean == 0
     watch.observe(READING)
@@ -74,7 +74,7 @@ def test_where_no_new_engine_is_either_nobody_works_on_what_is_in_progress(deser
     busy = replace(quiet, database=Database(stacks=(stack("s1"), stack("s2")), held=()))
     watch = watched(busy, stranded=("s2",))
     assert not watch.drained
-    assert set(watch.left) == {"s1"}
+    assert set(watch.remaining) == {"s1"}
     watch.observe(quiet)
     assert watch.drained
 
@@ -110,18 +110,18 @@ def test_without_a_new_side_every_engine_is_an_old_one():
 def test_what_is_cut_off_is_in_progress_since_t0_or_held_by_an_old_engine():
     begun = reading(stacks=(stack("s1"), stack("stranded")), held=(held(stack_id="s1"), held(stack_id="s2")))
     watch = watched(begun, begun, stranded=("stranded",))
-    assert watch.left == {
+    assert watch.remaining == {
         "s1": "stack 'name-s1' (s1, project admin, CREATE, age 42 s)",
         "s2": "stack 'name-s2' (s2, project admin)",
     }
     watch.observe(READING)
-    assert watch.left == {}
+    assert watch.remaining == {}
 
 
 @pytest.mark.parametrize("part", ["broker", "database"])
 def test_what_is_cut_off_cannot_be_told_from_half_a_reading(part):
-    assert DrainWatch(readings=3).left is None
-    assert watched(READING, READING, replace(READING, **{part: Unavailable("down")})).left is None
+    assert DrainWatch(readings=3).remaining is None
+    assert watched(READING, READING, replace(READING, **{part: Unavailable("down")})).remaining is None
 
 
 def test_nothing_is_drained_before_the_first_reading():

@@ -118,7 +118,7 @@ def test_what_two_looks_show_alike_is_found(servers, capsys):
 
 
 def test_what_changes_between_the_looks_is_not(servers):
-    servers.database.unfinished_stacks.side_effect = [[A, B], [A, replace(B, left=0)]]
+    servers.database.unfinished_stacks.side_effect = [[A, B], [A, replace(B, remaining=0)]]
     assert find(servers) == ["a"]
 
 

@@ -32,8 +32,8 @@ def stack(id_: str = "root", **changes: object) -> UnfinishedStack:
     return replace(whole, **changes)
 
 
-CHILD = stack("child", owner_id="root", left=2)
-GRANDCHILD = stack("grandchild", owner_id="child", left=1)
+CHILD = stack("child", owner_id="root", remaining=2)
+GRANDCHILD = stack("grandchild", owner_id="child", remaining=1)
 
 
 def hold(stack_id: str, engine_id: str, works_on: str | None = None) -> HeldRow:
@@ -50,7 +50,7 @@ def found(*stacks: UnfinishedStack, held: tuple[HeldRow, ...] = ()) -> list[Stra
 
 def test_a_stack_in_progress_that_only_a_dead_engine_holds_is_stranded() -> None:
     (stranded,) = found(stack(), held=(hold("root", DEAD),))
-    assert (stranded.id, stranded.since, stranded.left) == ("root", "2026-11-01 12:30:00", 3)
+    assert (stranded.id, stranded.since, stranded.remaining) == ("root", "2026-11-01 12:30:00", 3)
 
 
 @pytest.mark.parametrize("works_on", [None, "a-server", "other-stack"])
@@ -70,7 +70,7 @@ def test_nested_stacks_are_shown_under_their_root_alone() -> None:
     assert stranded.id == "root"
     assert set(stranded.nested) == {"child-name (CREATE)", "grandchild-name (CREATE)"}
     assert set(stranded.ids) == {"root", "child", "grandchild"}
-    assert stranded.left == 6
+    assert stranded.remaining == 6
 
 
 def test_a_live_engine_that_only_waits_for_a_stranded_nested_stack_works_on_nothing() -> None:
@@ -88,8 +88,13 @@ def test_an_engine_that_is_about_to_see_its_nested_stack_complete_is_at_work() -
 
 
 def test_a_root_that_has_ended_over_a_nested_stack_that_has_not_is_stranded() -> None:
-    (stranded,) = found(stack(status="FAILED", left=9), replace(CHILD, since=datetime(2026, 11, 2)))
-    assert (stranded.id, stranded.status, stranded.since, stranded.left) == ("root", "FAILED", "2026-11-02 00:00:00", 2)
+    (stranded,) = found(stack(status="FAILED", remaining=9), replace(CHILD, since=datetime(2026, 11, 2)))
+    assert (stranded.id, stranded.status, stranded.since, stranded.remaining) == (
+        "root",
+        "FAILED",
+        "2026-11-02 00:00:00",
+        2,
+    )
     assert found(stack(status="FAILED")) == []
 
 
@@ -117,7 +122,7 @@ CHANGES = (
     {"traversal": "t2"},
     {"since": datetime(2026, 11, 3)},
     {"action": "UPDATE"},
-    {"left": 1},
+    {"remaining": 1},
 )
 
 

@@ -60,7 +60,7 @@ def test_an_account_of_many_outages_stays_small_and_true():
     assert {outage.seconds for outage in account.outages} == {1.0}
 
 
-def test_it_is_made_anew_from_what_is_kept():
+def test_it_is_restored_from_what_is_kept():
     once = seen(None, "HTTP 503", None)
     again = Availability.of(once.as_xcom())
     assert again == once
@@ -146,7 +146,7 @@ def watch(url: str, monkeypatch: pytest.MonkeyPatch, states: list[Any]) -> dict[
         return [event.payload async for event in trigger.run()]
 
     monkeypatch.setattr(module, "states_of_run", told)
-    monkeypatch.setattr(module, "LOOK_EVERY", 0.1)
+    monkeypatch.setattr(module, "CHECK_EVERY", 0.1)
     (payload,) = asyncio.run(fired())
     return payload
 
@@ -212,7 +212,7 @@ def test_it_probes_on_while_airflow_is_slow_to_answer(api, stored, monkeypatch):
     assert watch(f"http://127.0.0.1:{api.server_port}/", monkeypatch, [])["probes"] > 3
 
 
-def test_it_is_made_anew_from_what_it_serializes():
+def test_it_is_restored_from_what_it_serializes():
     path, arguments = ApiWatchTrigger(url="http://h/", verify="/ca.pem", until="verify_cloud").serialize()
     assert path == "heat_upgrade.triggers.api_watch.ApiWatchTrigger"
     assert ApiWatchTrigger(**arguments).serialize() == (path, arguments)

@@ -85,7 +85,7 @@ def test_a_long_wait_is_told_once_with_the_reading_at_hand(reads, monkeypatch, a
         assert "waits for  queue 'engine'" in call.args[1]
 
 
-def test_it_is_made_anew_from_what_it_serializes():
+def test_it_is_restored_from_what_it_serializes():
     path, arguments = trigger(stranded_stacks=["s1"], deadline=12.5).serialize()
     assert path == "heat_upgrade.triggers.drain.OldEnginesDrainedTrigger"
     again = OldEnginesDrainedTrigger(**arguments)
@@ -224,7 +224,7 @@ def test_a_restart_does_not_prolong_the_wait(reads):
     assert outcome(OldEnginesDrainedTrigger(**arguments))["status"] == "timed out"
 
 
-def test_after_an_error_the_connection_is_read_anew(reads):
+def test_after_an_error_the_connection_is_made_again(reads):
     reads(brokers=[AirflowException("401")])
     waiting = trigger()
     waiting._rabbitmq = object()  # type: ignore[assignment]

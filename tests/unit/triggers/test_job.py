@@ -64,7 +64,7 @@ def fired(waiting: HostJobsTrigger) -> list[dict[str, Any]]:
     return json.loads(json.dumps(payload))  # type: ignore[no-any-return]
 
 
-def test_it_is_made_anew_from_what_it_serializes() -> None:
+def test_it_is_restored_from_what_it_serializes() -> None:
     path, arguments = trigger(deadline=12.5).serialize()
     assert path == "heat_upgrade.triggers.job.HostJobsTrigger"
     again = HostJobsTrigger(**json.loads(json.dumps(arguments)))
