@@ -17,7 +17,7 @@ from heat_upgrade.formatting import duration
 T = TypeVar("T")
 
 ENGINE_PROGRAM = "heat-engine"
-# What the guard before the old API beside the new one calls it; see router/heat_upgrade_router.py.
+# What the guard in front of the old API beside the new one calls it; see router/heat_upgrade_router.py.
 BESIDE_PROGRAM = "heat-api-beside"
 LISTENER = "heat-engine-listener"
 # An engine reads all of these, and work that waits in the first two is taken up by engines only.

@@ -56,6 +56,8 @@ def _held_summary(reading: Reading) -> str:
 
 
 def _flight_summary(snapshot: Snapshot) -> str:
+    if snapshot.kept is not None:
+        return f"stacks {len(snapshot.waiting)} of {len(snapshot.kept)} that stayed on the old side"
     if snapshot.time is None:
         return f"stacks {len(snapshot.waiting)}, T0 not taken yet"
     return f"stacks {len(snapshot.waiting)} of those at T0 ({snapshot.time:%H:%M:%S} UTC)"

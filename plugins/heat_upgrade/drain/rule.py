@@ -2,13 +2,13 @@
 When may the old engines stop? The rule, from readings to a verdict with reasons. Nothing here connects to anything.
 
 The invariant: while any work of the old side's is unfinished, no reading is clean. Old work can only descend from old
-work, as no API of the old side is left to begin any (rule 1), and it is always in one of three places: in a message
-(rule 2), in the hands of an engine, which writes its id beside a resource or into a stack's lock (rule 3), or in a
-stack that is IN_PROGRESS (rule 4). No two of them are enough: an engine acknowledges a message before it works on it,
-so a busy one shows empty queues; between two resources it holds neither; and what an API has just asked for is in a
-message alone. Work that changes its place in that moment can escape one reading, not several in a row. Where messages
-may expire, an empty queue proves nothing (rule 5), and what is missing, partial, stale or an error counts as not
-drained.
+work: no API of the old side is left to begin any, or, after a flip, only those beside the new ones, which are handed
+requests for the stacks that stayed and no others (rule 1). And it is always in one of three places: in a message (rule
+2), in the hands of an engine, which writes its id beside a resource or into a stack's lock (rule 3), or in a stack that
+is IN_PROGRESS (rule 4). No two of them are enough: an engine acknowledges a message before it works on it, so a busy
+one shows empty queues; between two resources it holds neither; and what an API has just asked for is in a message
+alone. Work that changes its place in that moment can escape one reading, not several in a row. Where messages may
+expire, an empty queue proves nothing (rule 5), and what is missing, partial, stale or an error counts as not drained.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _PICKED_UP = 2
 @dataclass(frozen=True)
 class Snapshot:
     """
-    What the old side had begun at T0, as far as it hasn't been seen done.
+    What the old side has to do yet: what it had begun at T0, or what stayed there at the flip.
 
     :param stranded: ids of the stacks that nobody worked on before the upgrade began
     :param time: T0, in UTC; None until the calls queued when the last old API stopped have been picked up
     :param waiting: the stacks that haven't yet been seen out of IN_PROGRESS, as they were last read
     :param picked_up: readings in a row without a queued call
-    :param kept: ids of the stacks that stayed on the old side at the flip, and of all that its engines have made below
-        them since; None where there was no flip, so that all that is in progress at T0 counts
+    :param kept: ids of the stacks that stayed on the old side at the flip, and of what its engines have made in them
+        since; None where there was no flip, so that all that is in progress at T0 counts
     """
 
     stranded: frozenset[str] = frozenset()
@@ -61,7 +61,10 @@ class Snapshot:
 
     def after(self, reading: Reading) -> Snapshot:
         """
-        Return the snapshot as one more reading leaves it; a stack that was seen done never comes back by itself.
+        Return the snapshot as one more reading leaves it.
+
+        Of what was in progress at T0, a stack that was seen done never comes back by itself: its users are on the new
+        side. Those of a stack that stayed at the flip are not, until the close.
 
         :param reading: the reading that follows
         """
@@ -84,6 +87,8 @@ class Snapshot:
         :param reading: the reading
         """
         broker, database = reading.broker, reading.database
+        if self.kept is not None:
+            return self.after(reading)
         if isinstance(broker, Unavailable) or isinstance(database, Unavailable) or broker.new_engines:
             return replace(self, time=reading.began)
         # Nobody's: there is no new side either.
@@ -91,10 +96,9 @@ class Snapshot:
         return replace(self, time=reading.began, waiting=waiting)
 
     def _of_kept(self, kept: frozenset[str], reading: Reading, database: Database) -> Snapshot:
-        # Their users may begin something new with them, on the same side, so none is done for good before the close.
-        while below := {stack.id for stack in database.stacks if stack.owner_id in kept} - kept:
-            kept |= below
-        waiting = tuple(stack for stack in database.stacks if stack.id in kept - self.stranded)
+        while made := {stack.id for stack in database.stacks if stack.owner_id in kept} - kept:
+            kept |= made
+        waiting = tuple(stack for stack in database.in_progress if stack.id in kept - self.stranded)
         return replace(self, time=self.time or reading.began, waiting=waiting, kept=kept)
 
     def _towards_t0(self, reading: Reading, broker: Broker, database: Database) -> Snapshot:
@@ -133,10 +137,11 @@ def assess(reading: Reading, snapshot: Snapshot) -> Verdict:
     Return whether the old side is drained, as far as one reading shows.
 
     :param reading: what was read
-    :param snapshot: what the old side had begun at T0, as this reading leaves it
+    :param snapshot: what the old side has to do yet, as this reading leaves it
     """
     verdict = _complete(reading)
     if isinstance(reading.broker, Broker):
+        verdict += _connections(reading.broker, snapshot)
         for rule in _BROKER_RULES:
             verdict += rule(reading.broker)
     return verdict + _held(reading, snapshot) + _stacks(reading, snapshot)
@@ -151,10 +156,11 @@ def _complete(reading: Reading) -> Verdict:
     return Verdict(blockers=unread)
 
 
-def _connections(broker: Broker) -> Verdict:
-    """Rule 1: nothing but engines, and the upgrade's own APIs beside the new ones, is connected to the old vhost."""
+def _connections(broker: Broker, snapshot: Snapshot) -> Verdict:
+    """Rule 1: nothing but engines, and after a flip the old APIs beside the new ones, is connected to the old vhost."""
     reason = f"is connected to the old vhost {broker.vhost!r}, where only engines should be: stop it"
-    strangers = (each for each in broker.connections if each.program not in (ENGINE_PROGRAM, BESIDE_PROGRAM))
+    allowed = {ENGINE_PROGRAM} if snapshot.kept is None else {ENGINE_PROGRAM, BESIDE_PROGRAM}
+    strangers = (client for client in broker.connections if client.program not in allowed)
     return Verdict(blockers=tuple(f"{client} {reason}" for client in strangers))
 
 
@@ -197,11 +203,13 @@ def _expiring(broker: Broker) -> Verdict:
     return Verdict(blockers=tuple(f"{policy.name} ({policy.setting}) {reason}" for policy in broker.expiring))
 
 
-_BROKER_RULES: tuple[Callable[[Broker], Verdict], ...] = (_connections, _queues, _expiring)
+_BROKER_RULES: tuple[Callable[[Broker], Verdict], ...] = (_queues, _expiring)
 
 
 def _stacks(reading: Reading, snapshot: Snapshot) -> Verdict:
-    """Rule 4: every stack that the old side had begun at T0 is done or gone."""
+    """Rule 4: every stack that the old side had begun at T0, or that stayed there at the flip, is done or gone."""
+    if snapshot.time is None and snapshot.kept is not None:
+        return Verdict(blockers=("what stayed on the old side at the flip was not read yet",))
     if snapshot.time is None:
         queued = reading.broker.calls_queued if isinstance(reading.broker, Broker) else "an unknown number of"
         return Verdict(
@@ -211,8 +219,9 @@ def _stacks(reading: Reading, snapshot: Snapshot) -> Verdict:
         )
     deserted = _deserted(reading)
     oldest_first = sorted(snapshot.waiting, key=lambda stack: -(stack.age or 0))
+    why = "has been in progress since T0" if snapshot.kept is None else "stayed on the old side and is in progress"
     blockers = (
-        f"{stack} has been in progress since T0"
+        f"{stack} {why}"
         + (f", and nobody works on it, so waiting won't help: {TAKE_UP}" if stack.id in deserted else "")
         for stack in oldest_first
     )

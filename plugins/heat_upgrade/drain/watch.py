@@ -13,7 +13,8 @@ class DrainWatch:
     Follow the readings until enough of them in a row are clean.
 
     A watch that starts over, as after a restart of the triggerer, takes T0 again: what the old side had begun and has
-    not ended is in progress still, so nothing is lost; it only waits for some of the new side's stacks too.
+    not ended is in progress still, so nothing is lost; it only waits for some of the new side's stacks too. After a
+    flip it starts over with the same stacks.
 
     :param readings: clean readings in a row that are needed
     :param stranded: ids of the stacks that nobody worked on before the upgrade began
@@ -22,7 +23,7 @@ class DrainWatch:
 
     def __init__(self, *, readings: int, stranded: Iterable[str] = (), kept: Iterable[str] | None = None) -> None:
         self.needed = readings
-        self.snapshot = Snapshot(frozenset(stranded), kept=None if kept is None else frozenset(kept))
+        self.snapshot = Snapshot(stranded=frozenset(stranded), kept=None if kept is None else frozenset(kept))
         self.verdict = Verdict(blockers=("nothing was read yet",))
         self.taken = 0
         self.clean = 0

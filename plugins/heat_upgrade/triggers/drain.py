@@ -115,11 +115,8 @@ class OldEnginesDrainedTrigger(ArgumentsTrigger[OldSide]):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Read until the old side is drained, can't be drained by waiting, or the time is up."""
         await self.blocking(_load_hooks)
-        watch = DrainWatch(
-            readings=self.arguments.readings,
-            stranded=self.arguments.stranded_stacks,
-            kept=self.arguments.kept_stacks,
-        )
+        side = self.arguments
+        watch = DrainWatch(readings=side.readings, stranded=side.stranded_stacks, kept=side.kept_stacks)
         # For the report only: the watch itself starts over after a restart.
         history = DrainHistory(await self.restore())
         while True:

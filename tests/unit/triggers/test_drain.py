@@ -93,6 +93,13 @@ def test_it_is_restored_from_what_it_serializes():
     assert (again.arguments.deadline, again.arguments.stranded_stacks) == (12.5, ["s1"])
 
 
+def test_after_a_flip_it_waits_for_what_stayed_alone(reads):
+    reads(databases=[Database((stack("kept"), stack("later")), ())] * 3 + [Database((stack("later"),), ())])
+    event = outcome(trigger(kept_stacks=["kept"]))
+    assert event["status"] == "drained"
+    assert event["table"].startswith("reading 6  ")
+
+
 def test_it_opens_once_the_old_side_is_quiet(reads):
     reads(databases=[Database((stack(),), (held(),))] * 3 + [QUIET])
     event = outcome(trigger())
