@@ -100,7 +100,7 @@ def test_it_waits_in_the_triggerer_once_every_api_has_moved(sensor):
         "readings": 4,
         "timeout": 600,
         "stranded_stacks": ["s1"],
-        "kept_stacks": None,
+        "kept_stacks": [],
         "warning": None,
     }
     assert caught.value.method_name == "execute_complete"
