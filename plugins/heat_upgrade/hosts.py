@@ -112,6 +112,14 @@ class HostState:
         """Return whether each of the host's APIs runs on the target alone."""
         return all(self.releases(role) == {target} for role in self.host.api_roles)
 
+    def users_on(self, target: str) -> bool:
+        """Return whether the host's APIs send whatever isn't listed to the target's side."""
+        return self.apis_moved(target) and (self.router is None or self.router.default == target)
+
+    def closed(self, target: str) -> bool:
+        """Return whether the target's side is the only one that the host's APIs know."""
+        return self.apis_moved(target) and self.router is None
+
 
 def _router(summary: str) -> RouterState:
     state = json.loads(summary)

@@ -17,11 +17,25 @@ ELSEWHERE = {
     "leave_rotation",
     "prepare",
     "rejoin_rotation",
+    "start_beside",
     "switch_api",
     "sync_database",
 }
 # Words that mean other things as well.
-WORDS = {"approve", "began", "end", "error", "find", "history", "planned", "preflight", "report", "retire", "wait"}
+WORDS = {
+    "approve",
+    "began",
+    "close",
+    "end",
+    "error",
+    "find",
+    "history",
+    "planned",
+    "preflight",
+    "report",
+    "retire",
+    "wait",
+}
 
 
 def ids() -> set[str]:

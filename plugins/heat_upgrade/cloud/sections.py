@@ -290,7 +290,6 @@ class Windows(Section):
     ]
     blackouts: tuple[Blackout, ...] = ()
     prepare_outside: Flag = True
-    seconds_per_host: Seconds = 120
     seconds_per_outage: Seconds = 3600
 
     @cached_property

@@ -7,7 +7,7 @@ import threading
 import time
 from base64 import b64decode
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from copy import copy
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ import paramiko
 from airflow.providers.ssh.hooks.ssh import SSHHook
 
 from heat_upgrade.exceptions import HostAuthError, HostUnreachableError, JobLostError, JobTimeoutError, RemoteStepError
-from heat_upgrade.hooks.ssh_command import LAST_LINES, NOTHING_LOGGED, LogOffset, RunningCommand
+from heat_upgrade.hooks.ssh_command import LAST_LINES, NOTHING_LOGGED, Conversation, LogOffset, RunningCommand
 from heat_upgrade.read_only import ensure_writable
 from heat_upgrade.remote.step import LOST, STOPPED, Outcome
 from heat_upgrade.remote.steps import reachable
@@ -59,7 +59,6 @@ class HeatHostHook(SSHHook):
         # Not three times: a wrong key stays wrong, and for the rest the task's own retries wait longer each time.
         self.conn_retry_attempts = 1
         self.name = name
-        self._kept: paramiko.SSHClient | None = None
         if host_key:
             kind, encoded = host_key.split()[:2]
             self.host_key = self._host_key_mappings[kind](data=b64decode(encoded))
@@ -79,20 +78,6 @@ class HeatHostHook(SSHHook):
             raise self._unreachable(error) from error
         notice_a_dead_peer(client)
         return client
-
-    @contextmanager
-    def connected(self) -> Iterator[HeatHostHook]:
-        """
-        Keep one connection for all steps that follow; each has one of its own otherwise.
-
-        :raises HostUnreachableError: when the host can't be reached
-        """
-        with self.get_conn() as client:
-            self._kept = client
-            try:
-                yield self
-            finally:
-                self._kept = None
 
     def run_step(self, step: Step, *, idle_timeout: float = 900, timeout: float = 3600) -> dict[str, str]:
         """
@@ -216,12 +201,12 @@ class HeatHostHook(SSHHook):
         self, command: str, given: bytes = b"", offset: LogOffset = NOTHING_LOGGED
     ) -> Iterator[RunningCommand]:
         try:
-            with nullcontext(self._kept) if self._kept else self.get_conn() as client:
+            with self.get_conn() as client:
                 yield RunningCommand(self._begin(client, command, given), self.name, offset)
         except (OSError, EOFError, paramiko.SSHException) as broken:
             raise self._unreachable(broken) from broken
 
-    def _begin(self, client: paramiko.SSHClient, command: str, given: bytes) -> paramiko.Channel:
+    def _begin(self, client: paramiko.SSHClient, command: str, given: bytes | None) -> paramiko.Channel:
         # paramiko itself would wait for ever for a server that doesn't answer a command's request.
         limit = threading.Timer(BEGIN_TIMEOUT, client.close)
         limit.daemon = True
@@ -230,11 +215,32 @@ class HeatHostHook(SSHHook):
             stdin, stdout, _ = client.exec_command(command, timeout=self.conn_timeout)
             # A command that has ended by now leaves it unread; its status says why, or that the connection broke.
             with suppress(OSError):
-                stdin.write(given)
-                stdin.channel.shutdown_write()
+                if given is not None:
+                    stdin.write(given)
+                    stdin.channel.shutdown_write()
             return stdout.channel
         finally:
             limit.cancel()
+
+    @contextmanager
+    def conversation(self, step: Step) -> Iterator[Conversation]:
+        """
+        Run a step that is asked and answers line by line, until it isn't needed any more.
+
+        :param step: the step
+        :raises HostUnreachableError: when the host can't be reached or the connection breaks off
+        :raises RemoteStepError: when the step can't be laid on the host
+        """
+        ensure_writable(f"run step {step.name} on {self.name}")
+        try:
+            with self.get_conn() as client:
+                # By a command of its own: what unpacks it reads standard input to its end.
+                laid = RunningCommand(self._begin(client, step.unpacking, step.bundle), self.name)
+                self._follow(step, laid, BEGIN_TIMEOUT, BEGIN_TIMEOUT)
+                judge(self.name, self._outcome(step.name, laid))
+                yield Conversation(self._begin(client, step.conversation, None), self.name, step.name)
+        except (OSError, EOFError, paramiko.SSHException) as broken:
+            raise self._unreachable(broken) from broken
 
     @contextmanager
     def local_url(self, address: str, port: int) -> Iterator[str]:

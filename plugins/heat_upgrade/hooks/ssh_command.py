@@ -8,14 +8,15 @@ connection holds back. Kept are results and the end of what it wrote to standard
 from __future__ import annotations
 
 import codecs
+import json
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from heat_upgrade.exceptions import RemoteStepError
+from heat_upgrade.exceptions import HostUnreachableError, RemoteStepError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import paramiko
 
@@ -167,3 +168,45 @@ class RunningCommand:
             self._muted = True
             level, line = logging.WARNING, f"more than {MOST_LOGGED} lines: the rest of the output is not logged"
         self._unlogged.append((offset, level, line))
+
+
+class Conversation:
+    """
+    A step on a host that answers each question, a line, with another line; both are JSON.
+
+    :param channel: the session in which it runs
+    :param host: what messages call the host
+    :param step: the step's name
+    """
+
+    def __init__(self, channel: paramiko.Channel, host: str, step: str) -> None:
+        self._channel, self._host, self._step = channel, host, step
+        self._answers = channel.makefile("r")
+
+    def ask(self, question: Mapping[str, Any], timeout: float) -> Any:
+        """
+        Ask, and return the answer.
+
+        :param question: what to ask
+        :param timeout: seconds that the answer may take
+        :raises HostUnreachableError: when no answer comes
+        :raises RemoteStepError: when the step has ended with an error
+        """
+        self._channel.settimeout(timeout)
+        try:
+            self._channel.sendall(json.dumps(question).encode() + b"\n")
+            line = self._answers.readline(MOST_RESULTS)
+            said = "" if line.endswith("\n") else self._channel.recv_stderr(PIECE).decode("utf-8", "replace").strip()
+        except OSError as error:
+            raise self._silent(f"within {timeout:g} s ({type(error).__name__})") from error
+        if said:
+            raise RemoteStepError(f"{self._host}: {said.splitlines()[-1].removeprefix(_OWN_ERROR)}")
+        if not line.endswith("\n"):
+            raise self._silent("before it ended")
+        return json.loads(line)
+
+    def _silent(self, when: str) -> HostUnreachableError:
+        return HostUnreachableError(
+            f"{self._host}: step {self._step} has not answered {when}, expected a line: check the host and its sshd, "
+            "then clear this task"
+        )

@@ -83,7 +83,7 @@ class SwitchApiOperator(StartApiOperator):
     def steps(self, plan: Plan) -> list[PlacedStep]:
         """Stop the ones and start the others in one step, unless users are on the target's side for good."""
         state = hosts.states_of(self.cloud, [self.host])[self.host.name]
-        if state.apis_moved(plan.target) and state.router is None:
+        if state.closed(plan.target):
             return []
         return self.here(steps.switch_api(self.source(plan), self.target(plan)))
 

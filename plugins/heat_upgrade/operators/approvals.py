@@ -137,8 +137,8 @@ class ApproveFlipOperator(ApproveOperator):
     def remains(self, plan: Plan, states: Mapping[str, HostState]) -> bool:
         """Look whether users are still on the source's side, and every API is ready to send them on."""
         apis = [state for state in states.values() if state.host.api_roles]
-        return all(state.apis_moved(plan.target) for state in apis) and any(
-            state.router and state.router.default != plan.target for state in apis
+        return all(state.apis_moved(plan.target) for state in apis) and not all(
+            state.users_on(plan.target) for state in apis
         )
 
     def ask(self, plan: Plan) -> str:

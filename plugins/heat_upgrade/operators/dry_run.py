@@ -11,10 +11,11 @@ from heat_upgrade.formatting import duration
 from heat_upgrade.names import PLANNED, VERIFY
 from heat_upgrade.operators.apis import LeaveRotationOperator, RejoinRotationOperator
 from heat_upgrade.operators.base import CloudOperator, begin
+from heat_upgrade.operators.flip import HELD_FOR
 from heat_upgrade.operators.steps import HostOperator
 from heat_upgrade.remote import steps
 from heat_upgrade.run.dry_run import DryRun, PlannedAction, PlannedTask, markdown
-from heat_upgrade.run.timings import MARGIN, Timings, longest_path, time_of_sweep
+from heat_upgrade.run.timings import Timings, longest_path
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
@@ -51,7 +52,7 @@ class ShowPlanOperator(CloudOperator):
             tasks=tasks,
             estimate=[
                 self._total(run, longest_path(upstream, takes)),
-                self._touched(plan, _leaving(tasks, order), outage, timings),
+                self._touched(plan, _leaving(tasks, order), outage),
             ],
             unpacking=steps.stop_api(some_host).unpacking,
         )
@@ -87,13 +88,15 @@ class ShowPlanOperator(CloudOperator):
             "and migration take, the first run will show."
         )
 
-    def _touched(self, plan: Plan, leaving: set[str], outage: float, timings: Timings) -> str:
+    def _touched(self, plan: Plan, leaving: set[str], outage: float) -> str:
         if not leaving:
             return "Users: nothing is left to do that they could notice."
         windows = self.cloud.windows
         if not plan.cold:
-            sweep, reason = time_of_sweep(self.cloud, leaving, timings)
-            return f"The sweep of the APIs: about {duration(sweep / MARGIN)}. {reason}."
+            return (
+                "Users: the old release serves them until the flip, which holds what changes a stack for a second or "
+                f"two, {HELD_FOR} s at most; however long the sweep takes, they don't notice it."
+            )
         if outage:
             return f"The outage: about {duration(outage)}, as its tasks took in that run."
         granted = f"; the cloud file grants {duration(windows.seconds_per_outage)}" if windows else ""

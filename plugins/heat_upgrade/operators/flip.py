@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -31,55 +30,59 @@ if TYPE_CHECKING:
     from heat_upgrade.cloud.sections import Host
     from heat_upgrade.hooks.heat_api import HeatApiHook
     from heat_upgrade.hooks.host import HeatHostHook
-    from heat_upgrade.remote.step import Step
+    from heat_upgrade.hooks.ssh_command import Conversation
     from heat_upgrade.run.plan import Plan
 
 # Seconds that changes wait at the most; what comes after the hold has to be through by then.
 HELD_FOR = 10
 # Seconds for the changes that are under way when the hold begins, out of those.
 UNDER_WAY = 6
+# Seconds for a host's answer, the first of which waits for what another step does there.
+ANSWER = 60
 
 
 class HostRouter:
     """
-    The router of one host, over a connection that is kept.
+    The router of one host.
 
-    :param hook: the host
-    :param front: the release whose APIs are in front
+    :param conversation: with the step that does the phases there
+    :param host: the host's name
     :param releases: the versions on both sides
     :param what: which changes a hold is about
     """
 
-    def __init__(self, hook: HeatHostHook, front: Deployment, releases: Sequence[str], what: str) -> None:
-        self._hook, self._front, self._releases, self._what = hook, front, releases, what
+    def __init__(self, conversation: Conversation, host: str, releases: Sequence[str], what: str) -> None:
+        self._conversation, self._host, self._releases, self._what = conversation, host, releases, what
         self._number = 0
         self.touched: frozenset[str] = frozenset()
 
     def read(self) -> HostSides:
         """Return what it knows."""
-        state = self._state(steps.read_sides(self._front))
+        state = self._ask("show")
         prepared = bool(state["hold"]) and state["hold"]["until"] is None
-        return HostSides(self._front.host.name, Sides.of_json(state), prepared=prepared)
+        return HostSides(self._host, Sides.of_json(state), prepared=prepared)
 
     def hold(self) -> None:
         """Have changes wait for a bound, and see those done that are under way."""
-        state = self._state(steps.hold(self._front, self._what, HELD_FOR, UNDER_WAY))
-        self.touched = frozenset(state["touched"])
+        self.touched = frozenset(self._ask("hold", self._what, HELD_FOR, UNDER_WAY)["touched"])
 
     def prepare(self, sides: Sides) -> None:
         """Give it what it decides by once it is released."""
-        self._state(steps.prepare_sides(self._front, self._number, sides, self._releases))
+        self._ask("prepare", self._number, new={"sides": sorted(self._releases), **sides.as_json()})
 
     def release(self) -> None:
         """Have it go on, by what it knows."""
-        self._state(steps.release_changes(self._front, self._number))
+        self._ask("release", self._number)
 
-    def _state(self, step: Step) -> dict[str, Any]:
+    def _ask(self, verb: str, *words: Any, **new: Any) -> dict[str, Any]:
         try:
-            state: dict[str, Any] = json.loads(self._hook.run_step(step)["state"])
+            answer = self._conversation.ask({"verb": verb, "words": words, **new}, ANSWER)
         except RemoteStepError as error:
-            # A hold that is over, a change that takes long: the next try finds another moment.
             raise TransientError(str(error)) from error
+        if "error" in answer:
+            # A hold that is over, a change that takes long: the next try finds another moment.
+            raise TransientError(f"{self._host}: {answer['error']}")
+        state: dict[str, Any] = answer["state"]
         self._number = state["sequence"]
         return state
 
@@ -107,8 +110,9 @@ class FlipTask(UpgradeTask):
         if not (fronts := self._fronts(plan)):
             return self._told(began, None)
         with ExitStack() as stack, ThreadPoolExecutor(len(fronts)) as pool:
-            routers = [self._router(plan, stack, front) for front in fronts]
-            list(pool.map(lambda router: router.read(), routers))  # connects
+            routers = list(pool.map(partial(self._router, plan, stack), fronts))
+            # So that nothing is looked up or set up while changes wait.
+            self.clients.database.trees_in_flight()
             sides = bring_to(
                 self.goal(plan), routers, partial(self.sides_after, plan, routers), partial(_at_once, pool)
             )
@@ -138,14 +142,14 @@ class FlipTask(UpgradeTask):
         return sides_after(now, self.goal(plan), stacks)
 
     def _router(self, plan: Plan, stack: ExitStack, front: Deployment) -> HostRouter:
-        hook = stack.enter_context(self.clients.host(front.host).connected())
-        return HostRouter(hook, front, (plan.source, plan.target), self.what)
+        conversation = stack.enter_context(self.clients.host(front.host).conversation(steps.route(front)))
+        return HostRouter(conversation, front.host.name, (plan.source, plan.target), self.what)
 
     def _fronts(self, plan: Plan) -> list[Deployment]:
         """Return the target on every host with an API: a host that it isn't in front of would cross."""
         api_hosts = [host for host in self.cloud.hosts if host.api_roles]
         states = hosts.states_of(self.cloud, api_hosts)
-        if all(state.apis_moved(plan.target) and state.router is None for state in states.values()):
+        if all(state.closed(plan.target) for state in states.values()):
             return []  # closed by an earlier try: the target's side is the only one
         if left := [name for name, state in states.items() if not state.apis_moved(plan.target)]:
             raise UpgradeError(
@@ -240,7 +244,7 @@ class StartBesideOperator(StepsOperator):
                 steps.start_beside(self.cloud.deployment(host, source), self.cloud.deployment(host, target)),
             )
             for host in (state.host for state in states.values())
-            if not (states[host.name].apis_moved(plan.target) and states[host.name].router is None)
+            if not states[host.name].closed(plan.target)
         ]
 
     def idle(self, plan: Plan) -> str:

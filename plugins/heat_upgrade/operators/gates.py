@@ -86,7 +86,7 @@ class WindowGateOperator(UpgradeTask):
     def run(self, plan: Plan, context: Context) -> None:
         """Check the cloud and the clock, and wait if it isn't time yet."""
         self.check(plan)
-        period, reason = self._decide(plan, context)
+        period, reason = self._decide(plan)
         self.log.info(reason)
         if period:
             notify(self.cloud, "window", context, *messages.window(self.cloud, reason))
@@ -98,23 +98,23 @@ class WindowGateOperator(UpgradeTask):
     def preview(self, plan: Plan, context: Context) -> PlannedAction:
         """Say whether it would wait at this moment, and why."""
         try:
-            period, reason = self._decide(plan, context)
+            period, reason = self._decide(plan)
         except UpgradeError as error:
             return PlannedAction(f"fail, as it is now: {error}")
         return PlannedAction(reason[:1].lower() + reason[1:] if period else f"go on at once. {reason}")
 
     @abstractmethod
-    def needed(self, context: Context, plan: Plan, windows: Windows) -> RequiredTime:
+    def needed(self, plan: Plan, windows: Windows) -> RequiredTime:
         """Return how long a window has to stay open."""
 
-    def _decide(self, plan: Plan, context: Context) -> tuple[Period | None, str]:
+    def _decide(self, plan: Plan) -> tuple[Period | None, str]:
         """Return the window to wait for, None to go on, and why."""
         windows = self.cloud.windows
         if windows is None:
             return None, "The cloud file has no windows: nothing to wait for"
         if plan.ignore_windows:
             return None, "Maintenance windows are ignored, as this run's ignore_windows asks for it"
-        needed, reason = self.needed(context, plan, windows)
+        needed, reason = self.needed(plan, windows)
         if needed is None:
             return None, reason
         period, wait = self._window(windows, needed)
@@ -143,7 +143,7 @@ class WindowGateOperator(UpgradeTask):
 class SweepGateOperator(WindowGateOperator):
     """A gate on the way to what users notice; a sweep or an outage that has begun, or is over, waits for nothing."""
 
-    def needed(self, context: Context, plan: Plan, windows: Windows) -> RequiredTime:
+    def needed(self, plan: Plan, windows: Windows) -> RequiredTime:
         """Inspect which APIs remain, and decide by that."""
         states = hosts.states_of(self.cloud, [host for host in self.cloud.hosts if host.api_roles])
         remaining = {name for name, state in states.items() if name in plan.hosts and not state.apis_moved(plan.target)}
@@ -155,16 +155,13 @@ class SweepGateOperator(WindowGateOperator):
                 f"{', '.join(begun)}: {what}. A cloud left half-way is the worst state, so the run goes on whether a "
                 "window is open or not"
             )
-        return self.time_needed(plan, remaining, context, windows)
+        return self.time_needed(windows), ""
 
     @abstractmethod
-    def time_needed(self, plan: Plan, remaining: set[str], context: Context, windows: Windows) -> RequiredTime:
+    def time_needed(self, windows: Windows) -> timedelta:
         """
         Return how long a window has to stay open for what comes after the gate.
 
-        :param plan: the run's plan
-        :param remaining: names of the hosts that are still to move
-        :param context: the task's
         :param windows: the cloud's windows
         """
 
@@ -172,9 +169,9 @@ class SweepGateOperator(WindowGateOperator):
 class MayPrepareOperator(SweepGateOperator):
     """The gate before the preparation, for clouds that want even what no user notices in a window."""
 
-    def time_needed(self, plan: Plan, remaining: set[str], context: Context, windows: Windows) -> RequiredTime:
+    def time_needed(self, windows: Windows) -> timedelta:
         """Ask for an open window, as nothing that has been prepared hurts when it closes."""
-        return DELAY, ""
+        return DELAY
 
 
 class MayFlipOperator(WindowGateOperator):
@@ -219,10 +216,9 @@ class MayFlipOperator(WindowGateOperator):
             )
         self.log.info("%d engine processes of %s listen on vhost %s", listening, plan.target, vhost)
 
-    def needed(self, context: Context, plan: Plan, windows: Windows) -> RequiredTime:
+    def needed(self, plan: Plan, windows: Windows) -> RequiredTime:
         """Ask for an open window, unless the flip is over or has begun: then the rest can't wait."""
-        routers = [state.router for state in self._states().values()]
-        if any(router is None or router.default == plan.target for router in routers):
+        if any(state.users_on(plan.target) for state in self._states().values()):
             return None, f"Users are on the side of {plan.target} already: no window is needed"
         return DELAY, ""
 
@@ -243,9 +239,9 @@ class MayFlipOperator(WindowGateOperator):
 class MayStopOperator(SweepGateOperator):
     """The gate before an outage: a window with room for all of it."""
 
-    def time_needed(self, plan: Plan, remaining: set[str], context: Context, windows: Windows) -> RequiredTime:
+    def time_needed(self, windows: Windows) -> timedelta:
         """Ask for as long as the cloud file grants an outage."""
-        return timedelta(seconds=windows.seconds_per_outage), ""
+        return timedelta(seconds=windows.seconds_per_outage)
 
 
 def _left_for_another_run(plan: Plan, stay: Sequence[str]) -> str:

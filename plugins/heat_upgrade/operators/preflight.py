@@ -10,12 +10,12 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from heat_upgrade.exceptions import TransientError
 from heat_upgrade.operators.base import CloudOperator, other_runs
+from heat_upgrade.operators.gates import DELAY
 from heat_upgrade.preflight.check import failures, may_pass, table
 from heat_upgrade.preflight.survey import Survey
 from heat_upgrade.problems import ProblemsError
 from heat_upgrade.read_only import read_only
 from heat_upgrade.run.parameters import COLD, ROLLING, RunParameters
-from heat_upgrade.run.timings import Timings, time_of_sweep
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -59,7 +59,7 @@ class PreflightOperator(CloudOperator):
             raise AirflowFailException(str(invalid)) from None
         with read_only(self.task_id):
             survey = Survey.take(self.cloud, parameters, cold=self.cold)
-            required = self._required(context, survey)
+            required = self._required(survey)
             groups = survey.checks(other_runs=other_runs(context, self.cloud), required=required)
         self.log.info("Preflight of %s\n%s", self.cloud.name, table(groups))
         if wrong_ones := failures(groups):
@@ -70,11 +70,11 @@ class PreflightOperator(CloudOperator):
             )
         return survey.plan().as_xcom()
 
-    def _required(self, context: Context, survey: Survey) -> timedelta:
+    def _required(self, survey: Survey) -> timedelta:
         """Return how long a window has to stay open for what users notice."""
-        windows, remaining = self.cloud.windows, survey.remaining
-        if windows is None or not remaining:
+        windows = self.cloud.windows
+        if windows is None or not survey.remaining:
             return timedelta()
         if self.cold:
             return timedelta(seconds=windows.seconds_per_outage)
-        return time_of_sweep(self.cloud, remaining, Timings.last(context, going_back=survey.going_back))[0]
+        return DELAY

@@ -32,7 +32,8 @@ if [ ! -d {state}/steps/{digest} ]; then
   mv -T "$fresh" {state}/steps/{digest} 2>/dev/null || rm -rf "$fresh"
 fi
 """
-RUN = "exec env {settings} bash {state}/steps/{digest}/{run} </dev/null\n"
+TALK = "exec env {settings} bash {state}/steps/{digest}/{run}"
+RUN = TALK + " </dev/null\n"
 # A step that only inspects leaves nothing behind, not even itself.
 INSPECT = """\
 umask 077
@@ -93,6 +94,11 @@ class Step:
         return self.unpacking + self._run(f"job start {shlex.quote(self.job.id)} {shlex.quote(self.name)}")
 
     @property
+    def conversation(self) -> str:
+        """Return the shell command that runs the step once its bundle is unpacked, and leaves standard input to it."""
+        return TALK.format(**self._places(shlex.quote(self.name)))
+
+    @property
     def unpacking(self) -> str:
         """Return the lines with which every command begins that does something on a host."""
         return UNPACK.format(state=shlex.quote(self.state), digest=self._digest)
@@ -111,7 +117,10 @@ class Step:
         return " ".join(f"{name}={shlex.quote(value)}" for name, value in sorted(self.settings.items()))
 
     def _run(self, run: str) -> str:
-        return RUN.format(settings=self._settings, state=shlex.quote(self.state), digest=self._digest, run=run)
+        return RUN.format(**self._places(run))
+
+    def _places(self, run: str) -> dict[str, str]:
+        return {"settings": self._settings, "state": shlex.quote(self.state), "digest": self._digest, "run": run}
 
 
 @dataclass(frozen=True)

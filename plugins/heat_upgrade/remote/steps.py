@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,11 +11,10 @@ from heat_upgrade.cloud.sections import Commands, HAProxy, Healthcheck, Supervis
 from heat_upgrade.remote.step import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from heat_upgrade.cloud.model import Cloud, Deployment
     from heat_upgrade.cloud.sections import Host, Listen, Role
-    from heat_upgrade.flip.rule import Sides
 
 # Seconds that a step may take on the host. An installation may wait for a slow index; a large database takes hours.
 INSTALLATION = 2 * 3600
@@ -193,39 +191,13 @@ def read_sides(front: Deployment) -> Step:
     return _step("read_sides", front, {"ROUTER": front.router}, read_only=True)
 
 
-def hold(front: Deployment, what: str, seconds: float, timeout: float) -> Step:
+def route(front: Deployment) -> Step:
     """
-    Build the step that has changes wait, and sees those done that are under way.
+    Build the step that does the phases of a flip on a host, in a conversation.
 
     :param front: the release whose APIs are in front
-    :param what: which changes: ``changes`` for all, ``listed`` for those of the stacks that are listed elsewhere
-    :param seconds: how long they wait at the most
-    :param timeout: seconds for those that are under way
     """
-    return _route(front, "hold", WHAT=what, HELD_FOR=f"{seconds:g}", TIMEOUT=f"{timeout:g}")
-
-
-def prepare_sides(front: Deployment, number: int, sides: Sides, releases: Collection[str]) -> Step:
-    """
-    Build the step that tells a host by what it will decide once it is released.
-
-    :param front: the release whose APIs are in front
-    :param number: that of the state which this one follows
-    :param sides: by what it will decide
-    :param releases: the versions on both sides
-    """
-    given = {"sides.json": json.dumps({"sides": sorted(releases), **sides.as_json()}, sort_keys=True).encode()}
-    return replace(_route(front, "prepare", NUMBER=str(number)), files=given)
-
-
-def release_changes(front: Deployment, number: int) -> Step:
-    """
-    Build the step that lets go what waits.
-
-    :param front: the release whose APIs are in front
-    :param number: that of the state which holds it
-    """
-    return _route(front, "release", NUMBER=str(number))
+    return _step("route", front, {"ROUTER": front.router})
 
 
 def probe(front: Deployment, token: str = "") -> Step:
@@ -236,7 +208,7 @@ def probe(front: Deployment, token: str = "") -> Step:
     :param token: the token, of which the host gets the hash; empty to close it
     """
     digest = hashlib.sha256(token.encode()).hexdigest() if token else ""
-    return _route(front, "probe", PROBE=digest)
+    return _step("probe_router", front, {"ROUTER": front.router, "PROBE": digest})
 
 
 def close_router(source: Deployment, target: Deployment) -> Step:
@@ -249,10 +221,6 @@ def close_router(source: Deployment, target: Deployment) -> Step:
         **_apis(target),
     }
     return _step("close_router", target, settings)
-
-
-def _route(front: Deployment, verb: str, **settings: str) -> Step:
-    return _step("route", front, {"VERB": verb, "ROUTER": front.router, **settings})
 
 
 def _release(deployment: Deployment) -> dict[str, str]:

@@ -2,6 +2,7 @@
 Change what the routers of a host go by: the side of the upgrade that writes the state file.
 
     python3 state.py DIRECTORY show
+    python3 state.py DIRECTORY converse                  the verbs below, as JSON, one question and one answer a line
     python3 state.py DIRECTORY create < NEW              where no state is there yet, or just this one
     python3 state.py DIRECTORY hold WHAT SECONDS TIMEOUT
     python3 state.py DIRECTORY prepare SEQUENCE < NEW    while the hold with that sequence lasts
@@ -32,6 +33,7 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 STATE = "state.json"
 WRITERS = "writers.lock"
 POLL = 0.01  # seconds
+SILENCE = 60  # seconds after which whoever asks counts as gone
 
 
 class StateError(Exception):
@@ -287,8 +290,36 @@ def _try_lock(file: int) -> bool:
     return True
 
 
-def _held(directory: Path, what: str, seconds: str, timeout: str) -> dict[str, Any]:
-    state = hold(directory, what, float(seconds), float(timeout))
+def converse(directory: Path) -> None:
+    """
+    Answer questions from standard input, each a line: an object with ``verb``, ``words``, and maybe ``new``.
+
+    So a flip has one process on each host, and no phase of it waits for another one to start.
+
+    :param directory: where the state lies.
+    """
+    while line := _next_line():
+        question = json.loads(line)
+        new = [question["new"]] if "new" in question else []
+        answer: dict[str, Any]
+        try:
+            answer = {"state": ANSWERS[question["verb"]](directory, *question["words"], *new)}
+        except StateError as error:
+            answer = {"error": str(error)}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+def _next_line() -> str:
+    # Its default ends the process, and with it the step's lock on the host.
+    signal.alarm(SILENCE)
+    line = sys.stdin.readline()
+    signal.alarm(0)
+    return line
+
+
+def _held(directory: Path, what: str, seconds: float, timeout: float) -> dict[str, Any]:
+    state = hold(directory, what, seconds, timeout)
     return {**_shown(state), "touched": touched(directory)}
 
 
@@ -297,20 +328,36 @@ def _summary(directory: Path) -> dict[str, Any]:
     return {"default": known.default, "listed": len(known.stacks), "closed": known.closed, "hold": bool(known.hold)}
 
 
-VERBS: dict[str, Callable[..., dict[str, Any]]] = {
+ANSWERS: dict[str, Callable[..., dict[str, Any]]] = {
     "show": lambda directory: _shown(_known(directory)),
+    "hold": _held,
+    "prepare": lambda directory, sequence, new: _shown(prepare(directory, sequence, new)),
+    "release": lambda directory, sequence: _shown(release(directory, sequence)),
+}
+VERBS: dict[str, Callable[..., dict[str, Any]]] = {
+    "show": ANSWERS["show"],
     "summary": _summary,
     "create": lambda directory: _shown(create(directory, json.load(sys.stdin))),
     "inherit": lambda directory, other: _shown(inherit(directory, Path(other), json.load(sys.stdin))),
-    "hold": _held,
+    "hold": lambda directory, what, seconds, timeout: _held(directory, what, float(seconds), float(timeout)),
     "prepare": lambda directory, sequence: _shown(prepare(directory, int(sequence), json.load(sys.stdin))),
     "release": lambda directory, sequence: _shown(release(directory, int(sequence))),
     "probe": lambda directory, digest="": _shown(probe(directory, digest or None)),
 }
 
-if __name__ == "__main__":
+
+def main(directory: Path, verb: str, *words: str) -> int:
+    """Do what the command line says; return the exit status."""
     try:
-        sys.stdout.write(json.dumps(VERBS[sys.argv[2]](Path(sys.argv[1]), *sys.argv[3:])) + "\n")
+        if verb == "converse":
+            converse(directory)
+        else:
+            sys.stdout.write(json.dumps(VERBS[verb](directory, *words)) + "\n")
     except StateError as error:
         sys.stderr.write(f"error: {error}\n")
-        sys.exit(1)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), *sys.argv[2:]))

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from heat_upgrade.names import LEAVE, REJOIN, REPORT, SWITCH, TIMINGS, TIMINGS_BACK, of_host
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-    from heat_upgrade.cloud.model import Cloud
-
-# Safety factor on the slowest measured host.
-MARGIN = 1.5
-# Seconds that a host is taken to need where nothing says so.
-USUAL_HOST = 120.0
 
 
 @dataclass(frozen=True)
@@ -63,15 +55,6 @@ class Timings:
         """
         context["ti"].xcom_push(key=_key(going_back), value=asdict(self))
 
-    def moving(self, host: str) -> float | None:
-        """
-        Return how many seconds the APIs of a host took to move; None if no run has measured it.
-
-        :param host: the host's name, as the ids of tasks have it
-        """
-        steps = [self.seconds.get(task) for task in tasks_of_move(host)]
-        return None if None in steps else sum(filter(None, steps))
-
 
 def tasks_of_move(host: str) -> tuple[str, ...]:
     """
@@ -84,27 +67,6 @@ def tasks_of_move(host: str) -> tuple[str, ...]:
 
 def _key(going_back: bool) -> str:
     return TIMINGS_BACK if going_back else TIMINGS
-
-
-def time_of_sweep(cloud: Cloud, remaining: set[str], timings: Timings) -> tuple[timedelta, str]:
-    """
-    Return how long a sweep takes at most, and what says so.
-
-    :param cloud: the cloud
-    :param remaining: names of the hosts whose APIs are still to move
-    :param timings: how long earlier runs took
-    """
-    known = {host.name: timings.moving(host.task_id) for host in cloud.hosts if host.api_roles}
-    slowest, source = USUAL_HOST, "a guess"
-    if cloud.windows:
-        slowest, source = cloud.windows.seconds_per_host, "the cloud file's seconds_per_host"
-    source = f"{source}, as no run has measured it yet"
-    if measured := {name: seconds for name, seconds in known.items() if seconds}:
-        name = max(measured, key=measured.__getitem__)
-        slowest, source = measured[name], f"{name} when it moved last, the slowest"
-    waves = sum(any(host.name in remaining for host in wave) for wave in cloud.api_waves())
-    reason = f"{len(remaining)} hosts in {waves} waves are left; a host takes {slowest:.0f} s ({source})"
-    return timedelta(seconds=waves * slowest * MARGIN), reason
 
 
 def longest_path(upstream: Mapping[str, Iterable[str]], seconds: Mapping[str, float]) -> float:

@@ -119,7 +119,7 @@ class OldEnginesDrainedSensor(UpgradeTask, BaseSensorOperator):
     def check_apis(self, plan: Plan, states: dict[str, HostState]) -> None:
         """See that users are on the target's side, on every host."""
         apis = {name: state for name, state in states.items() if state.host.api_roles}
-        if left := [n for n, state in apis.items() if not (state.apis_moved(plan.target) and _flipped(state, plan))]:
+        if left := [name for name, state in apis.items() if not state.users_on(plan.target)]:
             raise UpgradeError(
                 f"{', '.join(left)}: users aren't on the side of {plan.target} there, expected each API to have taken "
                 "the flip: clear flip, and these hosts' switch_api where an API has stopped"
@@ -168,7 +168,3 @@ class AllApisStoppedSensor(OldEnginesDrainedSensor):
             return super().execute_complete(context, {**event, "message": message})
         self.log.warning("The bounded wait is over, so the next task asks what to do\n%s", event["table"])
         return {"stacks": event["stacks"], "reasons": event["reasons"]}
-
-
-def _flipped(state: HostState, plan: Plan) -> bool:
-    return state.router is None or state.router.default == plan.target

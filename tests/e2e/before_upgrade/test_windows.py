@@ -29,7 +29,7 @@ def write_window(lab: Lab, cloud: str, opening: datetime) -> None:
     data = yaml.safe_load((lab.clouds_directory / f"{lab.name}.yaml").read_text(encoding="utf-8"))
     window = {"cron": f"{opening.minute} {opening.hour} * * *", "minutes": 60, "timezone": "UTC"}
     data["notifications"] = [{"kind": "webhook", "connection": "night_hook", "events": ["window"]}]
-    data["windows"] = {"openings": [window], "seconds_per_host": 10}
+    data["windows"] = {"openings": [window]}
     partial = lab.clouds_directory / f"{cloud}.partial"
     partial.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
     partial.replace(lab.clouds_directory / f"{cloud}.yaml")

@@ -270,7 +270,7 @@ def test_the_windows_in_the_sample_are_good(write: WriteCloud) -> None:
     ]
     assert list(map(str, explicit.windows.blackouts)) == ["2026-12-24", "2026-12-31 to 2027-01-02"]
     assert explicit.pending_release == "26.0.2"
-    for default in ("prepare_outside", "seconds_per_host", "seconds_per_outage"):
+    for default in ("prepare_outside", "seconds_per_outage"):
         del section["windows"][default]
     assert load_cloud(write({**yaml.safe_load(sample), **section})) == explicit
 

@@ -196,9 +196,14 @@ def test_the_plan_has_every_command_of_every_host(load: LoadDag, servers: Server
         _, _, section = page.partition(f"\n## {name}\n")
         section = section.partition("\n## ")[0]
         steps = ["prepare", "leave_rotation", "switch_api", "rejoin_rotation"]
-        steps += ["start_engine", "stop_engine"] if name != "controller-3" else []
+        steps += ["start_engine"] if name != "controller-3" else []
         for step in steps:
             assert f"/{step} </dev/null\n" in section or f" {step} </dev/null\n" in section, (name, step)
+    for task, step, names in (("close", "close_router", NAMES), ("retire", "stop_engine", NAMES[:2])):
+        _, _, section = page.partition(f"\n### {task}\n")
+        section = section.partition("\n### ")[0]
+        assert section.count(f"{step} </dev/null\n") == len(names)
+        assert all(f"\nTo {name}:\n" in section for name in names)
     assert '\nPUT /api/vhosts/heat_26 {"tags": ""}\n' in page
     assert "\nDELETE /api/vhosts/heat\n" in page
     assert "```diff\n--- a\n+++ b\n```" in page
@@ -209,9 +214,9 @@ def test_a_run_over_some_hosts_ends_where_a_real_one_would(load: LoadDag, server
     run = Run(load("heat_rolling_upgrade"), Plan(OLD, NEW, NAMES[:1], dry_run=True))
     page = run.walk()
     assert "controller_2.switch_api" in run.skipped
-    assert "end the run here, since controller-2, controller-3 stay on 25.0.2" in page
-    for task in ("retire.controller_1", "verify_cloud", "delete_old_vhost"):
-        assert run.planned(task) == PlannedAction.nothing("the run would have ended with wait_until_drained")
+    assert "end the run here. controller-2, controller-3 are still on 25.0.2" in page
+    for task in ("flip", "wait_until_drained", "close", "retire", "verify_cloud", "delete_old_vhost"):
+        assert run.planned(task) == PlannedAction.nothing("the run would have ended with may_flip")
 
 
 def test_going_back_migrates_and_backs_up_nothing(load: LoadDag, servers: Servers) -> None:
@@ -230,7 +235,7 @@ class TestTime:
     MEASURED: ClassVar = {
         "prepare.controller_1": 60.0,
         "prepare.controller_2": 90.0,
-        "may_switch": 7200.0,
+        "may_flip": 7200.0,
         "controller_1.switch_api": 10.0,
         "controller_2.switch_api": 11.0,
         "wait_until_drained": 40.0,
@@ -248,19 +253,18 @@ class TestTime:
         assert "- The outage: about 43 s, as its" in Run(load("heat_cold_upgrade"), plan, measured).walk()
 
     def test_without_an_earlier_run_it_is_said_to_be_a_guess(self, load: LoadDag, servers: Servers) -> None:
-        page = Run(load("heat_rolling_upgrade", windows={**WINDOWS, "seconds_per_host": 100}), DRY).walk()
+        page = Run(load("heat_rolling_upgrade"), DRY).walk()
         assert "not known, as no such run has got through yet. By the cloud file the drain takes" in page
-        assert "about 5 min. 3 hosts in 3 waves are left; a host takes 100 s (the cloud file's seconds" in page
-        assert "(a guess, as no run has measured it yet)" in Run(load("heat_rolling_upgrade"), DRY).walk()
+        assert "the old release serves them until the flip, which holds what changes a stack" in page
 
 
 def test_a_gate_says_that_it_would_wait_and_does_not(load: LoadDag, servers: Servers) -> None:
     run = Run(load("heat_rolling_upgrade", windows={**WINDOWS, "blackouts": ["2020-01-01 to 2060-01-01"]}), DRY)
     run.walk()
-    assert "fail, as it is now: may_switch needs" in run.planned("may_switch").summary
+    assert "fail, as it is now: may_flip needs" in run.planned("may_flip").summary
     run = Run(load("heat_rolling_upgrade", windows={**WINDOWS, "openings": [{**OPENING, "cron": "0 3 1 1 *"}]}), DRY)
     run.walk()
-    says = run.planned("may_switch").summary
+    says = run.planned("may_flip").summary
     assert says.startswith("see an engine of 26.0.2 on vhost heat_26 (0 listen now), then ")
     assert "waiting until" in says or "a window is open" in says.lower()
 

@@ -33,7 +33,6 @@ FIRST, SECOND, THIRD = NAMES = ("controller-1", "controller-2", "edge.example")
 EDITS = {
     "windows.openings": [{"cron": "0 22 * * sat", "minutes": 240, "timezone": "Europe/Berlin"}],
     "windows.blackouts": ["2026-11-28"],
-    "windows.seconds_per_host": 600,
 }
 OPEN, CLOSED = "2026-11-21 23:00", "2026-11-20 12:00"
 NEXT_OPENING = datetime(2026, 11, 21, 21, tzinfo=UTC)

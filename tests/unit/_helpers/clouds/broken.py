@@ -68,7 +68,7 @@ GOOD: dict[str, Any] = {
         ],
         "blackouts": [date(2026, 12, 24), "2026-12-31 to 2027-01-03"],
         "prepare_outside": True,
-        "seconds_per_host": 60,
+        "seconds_per_outage": 60,
     },
     "pending_release": "26.0.2",
 }
@@ -694,9 +694,9 @@ BROKEN = [
         "without quotes",
     ),
     Broken(
-        "no seconds for a host",
-        {"windows.seconds_per_host": 0},
-        "windows.seconds_per_host",
+        "no seconds for an outage",
+        {"windows.seconds_per_outage": 0},
+        "windows.seconds_per_outage",
         "0",
         "seconds above 0",
         "write the seconds",
