@@ -40,7 +40,7 @@ def write_connections(lab: Lab) -> Path:
             "extra": json.dumps({"key_file": str(lab.ssh_key)}),
         },
         _connection(lab, "rabbitmq"): {
-            "conn_type": "http",
+            "conn_type": "rabbitmq_management",
             "schema": "http",
             "host": management.host,
             "port": management.port,

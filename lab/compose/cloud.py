@@ -279,13 +279,11 @@ class ComposeCloud:
                 "extra": json.dumps({"key_file": "/opt/airflow/.ssh/id_ed25519"}),
             },
             "lab_rabbitmq": {
-                "conn_type": "http",
-                "schema": "https",
+                "conn_type": "rabbitmq_management",
                 "host": BROKERS[0],
-                "port": 15671,
                 "login": OPERATOR,
                 "password": self.secrets["management"],
-                "extra": json.dumps({"ca": ca}),
+                "extra": json.dumps({"ca_file": ca}),
             },
             "lab_database": {
                 "conn_type": "mysql",

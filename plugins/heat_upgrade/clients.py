@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from heat_upgrade.hooks.heat_api import HeatApiHook
     from heat_upgrade.hooks.heat_database import HeatDatabaseHook
     from heat_upgrade.hooks.host import HeatHostHook
-    from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+    from heat_upgrade.hooks.rabbitmq import HeatRabbitMQHook
     from heat_upgrade.hooks.vhosts import VhostHook
     from heat_upgrade.readings import Work
 
@@ -33,11 +33,11 @@ class Clients:
         self._cloud = cloud
 
     @cached_property
-    def rabbitmq(self) -> RabbitMQManagementHook:
+    def rabbitmq(self) -> HeatRabbitMQHook:
         """Return the hook of RabbitMQ's management API."""
-        from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+        from heat_upgrade.hooks.rabbitmq import HeatRabbitMQHook
 
-        return RabbitMQManagementHook(self._cloud.connections.rabbitmq)
+        return HeatRabbitMQHook(self._cloud.connections.rabbitmq)
 
     @cached_property
     def vhosts(self) -> VhostHook:

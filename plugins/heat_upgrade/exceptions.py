@@ -24,6 +24,8 @@ from airflow.sdk.exceptions import (
     AirflowSensorTimeout,
 )
 
+from rabbitmq_management import exceptions as rabbitmq_management
+
 _FINAL = (AirflowFailException, AirflowNotFoundException, AirflowSensorTimeout)
 
 
@@ -67,25 +69,12 @@ class HeatDatabaseRefusedError(PermanentError):
     """Raised when Heat's database refuses the account, or isn't there."""
 
 
-class RabbitMQManagementError(AirflowException):
-    """
-    The common part of what RabbitMQ's management API can fail with; raised as one of the two below.
-
-    :param message: what was wrong, what was expected and what to do
-    :param status: HTTP status, where there was one
-    """
-
-    def __init__(self, message: str, status: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class RabbitMQUnavailableError(RabbitMQManagementError, TransientError):
+class RabbitMQUnavailableError(rabbitmq_management.RabbitMQUnavailableError, TransientError):
     """Raised when the management API doesn't answer, or not in a way that can be relied on."""
 
 
-class RabbitMQRefusedError(RabbitMQManagementError, PermanentError):
-    """Raised when the management API refuses what it is asked for."""
+class RabbitMQRefusedError(rabbitmq_management.RabbitMQRefusedError, PermanentError):
+    """Raised when the management API refuses what it is asked for, or its connection can't be used."""
 
 
 def is_retryable(error: Exception) -> bool:

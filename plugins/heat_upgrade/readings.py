@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowException
 
 from heat_upgrade.exceptions import TransientError, UpgradeError, is_presentable, is_retryable
 from heat_upgrade.formatting import duration
+from rabbitmq_management.records import ExpiringPolicy, QueueReading
 
 T = TypeVar("T")
 
@@ -106,25 +107,6 @@ def read(ask: Callable[[], T]) -> T | Unavailable:
 
 
 @dataclass(frozen=True)
-class QueueReading:
-    """What one queue holds, and how many read it."""
-
-    name: str
-    ready: int
-    unacknowledged: int
-    consumers: int
-
-    @property
-    def messages(self) -> int:
-        """Return all messages, also those that wait for their acknowledgement."""
-        return self.ready + self.unacknowledged
-
-    def __str__(self) -> str:
-        """Name the queue and what it holds."""
-        return f"queue {self.name!r} ({self.ready} ready, {self.unacknowledged} unacknowledged)"
-
-
-@dataclass(frozen=True)
 class ClientConnection:
     """A client of RabbitMQ; program and pid are None where they aren't known."""
 
@@ -136,14 +118,6 @@ class ClientConnection:
         """Name the program, its process and where it runs."""
         process = f" (pid {self.pid})" if self.pid else ""
         return f"{self.program or 'a program without a name'}{process} at {self.peer}"
-
-
-@dataclass(frozen=True)
-class ExpiringPolicy:
-    """A setting that makes messages of an engine's queue expire."""
-
-    name: str
-    setting: str
 
 
 @dataclass(frozen=True)

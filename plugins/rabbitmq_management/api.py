@@ -6,17 +6,18 @@ import json
 import time
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import quote
 
 import requests
 import urllib3
 from requests.auth import HTTPBasicAuth
 
+from rabbitmq_management.connection import Endpoint
 from rabbitmq_management.exceptions import RabbitMQManagementError, RabbitMQRefusedError, RabbitMQUnavailableError
 
 if TYPE_CHECKING:
-    from rabbitmq_management.connection import Endpoint
+    from airflow.sdk import Connection
 
 Row = dict[str, Any]
 
@@ -55,9 +56,28 @@ class ManagementAPI:
     :param where: the server in words, which every error begins with
     """
 
+    # What every error is one of; whoever has kinds of errors of its own derives them from these.
+    unavailable: ClassVar[type[RabbitMQUnavailableError]] = RabbitMQUnavailableError
+    refused: ClassVar[type[RabbitMQRefusedError]] = RabbitMQRefusedError
+
     def __init__(self, endpoint: Endpoint, where: str) -> None:
         self.endpoint = endpoint
         self.where = where
+
+    @classmethod
+    def of(cls, conn_id: str, connection: Connection) -> Self:
+        """
+        Return what sends requests to where an Airflow connection says.
+
+        :param conn_id: its id, for messages
+        :param connection: the connection
+        :raises RabbitMQRefusedError: when it can't be used
+        """
+        try:
+            endpoint = Endpoint.of(connection)
+        except ValueError as error:
+            raise cls.refused(f"Airflow connection {conn_id!r} has {error}: correct the connection") from None
+        return cls(endpoint, f"RabbitMQ's management API at {endpoint.url} (Airflow connection {conn_id!r})")
 
     @cached_property
     def session(self) -> requests.Session:
@@ -138,7 +158,7 @@ class ManagementAPI:
         :param final: whether another try would meet the same
         """
         refused = status is not None and status < requests.codes.server_error and status not in _BUSY
-        kind = RabbitMQRefusedError if final or refused else RabbitMQUnavailableError
+        kind = self.refused if final or refused else self.unavailable
         return kind(f"{self.where} {text}", status)
 
     def _send(self, method: str, path: str, body: Row | None) -> requests.Response:

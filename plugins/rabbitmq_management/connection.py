@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
-from rabbitmq_management.exceptions import RabbitMQRefusedError
-
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
@@ -44,25 +42,26 @@ class Endpoint:
     timeout: float
 
     @classmethod
-    def of(cls, conn_id: str, connection: Connection) -> Endpoint:
+    def of(cls, connection: Connection) -> Endpoint:
         """
         Read an Airflow connection; what it leaves out means TLS with a verified certificate.
 
-        :param conn_id: its id, for messages
         :param connection: the connection
-        :raises RabbitMQRefusedError: when it can't be used
+        :raises ValueError: when it can't be used, with what it has and what was expected
         """
-        try:
-            extra = connection.extra_dejson
-            return cls(
-                url=_url(connection, extra),
-                login=connection.login or "",
-                password=connection.password or "",
-                verify=_verify(extra),
-                timeout=_timeout(extra),
+        # Another type's fields may have the same names and mean something else, such as http where no scheme is given.
+        if connection.conn_type != CONN_TYPE:
+            raise ValueError(
+                f"type {connection.conn_type!r}, expected {CONN_TYPE!r}, whose defaults and extras are its own"
             )
-        except ValueError as error:
-            raise RabbitMQRefusedError(f"Airflow connection {conn_id!r} has {error}: correct the connection") from None
+        extra = connection.extra_dejson
+        return cls(
+            url=_url(connection, extra),
+            login=connection.login or "",
+            password=connection.password or "",
+            verify=_verify(extra),
+            timeout=_timeout(extra),
+        )
 
     @property
     def risk(self) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,6 +94,17 @@ class Policy:
     def __str__(self) -> str:
         """Name the policy."""
         return f"{'operator ' if self.operator else ''}policy {self.name!r}"
+
+    def may_match(self, queue: str) -> bool:
+        """
+        Return whether the policy may apply to a queue that isn't there yet; a pattern that Python can't read may.
+
+        :param queue: name of the queue
+        """
+        try:
+            return self.apply_to != "exchanges" and re.search(self.pattern, queue) is not None
+        except re.error:
+            return True
 
 
 @dataclass(frozen=True)

@@ -333,14 +333,17 @@ def connections(servers: Lab, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     """Set Airflow's connections; call it to change one."""
 
     def connect(name: str, **changed: Any) -> None:
-        kind, account = {"rabbitmq": ("http", servers.management()), "database": ("mysql", servers.database())}[name]
+        kind, schema, account = {
+            "rabbitmq": ("rabbitmq_management", "http", servers.management()),
+            "database": ("mysql", "heat", servers.database()),
+        }[name]
         settings = {
             "conn_type": kind,
+            "schema": schema,
             "host": account.host,
             "port": account.port,
             "login": account.login,
             "password": account.password,
-            **({"schema": "heat"} if kind == "mysql" else {}),
             **changed,
         }
         monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps(settings))

@@ -14,7 +14,7 @@ import pytest
 from heat_upgrade.exceptions import HeatDatabaseRefusedError, HeatDatabaseUnavailableError
 from heat_upgrade.hooks import heat_database as module
 from heat_upgrade.hooks.heat_database import HeatDatabaseHook
-from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+from heat_upgrade.hooks.rabbitmq import HeatRabbitMQHook
 from heat_upgrade.hooks.work import read_work
 from heat_upgrade.readings import HeldRow, StackState
 from heat_upgrade.stranded.rule import STRANDED_AFTER, abandoned
@@ -212,7 +212,7 @@ def abandoned_with(hook: HeatDatabaseHook) -> Callable[..., frozenset[str]]:
     """Tell what nobody has worked on for a minute while some engines listen."""
 
     def tell(*live: str) -> frozenset[str]:
-        broker = mock.create_autospec(RabbitMQManagementHook, instance=True)
+        broker = mock.create_autospec(HeatRabbitMQHook, instance=True)
         broker.vhost_exists.return_value = True
         broker.live_engine_ids.return_value = broker.engine_ids.return_value = frozenset(live)
         return abandoned(read_work(broker, hook, ["heat"]), STRANDED_AFTER)

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from heat_upgrade.exceptions import RabbitMQManagementError
-from heat_upgrade.hooks.rabbitmq import Permission, RabbitMQManagementHook
+from heat_upgrade.hooks.rabbitmq import HeatRabbitMQHook
 from heat_upgrade.hooks.vhosts import VhostHook
 from lab.processes import wait_until
+from rabbitmq_management.exceptions import RabbitMQManagementError
+from rabbitmq_management.records import Permission
 from tests.integration.conftest import EVERYTHING, Client, RabbitMQ
 
 ENGINE = "61f3c624-32d0-439d-82a0-dbb6884d780c"
@@ -23,7 +24,7 @@ def hook(connections: Callable[..., None]) -> VhostHook:
     return VhostHook("rabbitmq")
 
 
-def counts(hook: RabbitMQManagementHook, vhost: str) -> dict[str, tuple[int, int, int]]:
+def counts(hook: HeatRabbitMQHook, vhost: str) -> dict[str, tuple[int, int, int]]:
     return {q.name: (q.ready, q.unacknowledged, q.consumers) for q in hook.queues(vhost)}
 
 
@@ -51,25 +52,25 @@ def test_an_engine_is_seen_with_its_queues_program_and_id(hook, vhost, engine):
     consumers = hook.consumers(vhost)
     assert consumers.keys() >= {"engine", "engine_worker", f"engine_worker.{ENGINE}", f"heat-engine-listener.{ENGINE}"}
     assert set(consumers.values()) == {1}
-    clients = hook.connections(vhost)
+    clients = hook.clients(vhost)
     assert {client.program for client in clients} == {"heat-engine"}
     assert {client.pid for client in clients} == {running.process.pid}
     running.end()
     # Those that go are seen at once: nothing here waits.
-    assert hook.connections(vhost) == []
+    assert hook.clients(vhost) == []
     assert hook.live_engine_ids(vhost) == set()
     assert hook.engine_ids(vhost) == {ENGINE}
 
 
 def test_a_client_that_has_just_come_is_seen_at_once(hook, rabbitmq, vhost, client):
     client("consumer.py", rabbitmq.transport_url(vhost, "amqp"), "engine_worker")
-    assert len(hook.connections(vhost)) == 1
+    assert len(hook.clients(vhost)) == 1
 
 
 def test_only_this_vhosts_clients_count(hook, rabbitmq, vhost, client):
     rabbitmq.make_vhost("another")
     client("consumer.py", rabbitmq.transport_url("another", "amqp"), "engine")
-    assert hook.connections(vhost) == []
+    assert hook.clients(vhost) == []
     assert hook.queues(vhost) == []
     assert hook.delete(vhost)
     rabbitmq.make_vhost(vhost)
@@ -202,7 +203,7 @@ def test_once_the_source_is_gone_nothing_is_to_be_copied(hook, vhost):
 READINGS = [
     "queues",
     "consumers",
-    "connections",
+    "clients",
     "permissions",
     "policies",
     "expiring_policies",
@@ -226,20 +227,20 @@ def test_a_vhost_that_does_not_exist_is_an_error_and_not_empty(hook, reading):
 def test_a_broker_out_of_reach_is_an_error(connections, servers, vhost, reading, changed, expected):
     connections("rabbitmq", **changed)
     with pytest.raises(RabbitMQManagementError, match=expected) as caught:
-        getattr(RabbitMQManagementHook("rabbitmq"), reading)(vhost)
+        getattr(HeatRabbitMQHook("rabbitmq"), reading)(vhost)
     assert servers.management().password not in str(caught.value)
     assert "wr@ng/pass" not in str(caught.value)
 
 
-@pytest.mark.parametrize("reading", ["queues", "consumers", "connections", "live_engine_ids"])
+@pytest.mark.parametrize("reading", ["queues", "consumers", "clients", "live_engine_ids"])
 def test_a_user_who_would_see_nobody_else_is_refused(rabbitmq, vhost, connections, engine, reading):
     """RabbitMQ answers such a user 200 and an empty list, while an engine is there."""
     engine(vhost, ENGINE)
     rabbitmq.make_user("blinkered", "blinkered", "management")
     rabbitmq.call("PUT", "permissions", vhost, "blinkered", body={"configure": "", "write": "", "read": ""})
     connections("rabbitmq", login="blinkered", password="blinkered")
-    hook = RabbitMQManagementHook("rabbitmq")
-    assert hook._call("GET", f"consumers/{vhost}") == []
+    hook = HeatRabbitMQHook("rabbitmq")
+    assert hook.api.call("GET", f"consumers/{vhost}") == []
     with pytest.raises(RabbitMQManagementError, match="expected 'administrator'"):
         getattr(hook, reading)(vhost)
     rabbitmq.call("DELETE", "users", "blinkered")

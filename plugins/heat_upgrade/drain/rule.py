@@ -26,13 +26,13 @@ from heat_upgrade.readings import (
     Broker,
     Database,
     HeldRow,
-    QueueReading,
     Reading,
     StackRow,
     Unavailable,
     Work,
 )
 from heat_upgrade.stranded.rule import STRANDED_AFTER, TAKE_UP, abandoned
+from rabbitmq_management.records import QueueReading
 
 # Parts that were read this many seconds apart don't show the same moment.
 STALE_AFTER = 20.0

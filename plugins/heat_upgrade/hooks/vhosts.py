@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from heat_upgrade.hooks.rabbitmq import ACTIONS, POLICY, RabbitMQManagementHook, Row, quoted
+from heat_upgrade.hooks.rabbitmq import HeatRabbitMQHook
+from rabbitmq_management.api import Row, quoted
+from rabbitmq_management.hooks.management import PERMISSION, POLICY
 
 
 @dataclass(frozen=True)
@@ -29,43 +32,43 @@ class VhostChange:
 
 @dataclass(frozen=True)
 class _Copied:
-    """What belongs to a vhost and is copied: how it is listed, written and identified, and what is in it."""
+    """
+    What belongs to a vhost and is copied.
+
+    :param text: what a copy does, in words
+    :param listed: path of the vhost's own
+    :param kind: what a path begins with under which one is written
+    :param key: the field that such a path ends with
+    :param fields: the fields of each, and what they have to be
+    """
 
     text: str
     listed: str
-    written: str
-    key: tuple[str, ...]
-    body: tuple[str, ...]
+    kind: str
+    key: str
+    fields: Mapping[str, type]
 
     def change(self, vhost: str, row: Row) -> VhostChange:
-        names = {key: quoted(str(row[key])) for key in self.key}
-        path = self.written.format(vhost=quoted(vhost), **names)
-        return VhostChange(self.text.format(**row), "PUT", path, {key: row[key] for key in self.body})
+        path = f"{self.kind}/{quoted(vhost)}/{quoted(row[self.key])}"
+        body = {field: row[field] for field in self.fields if field != self.key}
+        return VhostChange(self.text.format(**row), "PUT", path, body)
 
 
 _COPIED = (
-    _Copied(
-        "permissions of user {user!r}",
-        "vhosts/{vhost}/permissions",
-        "permissions/{vhost}/{user}",
-        ("user",),
-        ACTIONS,
-    ),
+    _Copied("permissions of user {user!r}", "vhosts/{vhost}/permissions", "permissions", "user", PERMISSION),
     _Copied(
         "topic permissions of user {user!r} on exchange {exchange!r}",
         "vhosts/{vhost}/topic-permissions",
-        "topic-permissions/{vhost}/{user}",
-        ("user", "exchange"),
-        ("exchange", "write", "read"),
+        "topic-permissions",
+        "user",
+        dict.fromkeys(("user", "exchange", "write", "read"), str),
     ),
-    _Copied("policy {name!r}", "policies/{vhost}", "policies/{vhost}/{name}", ("name",), POLICY),
-    _Copied(
-        "operator policy {name!r}", "operator-policies/{vhost}", "operator-policies/{vhost}/{name}", ("name",), POLICY
-    ),
+    _Copied("policy {name!r}", "policies/{vhost}", "policies", "name", POLICY),
+    _Copied("operator policy {name!r}", "operator-policies/{vhost}", "operator-policies", "name", POLICY),
 )
 
 
-class VhostHook(RabbitMQManagementHook):
+class VhostHook(HeatRabbitMQHook):
     """Make a vhost like another one, and delete one that nobody uses."""
 
     def changes(self, source: str, target: str) -> list[VhostChange]:
@@ -76,9 +79,9 @@ class VhostHook(RabbitMQManagementHook):
         :param target: the vhost to make
         :raises RabbitMQManagementError: when neither exists
         """
-        like, made = self._vhost(source), self._vhost(target)
+        like, made = self.vhost(source), self.vhost(target)
         if like is None and made is None:
-            raise self._error(
+            raise self.api.error(
                 f"has neither vhost {source!r} nor vhost {target!r}, expected at least the first: "
                 "check the releases' vhosts in the cloud file",
                 404,
@@ -102,7 +105,7 @@ class VhostHook(RabbitMQManagementHook):
         changes = self.changes(source, target)
         for change in changes:
             self.log.info("vhost %r: %s", target, change.text)
-            self._call(change.method, change.path, change.body)
+            self.api.call(change.method, change.path, change.body)
         return [change.text for change in changes]
 
     def delete(self, vhost: str) -> bool:
@@ -114,12 +117,12 @@ class VhostHook(RabbitMQManagementHook):
         """
         if not self.vhost_exists(vhost):
             return False
-        if clients := self.connections(vhost):
-            raise self._error(
+        if clients := self.clients(vhost):
+            raise self.api.error(
                 f"has clients on vhost {vhost!r}, expected none: stop {', '.join(sorted(set(map(str, clients))))}"
             )
         deletion = self.deletion(vhost)
-        self._call(deletion.method, deletion.path)
+        self.api.call(deletion.method, deletion.path)
         return True
 
     def deletion(self, vhost: str) -> VhostChange:
@@ -134,7 +137,7 @@ class VhostHook(RabbitMQManagementHook):
         kind = like.get("default_queue_type")
         # RabbitMQ up to 3.11.11 knows the second name only, and none lets the type be changed later.
         body = {} if kind in (None, "", "undefined") else {"default_queue_type": kind, "defaultqueuetype": kind}
-        own = quoted(self._connection.login or "")
+        own = quoted(self.api.endpoint.login)
         return [
             VhostChange("created", "PUT", f"vhosts/{quoted(vhost)}", body),
             # RabbitMQ gives its creator all permissions: only those of the other vhost are to be.
@@ -148,4 +151,4 @@ class VhostHook(RabbitMQManagementHook):
         return [change for row in wanted if (change := copied.change(target, row)) not in present]
 
     def _copies(self, copied: _Copied, vhost: str) -> list[Row]:
-        return self._rows(copied.listed.format(vhost=quoted(vhost)), *copied.key, *copied.body)
+        return self.api.rows(copied.listed.format(vhost=quoted(vhost)), copied.fields)

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from heat_upgrade.hooks.heat_database import HeatDatabaseHook
-    from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+    from heat_upgrade.hooks.rabbitmq import HeatRabbitMQHook
 
 
-def read_work(rabbitmq: RabbitMQManagementHook, database: HeatDatabaseHook, vhosts: Iterable[str]) -> Work:
+def read_work(rabbitmq: HeatRabbitMQHook, database: HeatDatabaseHook, vhosts: Iterable[str]) -> Work:
     """
     Read what there is to work on, and which engines are alive.
 

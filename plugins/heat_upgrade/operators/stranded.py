@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from heat_upgrade.cloud.model import Cloud
     from heat_upgrade.hooks.heat_api import HeatApiHook
-    from heat_upgrade.readings import QueueReading, StackState
+    from heat_upgrade.readings import StackState
+    from rabbitmq_management.records import QueueReading
 
 # Seconds between the two looks: an engine that has taken up a message and holds nothing yet shows in the second.
 _LOOKS_APART = 10.0
@@ -116,7 +117,7 @@ class FindStrandedOperator(StrandedOperator):
 
 def _holds_work(queue: QueueReading) -> bool:
     # What waits for a dead engine alone is read by nobody.
-    return carries_work(queue.name) and queue.messages > 0 and (queue.consumers > 0 or queue.name in WORK_TOPICS)
+    return carries_work(queue.name) and queue.messages > 0 and (bool(queue.consumers) or queue.name in WORK_TOPICS)
 
 
 class ApproveStrandedOperator(HITLOperator):

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from heat_upgrade.formatting import first_few
 from heat_upgrade.preflight.check import Check, failed, judge, passed, skipped, warned
-from heat_upgrade.readings import WORK_TOPICS, QueueReading, Unavailable, read
+from heat_upgrade.readings import WORK_TOPICS, Unavailable, read
 
 if TYPE_CHECKING:
     from heat_upgrade.cloud.sections import Release
-    from heat_upgrade.hooks.rabbitmq import Node, Permission, RabbitMQManagementHook
+    from heat_upgrade.hooks.rabbitmq import HeatRabbitMQHook
     from heat_upgrade.hooks.vhosts import VhostHook
-    from heat_upgrade.readings import ExpiringPolicy
+    from rabbitmq_management.records import ExpiringPolicy, Node, Permission, QueueReading
 
 # Topics, engines' own queues, fanouts and replies; what others read from Heat are its notifications.
 HEAT_QUEUE = re.compile(r"(engine|engine_worker|heat-engine-listener)(\.|_fanout_|$)|reply_|notifications\.|amq\.")
@@ -81,13 +81,13 @@ class BrokerFacts:
         return not isinstance(self.tags, Unavailable)
 
 
-def _queues(rabbitmq: RabbitMQManagementHook, vhost: str) -> list[QueueReading]:
+def _queues(rabbitmq: HeatRabbitMQHook, vhost: str) -> list[QueueReading]:
     """Read them once more if they can't be: a queue that is made or deleted just now shows in some answers only."""
     first = read(partial(rabbitmq.queues, vhost))
     return rabbitmq.queues(vhost) if isinstance(first, Unavailable) else first
 
 
-def _consumers(rabbitmq: RabbitMQManagementHook, *releases: Release) -> dict[str, Consumers]:
+def _consumers(rabbitmq: HeatRabbitMQHook, *releases: Release) -> dict[str, Consumers]:
     vhosts = [release.vhost for release in releases if rabbitmq.vhost_exists(release.vhost)]
     return {vhost: rabbitmq.consumers(vhost) for vhost in vhosts}
 
@@ -141,11 +141,17 @@ def nodes(name: str, found: Sequence[Node]) -> Check:
 
 def alarms(name: str, found: Sequence[Node]) -> Check:
     """Check that RabbitMQ takes messages: in an alarm it blocks whoever sends any."""
-    if ringing := [f"{alarm} on {node.name}" for node in found for alarm in node.alarms]:
+    if ringing := [f"{alarm} on {node.name}" for node in found for alarm in node.alarms or ()]:
         return failed(
             name,
             f"{', '.join(ringing)}, expected none, since RabbitMQ takes no message now: free memory or disk there, see "
             "`rabbitmq-diagnostics alarms`",
+        )
+    if silent := [node.name for node in found if node.running and node.alarms is None]:
+        return failed(
+            name,
+            f"{', '.join(silent)} shows no statistics, so its alarms aren't known, expected them: wait if it has just "
+            "started, else see management_agent.disable_metrics_collector in its rabbitmq.conf",
         )
     return passed(name, "none")
 

@@ -21,7 +21,7 @@ from heat_upgrade.triggers.base import ArgumentsTrigger
 
 if TYPE_CHECKING:
     from heat_upgrade.hooks.heat_database import HeatDatabaseHook
-    from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+    from heat_upgrade.hooks.rabbitmq import HeatRabbitMQHook
 
 Part = TypeVar("Part")
 
@@ -32,7 +32,7 @@ TIMEOUT = 30.0
 CHECKPOINT_EVERY = 10
 
 
-def read_broker(hook: RabbitMQManagementHook, old_vhost: str, new_vhost: str) -> Broker:
+def read_broker(hook: HeatRabbitMQHook, old_vhost: str, new_vhost: str) -> Broker:
     """
     Read RabbitMQ's part of a reading.
 
@@ -45,7 +45,7 @@ def read_broker(hook: RabbitMQManagementHook, old_vhost: str, new_vhost: str) ->
         vhost=old_vhost,
         exists=exists,
         queues=tuple(hook.queues(old_vhost)) if exists else (),
-        connections=tuple(hook.connections(old_vhost)) if exists else (),
+        connections=tuple(hook.clients(old_vhost)) if exists else (),
         expiring=tuple(hook.expiring_policies(old_vhost)) if exists else (),
         new_engines=hook.engine_ids(new_vhost) if hook.vhost_exists(new_vhost) else frozenset(),
     )
@@ -110,7 +110,7 @@ class OldEnginesDrainedTrigger(ArgumentsTrigger[OldSide]):
         super().__init__(arguments, **fields)
         self._warned: asyncio.Task[None] | None = None
         self._asked: dict[str, asyncio.Task[Any]] = {}
-        self._rabbitmq: RabbitMQManagementHook | None = None
+        self._rabbitmq: HeatRabbitMQHook | None = None
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Read until the old side is drained, can't be drained by waiting, or the time is up."""
@@ -187,9 +187,9 @@ class OldEnginesDrainedTrigger(ArgumentsTrigger[OldSide]):
         return None
 
     def _read_broker(self) -> Broker:
-        from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+        from heat_upgrade.hooks.rabbitmq import HeatRabbitMQHook
 
-        self._rabbitmq = self._rabbitmq or RabbitMQManagementHook(self.arguments.rabbitmq_conn_id)
+        self._rabbitmq = self._rabbitmq or HeatRabbitMQHook(self.arguments.rabbitmq_conn_id)
         return read_broker(self._rabbitmq, self.arguments.old_vhost, self.arguments.new_vhost)
 
     def _read_database(self) -> Database:

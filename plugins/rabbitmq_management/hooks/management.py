@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard
 
 from airflow.sdk import BaseHook
 
 from rabbitmq_management.api import STATISTICS_ON, ManagementAPI, Row, quoted
-from rabbitmq_management.connection import CONN_TYPE, DEFAULT_CONN_ID, HOOK_NAME, Endpoint
+from rabbitmq_management.connection import CONN_TYPE, DEFAULT_CONN_ID, HOOK_NAME
 from rabbitmq_management.exceptions import RabbitMQManagementError
 from rabbitmq_management.records import ClientConnection, ExpiringPolicy, Node, Permission, Policy, QueueReading
 
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 # Without one of these RabbitMQ answers 200 and leaves out what other users do.
 _SEES_ALL = {"administrator", "monitoring"}
 _ACTIONS = ("configure", "write", "read")
-_PERMISSION = {"user": str, **dict.fromkeys(_ACTIONS, str)}
-_POLICY = {"name": str, "pattern": str, "definition": dict, "priority": int, "apply-to": str}
+# What a row of each has at least.
+PERMISSION = {"user": str, **dict.fromkeys(_ACTIONS, str)}
+POLICY = {"name": str, "pattern": str, "definition": dict, "priority": int, "apply-to": str}
 _NAME = {"name": str}
 _COUNTS = ("messages_ready", "messages_unacknowledged", "messages")
 # The server has less to send: half of it, with 5,000 queues.
@@ -51,6 +52,8 @@ class RabbitMQManagementHook(BaseHook):
     default_conn_name = DEFAULT_CONN_ID
     conn_type = CONN_TYPE
     hook_name = HOOK_NAME
+    # What sends the requests; a subclass may take a subclass of it.
+    api_type: ClassVar[type[ManagementAPI]] = ManagementAPI
 
     def __init__(self, rabbitmq_conn_id: str = default_conn_name) -> None:
         super().__init__()
@@ -67,11 +70,10 @@ class RabbitMQManagementHook(BaseHook):
 
         :raises RabbitMQRefusedError: when the Airflow connection can't be used
         """
-        endpoint = Endpoint.of(self.rabbitmq_conn_id, self.get_connection(self.rabbitmq_conn_id))
-        if risk := endpoint.risk:
+        api = self.api_type.of(self.rabbitmq_conn_id, self.get_connection(self.rabbitmq_conn_id))
+        if risk := api.endpoint.risk:
             self.log.warning("Airflow connection %r %s", self.rabbitmq_conn_id, risk)
-        where = f"RabbitMQ's management API at {endpoint.url} (Airflow connection {self.rabbitmq_conn_id!r})"
-        return ManagementAPI(endpoint, where)
+        return api
 
     def test_connection(self) -> tuple[bool, str]:
         """Return whether the server answers this user, and what it is or what is wrong."""
@@ -188,7 +190,7 @@ class RabbitMQManagementHook(BaseHook):
 
         :param vhost: the vhost
         """
-        rows = self.api.rows(f"vhosts/{quoted(vhost)}/permissions", _PERMISSION)
+        rows = self.api.rows(f"vhosts/{quoted(vhost)}/permissions", PERMISSION)
         return [Permission(row["user"], all(row[action] for action in _ACTIONS)) for row in rows]
 
     def policies(self, vhost: str) -> list[Policy]:
@@ -200,23 +202,27 @@ class RabbitMQManagementHook(BaseHook):
         return [
             Policy(row["name"], row["pattern"], row["apply-to"], row["priority"], row["definition"], operator)
             for path, operator in (("policies", False), ("operator-policies", True))
-            for row in self.api.rows(f"{path}/{quoted(vhost)}", _POLICY)
+            for row in self.api.rows(f"{path}/{quoted(vhost)}", POLICY)
         ]
 
-    def expiring_policies(self, vhost: str, wanted: Wanted = every_queue) -> list[ExpiringPolicy]:
+    def expiring_policies(
+        self, vhost: str, wanted: Wanted = every_queue, expected: Collection[str] = ()
+    ) -> list[ExpiringPolicy]:
         """
         Return what makes messages vanish from queues unread: policies and arguments of queues.
 
         :param vhost: the vhost
         :param wanted: tells by a queue's name whether it matters
+        :param expected: names of queues that matter, and on which a policy counts even before they are there
         """
         listed = f"queues/{quoted(vhost)}?disable_stats=true&columns=name,arguments,policy,operator_policy"
         queues = [row for row in self.api.rows(listed, _NAME | {"arguments": dict}) if wanted(row["name"])]
+        absent = set(expected) - {row["name"] for row in queues}
         policies = [
             ExpiringPolicy(str(policy), setting)
             for policy in self.policies(vhost)
             if (setting := _settings(policy.definition, "message-ttl", "expires"))
-            and self._applies(vhost, policy, queues)
+            and (any(map(policy.may_match, absent)) or self._applies(vhost, policy, queues))
         ]
         return policies + [
             ExpiringPolicy(f"queue {row['name']!r}", setting)

@@ -14,6 +14,10 @@ from heat_upgrade import exceptions
 
 PROJECT = Path(__file__).parents[3]
 PACKAGE, REMOTE = PROJECT / "plugins" / "heat_upgrade", PROJECT / "plugins/heat_upgrade/remote/scripts"
+# What the product's hook is made of; its sensor has a page of its own.
+RABBITMQ = [
+    PROJECT / "plugins/rabbitmq_management" / name for name in ("api.py", "connection.py", "hooks/management.py")
+]
 
 # Calls that make an error, and which of their arguments are its text: a Problem's value, expectation and next step.
 MAKERS = {
@@ -34,8 +38,8 @@ WRITERS = {"_cancel", "_missing_topics", "_refusal", "_expectation", "failure_me
 NO_ERRORS = {"AirflowSkipException", "DownstreamTasksSkipped", "NotImplementedError", "PydanticCustomError"}
 # What a value has to be, by pydantic's name for the error: pairs of an expectation and a next step.
 EXPECTATIONS = "_TYPES"
-# Caught next to where they are raised, or pydantic's own to fill in: nobody ever reads them.
-UNSEEN = ("is no time span", "no date", "it is <status>", "{expected}: {todo}")
+# Caught next to where they are raised, pydantic's own to fill in, or of streams, which aren't read: nobody sees them.
+UNSEEN = ("is no time span", "no date", "it is <status>", "{expected}: {todo}", "expected classic and quorum queues")
 WORD = re.compile(r"[a-z]{2,}")
 
 
@@ -70,7 +74,7 @@ def bare(text: str) -> str:
 
 
 def _all() -> Iterator[Message]:
-    for path in sorted(PACKAGE.rglob("*.py")) + sorted(REMOTE.rglob("*.py")):
+    for path in [*sorted(PACKAGE.rglob("*.py")), *sorted(REMOTE.rglob("*.py")), *RABBITMQ]:
         yield from _in_python(path)
     for path in sorted(file for file in REMOTE.rglob("*") if file.is_file() and file.suffix != ".py"):
         yield from _in_shell(path, path.read_text(), r'\bfail "', 'printf "error: ')

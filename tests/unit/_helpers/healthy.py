@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 
 from heat_upgrade.cloud.model import Cloud
 from heat_upgrade.cloud.sections import Host
-from heat_upgrade.hooks.rabbitmq import Node, Permission
 from heat_upgrade.hosts import HostState
 from heat_upgrade.preflight.database import DatabaseFacts
 from heat_upgrade.preflight.facts import HostFacts, LongestResource
 from heat_upgrade.preflight.rabbitmq import BrokerFacts
 from heat_upgrade.readings import Work
+from rabbitmq_management.records import Node, Permission
 from tests.unit._helpers.clouds.broken import DELETE, edited
 
 OLD, NEW, NEXT = "25.0.2", "26.0.2", "27.0.1"

@@ -7,17 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from heat_upgrade.drain.rule import Snapshot
-from heat_upgrade.readings import (
-    Broker,
-    ClientConnection,
-    Database,
-    ExpiringPolicy,
-    HeldRow,
-    QueueReading,
-    Reading,
-    Unavailable,
-    UnfinishedStack,
-)
+from heat_upgrade.readings import Broker, ClientConnection, Database, HeldRow, Reading, Unavailable, UnfinishedStack
+from rabbitmq_management.records import ExpiringPolicy, QueueReading
 
 T0 = datetime(2026, 11, 22, 3, 12, tzinfo=UTC)
 OLD, NEW, DEAD, UNKNOWN = "old-engine", "new-engine", "dead-engine", "unknown-engine"

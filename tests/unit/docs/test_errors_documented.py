@@ -12,6 +12,7 @@ from tests.unit._helpers.errors import (
     MAKERS,
     PACKAGE,
     PROJECT,
+    RABBITMQ,
     REMOTE,
     WRITERS,
     Message,
@@ -91,7 +92,8 @@ def test_each_row_says_what_it_means_and_what_to_do() -> None:
 
 
 def test_no_way_to_tell_an_error_has_got_another_name() -> None:
-    code = "".join(path.read_text() for folder in (PACKAGE, REMOTE) for path in folder.rglob("*.py"))
+    files = [*PACKAGE.rglob("*.py"), *REMOTE.rglob("*.py"), *RABBITMQ]
+    code = "".join(path.read_text() for path in files)
     for name in [*MAKERS, *WRITERS, EXPECTATIONS]:
         assert re.search(rf"(def |class |sys\.){name}\b|^{name}\b", code, re.MULTILINE), f"{name}: mend errors.py"
 

@@ -22,7 +22,7 @@ from heat_upgrade.hooks import heat_api, heat_database, rabbitmq, vhosts
 from heat_upgrade.hooks.heat_api import HeatApiHook
 from heat_upgrade.hooks.heat_database import HeatDatabaseHook
 from heat_upgrade.hooks.host import HeatHostHook
-from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+from heat_upgrade.hooks.rabbitmq import HeatRabbitMQHook
 from heat_upgrade.hooks.vhosts import VhostChange, VhostHook
 from heat_upgrade.hosts import HostState
 from heat_upgrade.names import PLANNED
@@ -33,10 +33,10 @@ from heat_upgrade.operators.gates import MayStartOperator
 from heat_upgrade.operators.preflight import PreflightOperator
 from heat_upgrade.operators.report import ReportOperator
 from heat_upgrade.read_only import read_only
-from heat_upgrade.readings import QueueReading
 from heat_upgrade.remote.step import Step
 from heat_upgrade.run.dry_run import PlannedAction
 from heat_upgrade.run.plan import Plan
+from rabbitmq_management.records import QueueReading
 from tests.unit._helpers.dag_files import BOTH, SHAPES, Shape, cloud_file, loader
 from tests.unit._helpers.healthy import CLOUD, NEW, OLD
 
@@ -80,7 +80,7 @@ class Servers:
         self.broker.changes.return_value = [VhostChange("created", "PUT", "vhosts/heat_26", {"tags": ""})]
         self.broker.deletion.return_value = VhostChange("deleted", "DELETE", "vhosts/heat")
         self.broker.queues.return_value = [QueueReading("engine", 2, 1, 1)]
-        self.broker.connections.return_value = []
+        self.broker.clients.return_value = []
         self.broker.expiring_policies.return_value = []
         for read in ("unfinished_stacks", "held"):
             getattr(self.database, read).return_value = []
@@ -107,7 +107,7 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
     servers = Servers({})
     monkeypatch.setattr(hosts, "inspect", servers.inspect)
     monkeypatch.setattr(Clients, "connect", lambda _, machine: servers.hook(machine.name))
-    monkeypatch.setattr(rabbitmq, "RabbitMQManagementHook", lambda _: servers.broker)
+    monkeypatch.setattr(rabbitmq, "HeatRabbitMQHook", lambda _: servers.broker)
     monkeypatch.setattr(vhosts, "VhostHook", lambda _: servers.broker)
     monkeypatch.setattr(heat_database, "HeatDatabaseHook", lambda _: servers.database)
     api = mock.create_autospec(HeatApiHook, side_effect=AssertionError("Heat's API in a dry run"))
@@ -283,7 +283,9 @@ class TestHandsOff:
 
     @pytest.fixture(autouse=True)
     def connections(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("AIRFLOW_CONN_NOBODY", json.dumps({"conn_type": "http", "host": "127.0.0.1", "port": 1}))
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_NOBODY", json.dumps({"conn_type": "rabbitmq_management", "host": "127.0.0.1", "port": 1})
+        )
 
     @pytest.fixture
     def host(self) -> HeatHostHook:
@@ -295,7 +297,7 @@ class TestHandsOff:
             lambda host: host.run_step(Step("switch_api", {}, "/s")),
             lambda host: host.started(Step("prepare", {}, "/s", timeout=9)).__enter__(),
             lambda host: host.stop_job(Step("prepare", {}, "/s", timeout=9).job),
-            lambda _: RabbitMQManagementHook("nobody")._call("PUT", "vhosts/x"),
+            lambda _: HeatRabbitMQHook("nobody").api.call("PUT", "vhosts/x"),
             lambda _: HeatApiHook("nobody").call("PATCH", "/stacks/x"),
             lambda _: HeatApiHook("nobody").run_smoke_stack(),
         ],

@@ -19,7 +19,7 @@ from heat_upgrade import hosts
 from heat_upgrade.cloud.model import Cloud
 from heat_upgrade.exceptions import TransientError, UpgradeError
 from heat_upgrade.hooks import rabbitmq
-from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+from heat_upgrade.hooks.rabbitmq import HeatRabbitMQHook
 from heat_upgrade.hosts import HostState, RouterState
 from heat_upgrade.operators import gates as module
 from heat_upgrade.operators.gates import MayFlipOperator, MayPrepareOperator, MayStartOperator, MayStopOperator
@@ -86,10 +86,10 @@ class World:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
-    broker = mock.create_autospec(RabbitMQManagementHook, instance=True)
+    broker = mock.create_autospec(HeatRabbitMQHook, instance=True)
     broker.consumers.side_effect = lambda _: {"engine": world.engines}
     monkeypatch.setattr(hosts, "inspect", world.inspect)
-    monkeypatch.setattr(rabbitmq, "RabbitMQManagementHook", lambda _: broker)
+    monkeypatch.setattr(rabbitmq, "HeatRabbitMQHook", lambda _: broker)
     monkeypatch.setattr(module, "_now", lambda: datetime.fromisoformat(world.now).replace(tzinfo=UTC))
     return world
 

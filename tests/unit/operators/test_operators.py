@@ -29,7 +29,6 @@ from heat_upgrade.hooks import heat_api, heat_database, rabbitmq, vhosts
 from heat_upgrade.hooks.heat_api import BuildInfo, HeatApiHook
 from heat_upgrade.hooks.heat_database import HeatDatabaseHook
 from heat_upgrade.hooks.host import HeatHostHook
-from heat_upgrade.hooks.rabbitmq import Node, Permission
 from heat_upgrade.hooks.ssh_command import LogOffset, RunningCommand
 from heat_upgrade.hooks.vhosts import VhostHook
 from heat_upgrade.hosts import HostState, RouterState
@@ -50,9 +49,10 @@ from heat_upgrade.operators.verify import VerifyCloudOperator
 from heat_upgrade.operators.vhosts import DeleteVhostOperator
 from heat_upgrade.preflight import ask
 from heat_upgrade.preflight.facts import HostFacts
-from heat_upgrade.readings import QueueReading, Unavailable, UnfinishedStack
+from heat_upgrade.readings import Unavailable, UnfinishedStack
 from heat_upgrade.remote.step import Machine, Outcome, Step
 from heat_upgrade.run.plan import Plan
+from rabbitmq_management.records import Node, Permission, QueueReading
 from tests.unit._helpers.healthy import CLOUD, HEAD, NAMES, NEW, OLD, healthy
 
 PLAN = Plan(source=OLD, target=NEW, hosts=NAMES)
@@ -182,7 +182,7 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
     monkeypatch.setattr(
         Clients, "balancer_machine", lambda _, one, role: Machine(f"{one.host.name} {role}", "ssh", "lb")
     )
-    monkeypatch.setattr(rabbitmq, "RabbitMQManagementHook", lambda _: servers.broker)
+    monkeypatch.setattr(rabbitmq, "HeatRabbitMQHook", lambda _: servers.broker)
     monkeypatch.setattr(vhosts, "VhostHook", lambda _: servers.broker)
     monkeypatch.setattr(heat_database, "HeatDatabaseHook", lambda _: servers.database)
     monkeypatch.setattr(heat_api, "HeatApiHook", lambda _: servers.api)

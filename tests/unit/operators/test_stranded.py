@@ -23,7 +23,7 @@ from heat_upgrade.exceptions import (
 from heat_upgrade.hooks import heat_api, heat_database, rabbitmq
 from heat_upgrade.hooks.heat_api import HeatApiHook
 from heat_upgrade.hooks.heat_database import HeatDatabaseHook
-from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+from heat_upgrade.hooks.rabbitmq import HeatRabbitMQHook
 from heat_upgrade.operators import stranded as module
 from heat_upgrade.operators.stranded import (
     ApproveStrandedOperator,
@@ -31,9 +31,10 @@ from heat_upgrade.operators.stranded import (
     FindStrandedOperator,
     WaitForEndsOperator,
 )
-from heat_upgrade.readings import HeldRow, QueueReading, StackState, UnfinishedStack, Work
+from heat_upgrade.readings import HeldRow, StackState, UnfinishedStack, Work
 from heat_upgrade.stranded.rule import Choice, StrandedStack, find_stranded
 from heat_upgrade.triggers.stacks import StacksEndedTrigger
+from rabbitmq_management.records import QueueReading
 from tests.unit._helpers.clouds.broken import edited
 
 CLOUD = Cloud.model_validate({**edited({}), "name": "lab"})
@@ -59,7 +60,7 @@ class Servers:
     """All that the tasks talk to."""
 
     def __init__(self) -> None:
-        self.broker = mock.create_autospec(RabbitMQManagementHook, instance=True)
+        self.broker = mock.create_autospec(HeatRabbitMQHook, instance=True)
         self.broker.vhost_exists.side_effect = lambda vhost: vhost == CLOUD.releases[0].vhost
         self.broker.live_engine_ids.return_value = frozenset({LIVE})
         self.broker.engine_ids.return_value = frozenset({LIVE, DEAD})
@@ -87,7 +88,7 @@ class Servers:
 @pytest.fixture
 def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
     servers = Servers()
-    monkeypatch.setattr(rabbitmq, "RabbitMQManagementHook", lambda _: servers.broker)
+    monkeypatch.setattr(rabbitmq, "HeatRabbitMQHook", lambda _: servers.broker)
     monkeypatch.setattr(heat_database, "HeatDatabaseHook", lambda _: servers.database)
     monkeypatch.setattr(heat_api, "HeatApiHook", servers.api)
     monkeypatch.setattr(module, "_LOOKS_APART", 0.0)

@@ -12,7 +12,6 @@ import pytest
 
 from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.hooks.heat_database import HeatDatabaseHook
-from heat_upgrade.hooks.rabbitmq import Node, Permission
 from heat_upgrade.hooks.vhosts import VhostHook
 from heat_upgrade.preflight.check import Check, Outcome
 from heat_upgrade.preflight.database import (
@@ -23,7 +22,8 @@ from heat_upgrade.preflight.database import (
 )
 from heat_upgrade.preflight.facts import HostFacts, LongestResource
 from heat_upgrade.preflight.rabbitmq import BrokerFacts, check_rabbitmq
-from heat_upgrade.readings import EventRow, ExpiringPolicy, QueueReading, Unavailable, UnfinishedStack, Work
+from heat_upgrade.readings import EventRow, Unavailable, UnfinishedStack, Work
+from rabbitmq_management.records import ExpiringPolicy, Node, Permission, QueueReading
 from tests.unit._helpers.healthy import (
     BEFORE,
     BETWEEN,
@@ -85,6 +85,11 @@ BROKEN_BROKERS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
         {"nodes": [Node("rabbit@a", True, ("memory alarm",), ())]},
         "alarms",
         ("memory alarm on rabbit@a", "expected none", "takes no message now", "rabbitmq-diagnostics alarms"),
+    ),
+    "alarms that nobody knows": (
+        {"nodes": [Node("rabbit@a", True, None, None)]},
+        "alarms",
+        ("rabbit@a shows no statistics", "expected them", "management_agent.disable_metrics_collector"),
     ),
     "no engine": (
         {"consumers": {"heat": {"reply_1": 1}}},

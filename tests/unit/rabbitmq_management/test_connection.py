@@ -9,15 +9,16 @@ import pytest
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException
 
+from rabbitmq_management.api import ManagementAPI
 from rabbitmq_management.connection import Endpoint
 
 SECRET = "hunter2-hunter2"
 
 
 def endpoint(extra: dict[str, Any] | None = None, **settings: Any) -> Endpoint:
-    made = {"host": "rabbit.example", "login": "operator", "password": SECRET, **settings}
-    connection = Connection(conn_id="broker", conn_type="rabbitmq_management", extra=json.dumps(extra or {}), **made)
-    return Endpoint.of("broker", connection)
+    usual = {"conn_type": "rabbitmq_management", "host": "rabbit.example", "login": "operator", "password": SECRET}
+    connection = Connection(conn_id="broker", extra=json.dumps(extra or {}), **{**usual, **settings})
+    return ManagementAPI.of("broker", connection).endpoint
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,8 @@ def test_the_time_out_is_in_seconds(given, expected):
 @pytest.mark.parametrize(
     ("settings", "extra", "expected"),
     [
+        ({"conn_type": "http"}, {}, "type 'http', expected 'rabbitmq_management', whose defaults and extras"),
+        ({"conn_type": "generic", "host": ""}, {}, "type 'generic', expected"),
         ({"schema": "ftp"}, {}, "scheme 'ftp', expected https, or http"),
         ({"host": f"operator:{SECRET}@host"}, {}, "a host that can't be used, expected a name or an IP address"),
         ({"host": "rmq.example/rabbitmq"}, {}, "a host that can't be used"),

@@ -262,6 +262,23 @@ def test_a_server_that_shows_operator_policies_is_not_asked_again(broker, hook, 
 
 
 @pytest.mark.parametrize(
+    ("pattern", "apply_to", "expected"),
+    [
+        (".*", "all", True),
+        ("worker", "classic_queues", True),  # as RabbitMQ searches
+        ("^worker", "queues", False),
+        ("\\Qonly Erlang(", "queues", True),
+        (".*", "exchanges", False),
+        ("^a$", "all", False),
+    ],
+)
+def test_a_policy_counts_on_what_is_expected_before_it_is_there(broker, hook, pattern, apply_to, expected):
+    broker.hold(queue("a"), queue("b", policy="p"))
+    broker.answers["policies/v"] = [{**policy("p", expires=1), "pattern": pattern, "apply-to": apply_to}]
+    assert bool(hook.expiring_policies("v", "a".__eq__, ["a", "the_worker"])) == expected
+
+
+@pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         ({"x-message-ttl": 5}, [("queue 'a'", "x-message-ttl 5")]),

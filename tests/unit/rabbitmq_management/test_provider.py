@@ -87,7 +87,7 @@ def test_the_form_leaves_a_connection_that_verifies() -> None:
     fields = provider.get_provider_info()["connection-types"][0]["conn-fields"]
     extra = json.dumps({name: field["schema"].get("default") for name, field in fields.items()})
     untouched = Connection(conn_id="new", conn_type="rabbitmq_management", host="rabbit.example", extra=extra)
-    endpoint = Endpoint.of("new", untouched)
+    endpoint = Endpoint.of(untouched)
     assert (endpoint.url, endpoint.verify, endpoint.timeout) == ("https://rabbit.example:15671", True, 10)
 
 

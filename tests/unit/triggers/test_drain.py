@@ -14,7 +14,7 @@ from unittest import mock
 import pytest
 from airflow.sdk.exceptions import AirflowException
 
-from heat_upgrade.hooks.rabbitmq import RabbitMQManagementHook
+from heat_upgrade.hooks.rabbitmq import HeatRabbitMQHook
 from heat_upgrade.readings import Broker, Database, Unavailable
 from heat_upgrade.triggers import drain as module
 from heat_upgrade.triggers.drain import OldEnginesDrainedTrigger
@@ -218,9 +218,9 @@ def test_what_is_left_cannot_be_told_without_a_whole_reading(reads):
 
 
 def test_no_vhost_of_the_new_release_has_no_engines():
-    hook = mock.create_autospec(RabbitMQManagementHook, instance=True)
+    hook = mock.create_autospec(HeatRabbitMQHook, instance=True)
     hook.vhost_exists.side_effect = lambda vhost: vhost == "heat"
-    hook.queues.return_value = hook.connections.return_value = hook.expiring_policies.return_value = []
+    hook.queues.return_value = hook.clients.return_value = hook.expiring_policies.return_value = []
     assert module.read_broker(hook, "heat", "heat_26").new_engines == frozenset()
     hook.engine_ids.assert_not_called()
 
