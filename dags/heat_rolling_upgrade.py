@@ -124,12 +124,12 @@ def run_parameters(cloud: Cloud) -> dict[str, Param]:
             type="array",
             examples=hosts,
             title="Hosts",
-            description="All, or some now and the others in a later run; the last run retires the old engines.",
+            description="All, or some now and the others in a later run, which sends users over and ends the old side.",
         ),
         "approvals": dag_params.approvals(
             OF_ROLLING,
-            "Waiting costs nothing: until the flip the old release serves every user. Hosts that move side by side "
-            "share a question.",
+            "Waiting costs users nothing: until the flip the old release serves all of them. Hosts that move side by "
+            "side share a question.",
         ),
         "delete_old_vhost": dag_params.delete_old_vhost(),
         **dag_params.ignore_windows(cloud),

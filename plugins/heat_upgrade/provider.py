@@ -16,6 +16,7 @@ _OPERATORS = (
     "database",
     "dry_run",
     "engines",
+    "flip",
     "gates",
     "preflight",
     "prepare",

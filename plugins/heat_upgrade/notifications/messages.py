@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from heat_upgrade.compat import redacted
 from heat_upgrade.exceptions import error_text
 from heat_upgrade.formatting import duration
-from heat_upgrade.names import DRAIN
+from heat_upgrade.names import MAY_FLIP
 from heat_upgrade.run.plan import Plan
 
 if TYPE_CHECKING:
@@ -50,11 +50,11 @@ def error(cloud: Cloud, context: Context) -> Composed:
 def done(cloud: Cloud, context: Context) -> Composed:
     """Return how the run has ended: all is upgraded, or hosts remain."""
     plan = Plan.of(context)
-    if context["ti"].task_id == DRAIN:
+    if context["ti"].task_id == MAY_FLIP:
         return (
             f"Heat in {cloud.name}: this run is done, hosts remain",
-            f"{_course(plan)} on {', '.join(plan.hosts)} is done; other hosts are still on {plan.source}, so its "
-            "engines stay. Run over the rest soon: a half-switched cloud can collide with itself.",
+            f"{_course(plan)} is ready on {', '.join(plan.hosts)}. Until the other hosts are ready as well, "
+            f"{plan.source} serves all users, for as long as you like. Run over the rest to finish.",
         )
     return (
         f"Heat in {cloud.name}: upgrade to {plan.target} is done",

@@ -319,7 +319,7 @@ def test_the_trigger_form(load: LoadDags) -> None:
         "every host",
         "before the old engines stop",
     ]
-    assert "answer within minutes" in approvals.description
+    assert "until the flip the old release serves all of them" in approvals.description
     assert delete.schema["type"] == "boolean"
     assert dry_run.schema["type"] == "boolean"
     for param in (target, hosts, approvals, delete, dry_run):

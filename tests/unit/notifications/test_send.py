@@ -96,9 +96,9 @@ class TestMessages:
         assert hear("done", task_id="verify_cloud").subject == "Heat in lab: upgrade to 26.0.2 is done"
 
     def test_a_run_over_some_of_the_hosts_says_that_others_are_left(self) -> None:
-        message = hear("done", task_id="wait_until_drained")
+        message = hear("done", task_id="may_flip")
         assert message.subject == "Heat in lab: this run is done, hosts remain"
-        assert "Run over the rest soon" in message.text
+        assert "25.0.2 serves all users, for as long as you like" in message.text
 
     def test_a_question_is_told_with_the_place_to_answer_it(self) -> None:
         message = hear("approval")
