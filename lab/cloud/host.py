@@ -221,12 +221,21 @@ def greets(host: LabHost) -> bool:
 
 def programs(host: LabHost) -> dict[str, str]:
     """Return the state of each program of the host's supervisord, such as RUNNING; empty if it is down."""
+    return {program["name"]: program["statename"] for program in _programs(host)}
+
+
+def program_pids(host: LabHost) -> dict[str, int]:
+    """Return the process of each program of the host's supervisord that runs."""
+    return {program["name"]: program["pid"] for program in _programs(host) if program["pid"]}
+
+
+def _programs(host: LabHost) -> list[dict[str, Any]]:
     transport = SupervisorTransport(None, None, f"unix://{host.supervisor_socket}")
     supervisor: Any = ServerProxy("http://127.0.0.1", transport=transport).supervisor
     try:
-        return {program["name"]: program["statename"] for program in supervisor.getAllProcessInfo()}
+        return list(supervisor.getAllProcessInfo())
     except OSError:
-        return {}
+        return []
 
 
 def _takes_commands(host: LabHost) -> bool:

@@ -108,6 +108,10 @@ class LabHost:
         """Return where the configuration of a release is."""
         return self.root / "etc/heat" / release / "heat.conf"
 
+    def router(self, release: str) -> Path:
+        """Return where an upgrade keeps the files of the router in front of a release's APIs."""
+        return self.config(release).parent / "router"
+
     @property
     def rotation_file(self) -> Path:
         """The file whose existence makes the health check fail."""

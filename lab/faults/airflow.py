@@ -17,7 +17,7 @@ from lab.cloud.model import Lab
 from lab.faults.fault import Fault, Scene
 from lab.faults.task import Task
 from lab.http import local_session
-from lab.processes import send_signal
+from lab.processes import children, send_signal
 
 
 class TaskKilled(Fault):
@@ -49,9 +49,9 @@ class ComponentKilled(Fault):
         """Kill it, with the scheduler's idle workers: nobody would ever give them work again."""
         self._killed = time.time()
         pid = component_pid(scene.lab, self._component)
-        children = _children(pid) if self._component == "scheduler" else []
+        workers = children(pid) if self._component == "scheduler" else []
         os.kill(pid, signal.SIGKILL)
-        send_signal([child for child in children if b"<idle>" in _title(child)], signal.SIGKILL)
+        send_signal([worker for worker in workers if b"<idle>" in _title(worker)], signal.SIGKILL)
 
     def healthy(self, lab: Lab, task: Task) -> bool:
         """Tell whether its successor has sent a heartbeat."""
@@ -72,11 +72,6 @@ def component_pid(lab: Lab, component: str) -> int:
     transport = SupervisorTransport(None, None, f"unix://{lab.airflow_home / 'supervisor.sock'}")
     supervisor: Any = ServerProxy("http://127.0.0.1", transport=transport).supervisor
     return int(supervisor.getProcessInfo(component)["pid"])
-
-
-def _children(pid: int) -> list[int]:
-    threads = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for thread in threads for child in thread.read_text(encoding="utf-8").split()]
 
 
 def _title(pid: int) -> bytes:

@@ -32,18 +32,19 @@ class Campaign:
     A run, and the faults that strike it.
 
     :param lab: the lab; Airflow runs there.
-    :param target: the release that the run brings.
+    :param source: the release that the run comes from.
+    :param target: the release that it brings.
     :param faults: the faults of each task, in their order: the first hits its first try, the next one a later try, or
         the same one if that goes on.
     """
 
-    def __init__(self, lab: Lab, target: str, faults: Mapping[Task, Sequence[Fault]]) -> None:
+    def __init__(self, lab: Lab, source: str, target: str, faults: Mapping[Task, Sequence[Fault]]) -> None:
         self.cells: list[Cell] = []
         self._lab, self._target = lab, target
         self._api, self._dag = airflow_client(lab), dag_id(lab)
         self._api.wait_for_dag(self._dag)
         self._begun, self._helped = time.monotonic(), 0.0
-        self._starts = ServiceStarts(lab, target)
+        self._starts = ServiceStarts(lab, source, target)
         standing = {task: f for task, those in faults.items() for f in those if isinstance(f, StandingFault)}
         passing = {task: [f for f in those if not isinstance(f, StandingFault)] for task, those in faults.items()}
         self._causes = Causes(lab, target, self._starts, standing, self.cells)

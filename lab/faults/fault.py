@@ -31,19 +31,27 @@ class Fault:
     A fault that strikes a task at work and passes.
 
     ``name`` is what the matrix calls it. ``costs`` tells whether it takes from the cloud's users what no upgrade can
-    give back: the requests that failed while it lasted, the stacks that a killed engine was at.
+    give back: the requests that failed while it lasted, and what they were about. ``ends_engines`` tells whether it
+    takes the stacks from them that an engine was at, or the messages about them: another engine may take those up.
     """
 
     name: str
     costs = False
+    ends_engines = False
     # Strikes a task while its process runs, not while it waits in the triggerer.
     process = False
     # Strikes the gate while it waits in the triggerer, not while its step runs.
     wait = True
+    # Strikes the close while changes are held, not while the APIs beside stop; the flip is struck then in any case.
+    held = False
 
     def applies(self, task: Task) -> bool:
         """Tell whether it can hit a task."""
         return True
+
+    def restarts(self, task: Task) -> list[str]:
+        """Return the services on the task's host that come back by themselves; asked right before it strikes."""
+        return []
 
     def strike(self, scene: Scene) -> None:
         """Let it happen and take its cause away, if it doesn't pass by itself."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import threading
+from collections.abc import Iterable
 
 from lab.cloud.bring_up import build_info
 from lab.cloud.haproxy import BACKENDS, server_states
@@ -58,6 +59,11 @@ class Reboot(Fault):
 
     name = "host rebooted"
     costs = True
+    ends_engines = True
+
+    def restarts(self, task: Task) -> list[str]:
+        """Return what runs there now."""
+        return [service for service, state in programs(task.host).items() if state in ("RUNNING", "STARTING")]
 
     def strike(self, scene: Scene) -> None:
         """Kill everything on the host, let the time pass, start what a boot starts."""
@@ -80,8 +86,17 @@ def _engines_listen(lab: Lab) -> bool:
     return len(live_engines(lab)) >= sum(name.startswith("heat-engine") for name in running)
 
 
+def serves_users(running: Iterable[str]) -> bool:
+    """
+    Tell whether a heat-api is among running programs that users reach, rather than one beside another.
+
+    :param running: the programs' names.
+    """
+    return any(name.startswith("heat-api-2") and not name.endswith("-beside") for name in running)
+
+
 def _apis_answer(lab: Lab, host: LabHost, running: list[str]) -> bool:
-    if not any(name.startswith("heat-api-2") for name in running):
+    if not serves_users(running):
         return True
     states = server_states(lab)
     out = host.rotation_file.exists()

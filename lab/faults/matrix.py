@@ -72,9 +72,10 @@ class Report:
     :param failed: requests that failed.
     :param unexplained: requests that failed while no fault lasted that costs requests.
     :param stuck: stacks that nobody works on any more, though they were not in progress while a fault lasted that
-        costs stacks.
+        costs requests.
     :param stranded: stacks that were.
-    :param crossed: resources of other stacks whose lock was stolen from an engine, or that were created twice.
+    :param crossed: resources whose lock was stolen from an engine, or that were created twice, but for those of stacks
+        in progress while a fault lasted that ends engines.
     """
 
     title: str
@@ -115,7 +116,7 @@ def beyond(resources: Iterable[str], touched: Iterable[str]) -> list[str]:
     Return the resources of stacks that no fault has touched.
 
     :param resources: as STACK/RESOURCE; the name of a nested stack begins with that of the stack that it is nested in.
-    :param touched: names of the stacks that were in progress while a fault lasted that costs stacks.
+    :param touched: names of the stacks that were in progress while a fault lasted that ends engines.
     """
     known = tuple(touched)
     return sorted(resource for resource in resources if not resource.startswith(known))

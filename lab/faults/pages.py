@@ -69,8 +69,8 @@ def _runs(reports: list[Report]) -> list[str]:
     return [
         f"- {report.title}: {report.seconds:.0f} s, {report.sent} API requests, {report.failed} failed, "
         f"{len(report.unexplained)} of them beyond what a fault cost; {len(report.stuck)} stacks stuck, "
-        f"{len(report.stranded)} more that were in progress while a fault lasted that ends engines or their messages; "
-        f"{len(report.crossed)} resources of other stacks worked on by two engines"
+        f"{len(report.stranded)} more that were in progress while a fault lasted that costs requests; "
+        f"{len(report.crossed)} resources worked on by two engines, but for those that a fault took from the first one"
         for report in reports
     ]
 

@@ -11,6 +11,7 @@ from lab.faults.airflow import ComponentKilled, TaskKilled
 from lab.faults.fault import Fault
 from lab.faults.heat import ApiFails, EngineDies, NeverGreen
 from lab.faults.host import A_MINUTE, ConnectionCut, DiskFull, Reboot, SilentIndex
+from lab.faults.router import BesideKilled, HostAway, StateTorn, WorkerKilled
 from lab.faults.servers import BrokerRestarted, DatabaseRestarted, ManagementDown
 from lab.faults.task import Task
 
@@ -21,10 +22,9 @@ TASKS = (
     *(f"prepare.{host}" for host in HOSTS),
     *("back_up_database", "create_vhost", "sync_database"),
     *(f"start_new_engines.{host}" for host in HOSTS),
-    "may_switch",
+    "start_beside",
     *(f"{host}.{step}" for host in HOSTS for step in ("leave_rotation", "switch_api", "rejoin_rotation")),
-    "wait_until_drained",
-    *(f"retire.{host}" for host in HOSTS),
+    *("prove_new_side", "may_flip", "flip", "wait_until_drained", "close", "retire"),
     *("verify_cloud", "delete_old_vhost"),
 )
 Faults = Mapping[str, Sequence[Fault]]
@@ -51,9 +51,7 @@ class Plan:
 
     def tasks(self, lab: Lab) -> list[Task]:
         """Return the run's tasks in their order."""
-        releases = list(RELEASES)
-        going_back = releases.index(self.target) < releases.index(self.source)
-        return [Task(lab, task_id, going_back) for task_id in TASKS]
+        return [Task(lab, task_id, self.source, self.target) for task_id in TASKS]
 
 
 def in_turn(*faults: Callable[[], Fault]) -> Callable[[Tasks], Faults]:
@@ -76,7 +74,7 @@ def cut(tasks: Tasks) -> Faults:
         **in_turn(_killed("scheduler"), _killed("triggerer"))(tasks),
         **in_turn(ConnectionCut)(tasks),
         "controller_2.switch_api": [ConnectionCut(A_MINUTE)],
-        "may_switch": [ComponentKilled("api-server")],
+        "may_flip": [ComponentKilled("api-server")],
         "wait_until_drained": [ConnectionCut(), ComponentKilled("triggerer")],
     }
 
@@ -89,21 +87,53 @@ def each_its_own(_: Tasks) -> Faults:
         "sync_database": [ComponentKilled("scheduler")],
         "controller_1.leave_rotation": [ComponentKilled("triggerer")],
         "controller_2.leave_rotation": [ComponentKilled("scheduler")],
-        "retire.controller_2": [ComponentKilled("triggerer")],
+        "start_beside": [ComponentKilled("triggerer")],
+        "prove_new_side": [ComponentKilled("api-server")],
+        "flip": [BesideKilled()],
+        "close": [ComponentKilled("scheduler")],
         "prepare.controller_1": [DiskFull()],
         "prepare.controller_2": [SilentIndex()],
         "create_vhost": [ManagementDown()],
         "start_new_engines.controller_1": [EngineDies()],
         "start_new_engines.controller_2": [EngineDies()],
-        "may_switch": [ManagementDown()],
+        "may_flip": [ManagementDown()],
         "controller_1.switch_api": [ApiFails()],
         "controller_1.rejoin_rotation": [NeverGreen()],
         "controller_2.switch_api": [ApiFails()],
         "controller_2.rejoin_rotation": [NeverGreen()],
         "wait_until_drained": [ManagementDown()],
-        "retire.controller_1": [ManagementDown()],
+        "retire": [ManagementDown()],
         "verify_cloud": [ManagementDown()],
         "delete_old_vhost": [ManagementDown()],
+    }
+
+
+def routers(_: Tasks) -> Faults:
+    """
+    Let each of the routers' own faults strike where it means most: the flip and the close, while changes are held.
+
+    Of a task's faults all but the last one end a try.
+    """
+    return {
+        "start_beside": [BesideKilled()],
+        "controller_1.switch_api": [BesideKilled()],
+        "controller_2.switch_api": [BesideKilled()],
+        "prove_new_side": [BesideKilled()],
+        "may_flip": [StateTorn()],
+        "flip": [StateTorn(), HostAway(), WorkerKilled()],
+        "wait_until_drained": [BesideKilled(), WorkerKilled()],
+        "close": [StateTorn(), HostAway(), WorkerKilled()],
+    }
+
+
+def the_hold(_: Tasks) -> Faults:
+    """Take from the flip and the close, while changes are held, what all hosts share, and the task's own process."""
+    return {
+        "prove_new_side": [StateTorn()],
+        "may_flip": [WorkerKilled()],
+        "flip": [TaskKilled(), DatabaseRestarted(), BrokerRestarted()],
+        "wait_until_drained": [StateTorn()],
+        "close": [DatabaseRestarted(held=True), BrokerRestarted(held=True)],
     }
 
 
@@ -119,6 +149,8 @@ FULL = (
     Plan("API server and triggerer killed", THIRD, SECOND, in_turn(_killed("api-server"), _killed("triggerer"))),
     Plan("hosts rebooted", SECOND, THIRD, in_turn(Reboot), anew=True),
     Plan("servers restarted", THIRD, SECOND, in_turn(BrokerRestarted, DatabaseRestarted)),
+    Plan("routers", SECOND, THIRD, routers),
+    Plan("the hold", THIRD, SECOND, the_hold),
 )
 
 
@@ -126,6 +158,7 @@ def _short(_: Tasks) -> Faults:
     return {
         "prepare.controller_1": [TaskKilled()],
         "controller_1.switch_api": [ConnectionCut()],
+        "flip": [TaskKilled()],
         "wait_until_drained": [ComponentKilled("triggerer")],
     }
 

@@ -12,6 +12,7 @@ from lab.cloud.mariadb import answers, start_mariadb
 from lab.cloud.model import Lab
 from lab.cloud.rabbitmq import live_engines, management_get, start_management, start_rabbitmq, stop_management
 from lab.faults.fault import Fault, Scene
+from lab.faults.host import serves_users
 from lab.faults.task import Task
 from lab.processes import send_signal, wait_until
 
@@ -20,7 +21,14 @@ OUTAGE_SECONDS = 8.0
 
 
 class Outage(Fault):
-    """A server is away while a task is at work: the task is held until the server is away for sure."""
+    """
+    A server is away while a task is at work: the task is held until the server is away for sure.
+
+    :param held: whether to strike a close while changes are held.
+    """
+
+    def __init__(self, *, held: bool = False) -> None:
+        self.held = held
 
     def strike(self, scene: Scene) -> None:
         """Stop the server, let the task run into it, start the server."""
@@ -52,7 +60,7 @@ class ManagementDown(Outage):
     def applies(self, task: Task) -> bool:
         """Only some tasks ask it."""
         return task.kind in {
-            *("preflight", "create_vhost", "start_new_engines", "may_switch", "wait_until_drained", "retire"),
+            *("preflight", "create_vhost", "start_new_engines", "may_flip", "wait_until_drained", "retire"),
             *("verify_cloud", "delete_old_vhost"),
         }
 
@@ -77,6 +85,7 @@ class BrokerRestarted(Outage):
 
     name = "broker restarted"
     costs = True
+    ends_engines = True
 
     def stop(self, lab: Lab) -> None:
         """Stop the broker."""
@@ -96,6 +105,7 @@ class DatabaseRestarted(Outage):
 
     name = "MariaDB restarted"
     costs = True
+    ends_engines = True
 
     def stop(self, lab: Lab) -> None:
         """Stop the server."""
@@ -119,5 +129,5 @@ def _heat_serves(lab: Lab) -> bool:
             return False
     except requests.RequestException:
         return False
-    with_api = [host for host, names in running.items() if any(name.startswith("heat-api-2") for name in names)]
+    with_api = [host for host, names in running.items() if serves_users(names)]
     return all(build_info(host) for host in with_api)

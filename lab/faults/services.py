@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lab.cloud.host import programs
 from lab.cloud.model import Lab, LabHost, Role
 
@@ -10,28 +12,28 @@ Starts = dict[str, dict[str, int]]
 
 class ServiceStarts:
     """
-    Counts the starts of a run's services: the new release's once each, and what a reboot brings back.
+    Counts the starts of a run's services: once each of the new release's and of the old APIs beside, and what comes
+    back by itself.
 
     :param lab: the lab, before the run.
-    :param target: the release that the run brings.
+    :param source: the release that the run comes from.
+    :param target: the release that it brings.
     """
 
-    def __init__(self, lab: Lab, target: str) -> None:
+    def __init__(self, lab: Lab, source: str, target: str) -> None:
         self._lab = lab
         self._target = target
         self._allowed = lab.service_starts()
         for host in lab.hosts:
             states = programs(host)
-            for role in host.roles:
-                service = f"heat-{role}-{target}"
-                if states.get(service) != "RUNNING":
-                    self._allow(host, service, 1)
+            services = [f"heat-{role}-{target}" for role in host.roles]
+            services += [f"heat-{role}-{source}-beside" for role in host.apis]
+            self.restarts(host, [service for service in services if states.get(service) != "RUNNING"])
 
-    def reboots(self, host: LabHost) -> None:
-        """Allow for what comes back with a host: the services that run there now."""
-        for service, state in programs(host).items():
-            if state in ("RUNNING", "STARTING"):
-                self._allow(host, service, 1)
+    def restarts(self, host: LabHost, services: Sequence[str]) -> None:
+        """Allow for services that start once more."""
+        for service in services:
+            self._allow(host, service, 1)
 
     def forgive(self, host: LabHost, role: Role) -> None:
         """Allow a service of the new release that was started there in vain once more."""

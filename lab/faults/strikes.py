@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 
 from lab.cloud.model import Lab
 from lab.faults.fault import Fault, Scene
-from lab.faults.host import Reboot
 from lab.faults.matrix import Cell
 from lab.faults.operator import in_progress
 from lab.faults.services import ServiceStarts
-from lab.faults.task import GATE, Task
+from lab.faults.task import CLOSE, FLIP, GATE, Task
 from lab.faults.watch import Attempt, RunWatch, step_pids
 from lab.processes import send_signal, wait_until
 
@@ -38,6 +37,7 @@ class Strikes:
     :param missed: tasks whose try was over before the fault could strike.
     :param windows: begin and end of each fault that costs the cloud's users something.
     :param touched: names of the stacks that were in progress meanwhile.
+    :param taken_up: names of those that were while a fault lasted that ends engines or their messages.
     """
 
     lab: Lab
@@ -49,10 +49,13 @@ class Strikes:
     missed: list[str] = field(default_factory=list)
     windows: list[tuple[float, float]] = field(default_factory=list)
     touched: set[str] = field(default_factory=set)
+    taken_up: set[str] = field(default_factory=set)
     _held: dict[Task, list[int]] = field(default_factory=dict)
+    _open: dict[Task, float] = field(default_factory=dict)
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
     _under_way: Future[None] | None = None
     _struck: Task | None = None
+    _struck_try: int = 0
 
     def look(self, attempts: Mapping[str, Attempt]) -> None:
         """
@@ -60,13 +63,16 @@ class Strikes:
 
         :param attempts: the latest try of each task.
         """
+        for task in [task for task in list(self._open) if attempts[task.task_id].state == "success"]:
+            self.windows.append((self._open.pop(task), time.time()))
         due = [task for task, faults in self.faults.items() if faults and self._is_due(task, faults[0], attempts)]
         if self.lasts():
-            self._hold([task for task in due if task != self._struck], attempts)
+            # The next try of the task that was struck is for the next fault.
+            self._hold([t for t in due if t != self._struck or attempts[t.task_id].number > self._struck_try], attempts)
             return
         self.wait()
         if due:
-            self._struck = due[0]
+            self._struck, self._struck_try = due[0], attempts[due[0].task_id].number
             self._let_go(self._struck)
             self._hold(due[1:], attempts)
             self._under_way = self._pool.submit(self._strike, self._struck)
@@ -86,6 +92,7 @@ class Strikes:
         for task in list(self._held):
             self._let_go(task)
         self._pool.shutdown()
+        self.windows += [(began, time.time()) for began in self._open.values()]
         for task, faults in self.faults.items():
             for fault in faults:
                 self._miss(task, fault)
@@ -103,7 +110,7 @@ class Strikes:
 
     def _strike(self, task: Task) -> None:
         fault = self.faults[task][0]
-        attempt = self.watch.await_moment(task, process=fault.process, wait=fault.wait)
+        attempt = self.watch.await_moment(task, process=fault.process, wait=fault.wait, held=fault.held)
         if attempt is None and self.watch.attempt(task).state != "success":
             return  # what struck another task has ended this try, too: the next one is struck
         self.faults[task].pop(0)
@@ -114,15 +121,22 @@ class Strikes:
         self.cells.append(cell)
         self.tell("strikes", f"{fault.name} at {task.task_id}, try {attempt.number}")
         before = in_progress(self.lab) if fault.costs else set()
-        if isinstance(fault, Reboot):
-            self.starts.reboots(task.host)
+        self.starts.restarts(task.host, fault.restarts(task))
         fault.strike(Scene(self.lab, self.watch, task, attempt))
         wait_until(lambda: fault.healthy(self.lab, task), what=f"all is well after {fault.name}", timeout=_HEALTHY)
         cell.ended = time.time()
         self.tell("healthy", f"after {cell.ended - cell.began:.1f} s")
         if fault.costs:
-            self.windows.append((cell.began, cell.ended))
-            self.touched |= before | in_progress(self.lab)
+            self._note_costs(task, fault, cell, before | in_progress(self.lab))
+
+    def _note_costs(self, task: Task, fault: Fault, cell: Cell, touched: set[str]) -> None:
+        self.windows.append((cell.began, cell.ended))
+        self.touched |= touched
+        if fault.ends_engines:
+            self.taken_up |= touched
+        if task.task_id in (FLIP, CLOSE):
+            # A host that waits to be released does so until the task's next good try, and refuses changes in time.
+            self._open.setdefault(task, cell.began)
 
     def _hold(self, tasks: Sequence[Task], attempts: Mapping[str, Attempt]) -> None:
         """Hold tasks that begin while another one's fault lasts, so that each meets its own at work."""

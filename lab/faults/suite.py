@@ -16,7 +16,6 @@ from lab.faults.strikes import Strikes
 from lab.processes import LabError
 from lab.scenarios.under_traffic import under_traffic
 from lab.traffic import Account
-from lab.traffic.deck import DECKS
 
 
 def carry_out(lab: Lab, plan: Plan) -> Report:
@@ -32,7 +31,7 @@ def carry_out(lab: Lab, plan: Plan) -> Report:
     tasks = plan.tasks(lab)
     faults = plan.faults(tasks)
     struck = {task: faults.get(task.task_id, ()) for task in tasks}
-    campaign = Campaign(lab, plan.target, struck)
+    campaign = Campaign(lab, plan.source, plan.target, struck)
     report = Report(f"{plan.name}: {plan.source} to {plan.target}", campaign.cells, campaign.strikes.missed)
     begun = time.monotonic()
     report.broken, account = under_traffic(lab, f"faults {plan.name}", lambda: _follow(campaign))
@@ -63,8 +62,7 @@ def judge(report: Report, strikes: Strikes, account: Account) -> None:
     stuck = {*account.stuck, *account.unsettled}
     report.stranded = sorted(stuck & strikes.touched)
     report.stuck = sorted(stuck - strikes.touched)
-    if not DECKS[account.deck].may_cross:
-        report.crossed = beyond({*account.stolen, *account.created_twice}, strikes.touched)
+    report.crossed = beyond({*account.stolen, *account.created_twice}, strikes.taken_up)
 
 
 def against(reports: Sequence[Report]) -> list[str]:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lab.cloud.model import Lab, LabHost
+from lab.cloud.model import RELEASES, Lab, LabHost
 
 GATE = "wait_until_drained"
+PROVE, FLIP, CLOSE = "prove_new_side", "flip", "close"
 _LOOK = "look"
-# The script in remote/scripts that is at work in the middle of each kind of task; the others only talk to RabbitMQ.
+# The script in remote/scripts that is at work in the middle of each kind of task, in one for all hosts on the first of
+# them; the others only talk to RabbitMQ.
 _STEPS = {
     "preflight": _LOOK,
     "prepare": "prepare",
     "back_up_database": "back_up_database",
     "sync_database": "sync_database",
     "start_new_engines": "start_engine",
+    "start_beside": "start_api",
     "leave_rotation": "leave_rotation",
     "switch_api": "switch_api",
     "rejoin_rotation": "rejoin_rotation",
+    PROVE: "route",
+    "may_flip": _LOOK,
+    FLIP: "route",
     GATE: _LOOK,
+    CLOSE: "close_router",
     "retire": "stop_engine",
     "verify_cloud": _LOOK,
 }
@@ -26,6 +33,7 @@ _STEPS = {
 REPORT = "report"
 # The schema stays as it is on the way back.
 _FORWARD_ONLY = ("back_up_database", "sync_database")
+_ORDER = list(RELEASES)
 
 
 @dataclass(frozen=True)
@@ -35,12 +43,19 @@ class Task:
 
     :param lab: the lab.
     :param task_id: as Airflow knows it, for example ``prepare.controller_1``.
-    :param going_back: whether the run goes to an older release.
+    :param source: the release that the run comes from.
+    :param target: the release that it brings.
     """
 
     lab: Lab
     task_id: str
-    going_back: bool = False
+    source: str = _ORDER[0]
+    target: str = _ORDER[1]
+
+    @property
+    def going_back(self) -> bool:
+        """Whether the run goes to an older release."""
+        return _ORDER.index(self.target) < _ORDER.index(self.source)
 
     @property
     def kind(self) -> str:
@@ -50,7 +65,7 @@ class Task:
 
     @property
     def host(self) -> LabHost:
-        """The host that it is for; the first one for a task of the whole cloud, which begins there."""
+        """The host that it is for; the first one for a task of the whole cloud, which is at work there, too."""
         for part in self.task_id.split("."):
             if self._names_host(part):
                 return self.lab.host(part.replace("_", "-"))

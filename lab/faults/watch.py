@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from lab.cloud.model import Lab, LabHost
-from lab.faults.task import GATE, Task
+from lab.faults.sides import holds, is_open
+from lab.faults.task import CLOSE, FLIP, GATE, PROVE, Task
 
 POLL = 0.03
 # A task that has come to its end, whichever.
@@ -67,17 +68,18 @@ class RunWatch:
         (row,) = self._read("SELECT state FROM dag_run WHERE dag_id = ? AND run_id = ?")
         return str(row[0])
 
-    def await_moment(self, task: Task, *, process: bool, wait: bool) -> Attempt | None:
+    def await_moment(self, task: Task, *, process: bool, wait: bool, held: bool = False) -> Attempt | None:
         """
         Wait until a task is in the middle of its work; None where its try ended before that was seen.
 
         :param task: the task; it runs.
         :param process: its process has to run, too: it may have left a long step to the triggerer.
         :param wait: the gate's middle is its wait in the triggerer, not its step.
+        :param held: the close's middle is its hold, not its step.
         """
         first = self.attempt(task)
         while (attempt := self.attempt(task)).number == first.number and attempt.state not in ENDED:
-            if in_the_middle(task, attempt, process=process, wait=wait):
+            if in_the_middle(task, attempt, process=process, wait=wait, held=held):
                 return attempt
             time.sleep(POLL)
         return None
@@ -102,11 +104,20 @@ class RunWatch:
             return connection.execute(statement, self._run).fetchall()
 
 
-def in_the_middle(task: Task, attempt: Attempt, *, process: bool, wait: bool) -> bool:
-    """Tell whether a try is at work: its step runs on its host; its process, where there is none or it's too short."""
+def in_the_middle(task: Task, attempt: Attempt, *, process: bool, wait: bool, held: bool = False) -> bool:
+    """
+    Tell whether a try is at work.
+
+    Its step runs on its host; its process, where there is none or it's too short. A flip is while changes are held, and
+    the proof of the new side while that is open to it.
+    """
     if wait and task.task_id == GATE:
         return attempt.state == "deferred"
     runs = attempt.state == "running" and bool(attempt.pid)
+    if task.task_id == FLIP or (held and task.task_id == CLOSE):
+        return runs and holds(task.host, task.target)
+    if task.task_id == PROVE:
+        return runs and is_open(task.host, task.target)
     if task.step is None or task.only_looks or (process and not runs):
         return runs
     return (runs or attempt.state == "deferred") and bool(step_pids(task))

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from lab.cloud.model import Lab
-from lab.faults.task import GATE, Task
+from heat_upgrade.router.state import create, hold, probe
+from lab.cloud.model import RELEASES, Lab
+from lab.faults.task import CLOSE, FLIP, GATE, PROVE, Task
 from lab.faults.watch import Attempt, RunWatch, in_the_middle, step_pids
 from lab.processes import send_signal, wait_until
 
@@ -82,6 +83,42 @@ def test_a_task_is_at_work_while_its_step_or_process_is(
     wait_until(lambda: bool(step_pids(Task(lab, "prepare.controller_1"))), what="the step runs")
     attempt = Attempt(state, 1, pid=4711 if state == "running" else None)
     assert in_the_middle(Task(lab, task_id), attempt, process=process, wait=wait) == at_work
+
+
+def router_of(lab: Lab) -> Path:
+    """Return the folder of a router that the first host has in front of its APIs, all on the old side."""
+    source, target, *_ = RELEASES
+    directory = lab.hosts[0].router(target)
+    directory.mkdir(parents=True, exist_ok=True)
+    create(directory, {"sides": [source, target], "default": source, "projects": {}, "stacks": {}, "closed": False})
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("task_id", "held", "at_work"), [(FLIP, False, True), (CLOSE, True, True), (CLOSE, False, False)]
+)
+def test_a_flip_and_what_wants_its_hold_are_at_work_while_changes_wait(
+    lab: Lab, task_id: str, held: bool, at_work: bool
+) -> None:
+    task, attempt = Task(lab, task_id), Attempt("running", 1, pid=4711)
+
+    def middle() -> bool:
+        return in_the_middle(task, attempt, process=False, wait=True, held=held)
+
+    assert not middle()
+    router_of(lab)
+    assert not middle()
+    hold(router_of(lab), "changes", 10, 1)
+    assert middle() == at_work
+    assert not in_the_middle(task, Attempt("queued", 1, None), process=False, wait=True, held=held)
+
+
+def test_the_new_side_is_proven_while_it_is_open_to_a_token(lab: Lab) -> None:
+    task, attempt = Task(lab, PROVE), Attempt("running", 1, pid=4711)
+    probe(router_of(lab), "0" * 64)
+    assert in_the_middle(task, attempt, process=False, wait=True)
+    probe(router_of(lab), None)
+    assert not in_the_middle(task, attempt, process=False, wait=True)
 
 
 def test_a_run_is_read_from_airflow_s_database(lab: Lab) -> None:
