@@ -116,6 +116,10 @@ class HostState:
         """Return whether the host's APIs send whatever isn't listed to the target's side."""
         return self.apis_moved(target) and (self.router is None or self.router.default == target)
 
+    def only_on(self, target: str) -> bool:
+        """Return whether the host's APIs send everything to the target's side, with a router or without."""
+        return self.users_on(target) and not (self.router and self.router.listed)
+
     def closed(self, target: str) -> bool:
         """Return whether the target's side is the only one that the host's APIs know."""
         return self.apis_moved(target) and self.router is None

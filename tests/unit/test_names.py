@@ -29,6 +29,7 @@ WORDS = {
     "end",
     "error",
     "find",
+    "flip",
     "history",
     "planned",
     "preflight",

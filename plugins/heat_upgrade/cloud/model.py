@@ -6,7 +6,7 @@ The cloud file: which releases, which hosts, and how Heat runs on them. It holds
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, repeat
 from typing import Annotated, Literal
@@ -16,6 +16,7 @@ from pydantic import AfterValidator, model_validator
 from heat_upgrade.cloud.fields import CloudName, Version, Waves, raise_if_any
 from heat_upgrade.cloud.notifications import Notification
 from heat_upgrade.cloud.sections import (
+    BESIDE_PORTS,
     Approvals,
     Backup,
     Commands,
@@ -214,7 +215,8 @@ class Deployment:
         :param role: the API
         """
         listen = self.listen(role)
-        return listen.model_copy(update={"address": self._fill(listen.aside.address), "port": listen.aside.port})
+        address, place = self._fill(listen.aside.address), self.cloud.releases.index(self.release)
+        return listen.model_copy(update={"address": address, "port": listen.aside.port + place % BESIDE_PORTS})
 
     def rotation(self, role: Role) -> Healthcheck | HAProxy | Commands:
         """
@@ -284,6 +286,20 @@ def _ports(cloud: Cloud) -> Iterator[Problem]:
     if both and cloud.services.api.port == cloud.services.api_cfn.port:
         value, expected = str(cloud.services.api.port), f"a port other than api's: {both.name} runs both"
         yield Problem("services.api-cfn.port", value, expected, "write for example 8000")
+        return
+    taken = {cloud.services.api.port: "services.api.port", cloud.services.api_cfn.port: "services.api-cfn.port"}
+    for key, listen in (("api", cloud.services.api), ("api-cfn", cloud.services.api_cfn)):
+        place, first = f"services.{key}.beside.port", listen.aside.port
+        ports = range(first, first + BESIDE_PORTS)
+        if problem := _beside_ports(ports, taken):
+            yield Problem(place, f"{first} to {ports[-1]}", problem, "write the first of three ports that are free")
+        taken |= dict.fromkeys(ports, place)
+
+
+def _beside_ports(ports: range, taken: Mapping[int, str]) -> str | None:
+    if ports[-1] > 65535:
+        return "ports up to 65535 for the old APIs beside"
+    return next((f"ports other than {taken[port]}: {port} is taken" for port in ports if port in taken), None)
 
 
 def _balanced(cloud: Cloud) -> Iterator[tuple[str, Host, Role, HAProxy]]:

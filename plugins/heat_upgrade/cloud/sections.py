@@ -54,6 +54,8 @@ ROLES: tuple[Role, ...] = get_args(Role)
 API_ROLES: tuple[Role, ...] = ("api", "api-cfn")
 # From an API's port to that of the API beside, unless the cloud file names one: 18004 and 18000 where Heat has its own.
 _ASIDE = 10000
+# Going back, two releases' APIs run beside for a while; releases that far apart in a cloud file never meet.
+BESIDE_PORTS = 3
 
 
 class Section(BaseModel):
@@ -214,7 +216,11 @@ class Layout(Section):
 
 
 class Beside(Section):
-    """Where a release's API listens while another one is in front of it; only that one has to reach it."""
+    """
+    Where a release's API listens while another one is in front of it; only that one has to reach it.
+
+    :param port: the first of three: a release listens there or above, by its place in the cloud file
+    """
 
     address: ListenAddress = "127.0.0.1"
     port: Port
@@ -232,7 +238,7 @@ class Listen(Section):
     @property
     def aside(self) -> Beside:
         """Return where it listens while another release's API is in front of it."""
-        return self.beside or Beside(port=self.port + _ASIDE)
+        return self.beside or Beside.model_construct(port=self.port + _ASIDE)
 
 
 class Services(Section):

@@ -11,6 +11,7 @@ import codecs
 import json
 import logging
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from heat_upgrade.exceptions import HostUnreachableError, RemoteStepError
@@ -193,20 +194,16 @@ class Conversation:
         :raises RemoteStepError: when the step has ended with an error
         """
         self._channel.settimeout(timeout)
-        try:
+        line = said = ""
+        with suppress(OSError):
             self._channel.sendall(json.dumps(question).encode() + b"\n")
             line = self._answers.readline(MOST_RESULTS)
             said = "" if line.endswith("\n") else self._channel.recv_stderr(PIECE).decode("utf-8", "replace").strip()
-        except OSError as error:
-            raise self._silent(f"within {timeout:g} s ({type(error).__name__})") from error
         if said:
             raise RemoteStepError(f"{self._host}: {said.splitlines()[-1].removeprefix(_OWN_ERROR)}")
         if not line.endswith("\n"):
-            raise self._silent("before it ended")
+            raise HostUnreachableError(
+                f"{self._host}: step {self._step} has ended, or has not answered within {timeout:g} s, expected an "
+                "answer: check the host and its sshd, then clear this task"
+            )
         return json.loads(line)
-
-    def _silent(self, when: str) -> HostUnreachableError:
-        return HostUnreachableError(
-            f"{self._host}: step {self._step} has not answered {when}, expected a line: check the host and its sshd, "
-            "then clear this task"
-        )

@@ -146,18 +146,22 @@ class FlipTask(UpgradeTask):
         return HostRouter(conversation, front.host.name, (plan.source, plan.target), self.what)
 
     def _fronts(self, plan: Plan) -> list[Deployment]:
-        """Return the target on every host with an API: a host that it isn't in front of would cross."""
-        api_hosts = [host for host in self.cloud.hosts if host.api_roles]
-        states = hosts.states_of(self.cloud, api_hosts)
-        if all(state.closed(plan.target) for state in states.values()):
-            return []  # closed by an earlier try: the target's side is the only one
+        """Return the target wherever a router is in front of it: a host that it isn't in front of would cross."""
+        states = hosts.states_of(self.cloud, [host for host in self.cloud.hosts if host.api_roles])
         if left := [name for name, state in states.items() if not state.apis_moved(plan.target)]:
             raise UpgradeError(
                 f"{', '.join(left)}: an API of {plan.target} isn't in front there, expected it on every host with an "
                 "API: clear these hosts' switch_api"
             )
-        target = self.cloud.release(plan.target)
-        return [self.cloud.deployment(host, target) for host in api_hosts]
+        # Closed by an earlier try; or never swept, before a run that takes the sweep back.
+        alone = [name for name, state in states.items() if state.closed(plan.target)]
+        routed = [state for state in states.values() if state.router]
+        if alone and (apart := [state.host.name for state in routed if not state.only_on(plan.target)]):
+            raise UpgradeError(
+                f"{', '.join(apart)}: an API there hands requests to {plan.source} while {', '.join(alone)} knows "
+                f"{plan.target} alone, expected one rule for all: see docs/flip.md, then clear this task"
+            )
+        return [self.cloud.deployment(state.host, self.cloud.release(plan.target)) for state in routed]
 
 
 class FlipOperator(FlipTask):

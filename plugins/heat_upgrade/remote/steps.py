@@ -212,10 +212,12 @@ def probe(front: Deployment, token: str = "") -> Step:
 
 
 def close_router(source: Deployment, target: Deployment) -> Step:
-    """Build the step that stops the source's APIs beside, and takes the router out of the target's services."""
+    """Build the step that stops whatever runs beside, and takes the router out of the target's services."""
+    # The target's own, too: a host that was never swept has them from the direction that a run takes back.
+    beside = [release.unit_beside(role) for release in (source, target) for role in source.host.api_roles]
     settings = {
         **_release(target),
-        "OLD_UNITS": " ".join(source.unit_beside(role) for role in source.host.api_roles),
+        "OLD_UNITS": " ".join(beside),
         "ROUTER": target.router,
         "UNITS": _units(target),
         **_apis(target),

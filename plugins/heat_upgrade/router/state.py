@@ -75,7 +75,10 @@ def read(directory: Path) -> State | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise StateError(f"{path} holds {error}, expected version {VERSION}: remove it if no API uses it") from error
+        raise StateError(
+            f"{path} holds {error}, expected version {VERSION}: until it is whole, this host's APIs refuse what they "
+            "can't tell; copy the file of another host of the cloud there, then clear this task"
+        ) from error
 
 
 def create(directory: Path, new: dict[str, Any]) -> State:
