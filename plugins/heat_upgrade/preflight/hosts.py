@@ -57,6 +57,7 @@ def _checks_of(target: Deployment) -> dict[str, HostCheck]:
         "services": services,
         "release": release,
         "vhost": vhost,
+        **({"sides": sides} if target.host.api_roles else {}),
         **(engine if "engine" in target.host.roles else {}),
         "Python": python,
         "disk": disk,
@@ -125,6 +126,24 @@ def services(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
         name,
         f"{', '.join(dead)} doesn't run, {shown}; expected all of its services: see the service's log, unless an "
         "earlier run has stopped in the middle there",
+    )
+
+
+def sides(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
+    """Check that no rolling upgrade is half-way where a cold one begins: it knows no APIs beside, and no router."""
+    state = facts.state
+    beside = [f"heat-{role} {version}" for (role, version), word in state.beside.items() if word in ALIVE]
+    told = [f"{', '.join(beside)} beside"] if beside else []
+    if state.router:
+        told.append(f"users on {state.router.default}, {state.router.listed} stacks on the other side")
+    if not told:
+        return passed(name, "no rolling upgrade is half-way here")
+    if not context.cold:
+        return passed(name, f"a rolling upgrade is half-way: {'; '.join(told)}")
+    return failed(
+        name,
+        f"a rolling upgrade is half-way there ({'; '.join(told)}), expected none: finish it, or take it back, with the "
+        "rolling upgrade's DAG",
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from heat_upgrade.cloud.model import Cloud, Deployment
+from heat_upgrade.hosts import RouterState
 from heat_upgrade.preflight.check import Check, Outcome
 from heat_upgrade.preflight.facts import HostCheckContext, HostFacts, in_units, seconds
 from heat_upgrade.preflight.hosts import check_host
@@ -18,7 +19,8 @@ from tests.unit._helpers.healthy import CLOUD, GIB, LONGEST, NEW, NEXT, OLD, con
 
 PASSED, SKIPPED, WARNED, FAILED = Outcome
 HOST = CLOUD.host("controller-1")
-NAMES = ["SSH", "host key", "clock", "sudo", "services", "release", "vhost", "engine", "memory", "graceful stop"]
+NAMES = ["SSH", "host key", "clock", "sudo", "services", "release", "vhost", "sides"]
+NAMES += ["engine", "memory", "graceful stop"]
 NAMES += ["Python", "disk", "heat-status", "rotation api"]
 
 
@@ -127,6 +129,32 @@ SPOILED: dict[str, tuple[HostFacts, HostCheckContext, str, Outcome, tuple[str, .
         "services",
         FAILED,
         (f"none of its services runs: heat-engine ({OLD} inactive), heat-api (not installed)", "`unit`"),
+    ),
+    "a half-way rolling upgrade before a cold one": (
+        states(
+            healthy(HOST, OLD, NEW),
+            services={("api", NEW): "active", ("engine", OLD): "active"},
+            beside={("api", OLD): "active", ("api", NEW): "absent"},
+            routers={NEW: RouterState(OLD, listed=3)},
+        ),
+        ahead(cold=True),
+        "sides",
+        FAILED,
+        (f"heat-api {OLD} beside", f"users on {OLD}, 3 stacks on the other side", "finish it, or take it back"),
+    ),
+    "an API that is still beside, before a cold upgrade": (
+        states(healthy(HOST), beside={("api", OLD): "active"}),
+        ahead(cold=True),
+        "sides",
+        FAILED,
+        (f"is half-way there (heat-api {OLD} beside), expected none",),
+    ),
+    "a half-way rolling upgrade that goes on": (
+        states(healthy(HOST), beside={("api", OLD): "active"}),
+        ahead(),
+        "sides",
+        PASSED,
+        ("is half-way: heat-api",),
     ),
     "another release than on paper": (
         states(healthy(HOST), installed={OLD: "24.0.0"}),
