@@ -212,13 +212,18 @@ class HeatHostHook(SSHHook):
         limit.daemon = True
         limit.start()
         try:
-            stdin, stdout, _ = client.exec_command(command, timeout=self.conn_timeout)
+            # Not by exec_command of the client, whose file of standard input closes it when nobody holds it any more.
+            if (transport := client.get_transport()) is None:
+                raise paramiko.SSHException("the connection is closed")
+            channel = transport.open_session(timeout=self.conn_timeout)
+            channel.settimeout(self.conn_timeout)
+            channel.exec_command(command)
             # A command that has ended by now leaves it unread; its status says why, or that the connection broke.
             with suppress(OSError):
                 if given is not None:
-                    stdin.write(given)
-                    stdin.channel.shutdown_write()
-            return stdout.channel
+                    channel.sendall(given)
+                    channel.shutdown_write()
+            return channel
         finally:
             limit.cancel()
 
