@@ -71,11 +71,15 @@ service_stop() {
 # Take services that have ended off supervisord's books. A file that has changed is read when its own program is next
 # updated, or at a boot: not here, since that restarts the program.
 service_forget() {
-    local unit
+    local unit state states
     for unit in "$@"; do
         as_root rm -f "$(service_file "$unit")"
-        supervisorctl update "$unit" >/dev/null
+        supervisorctl update "$unit" >/dev/null || true # it may never have been there; the states tell
     done
+    states=$(service_states "$@") # on a line of its own, so that its failure ends the step
+    while read -r unit state; do
+        [[ $state == absent ]] || fail "$unit is $state after its file was removed, expected no such service: see 'supervisorctl status', then clear this task"
+    done <<<"$states"
 }
 
 # Heat logs to one stream or the other; a service that somebody else has set up may have a file for one of them only.
