@@ -214,7 +214,7 @@ class HeatHostHook(SSHHook):
         try:
             # Not by exec_command of the client, whose file of standard input closes it when nobody holds it any more.
             if (transport := client.get_transport()) is None:
-                raise paramiko.SSHException("the connection is closed")
+                raise EOFError  # closed meanwhile
             channel = transport.open_session(timeout=self.conn_timeout)
             channel.settimeout(self.conn_timeout)
             channel.exec_command(command)
