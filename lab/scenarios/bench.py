@@ -11,7 +11,7 @@ from lab.scenarios.compare import on_fresh_lab
 from lab.scenarios.plain_script import PlainScript
 
 NAME = "bench"
-BOUND = 1.5
+BOUND = 1.2
 
 
 def main() -> int:
