@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from lab.traffic.account import Account
-from lab.traffic.deck import DECKS
 from lab.traffic.work import EVERY
 
 HELD = 2.0  # seconds that the flip, or the close, may hold what changes a stack
@@ -127,8 +126,6 @@ def judge_moments(upgrade: Account, control: Account, moments: Moments) -> list[
     :param control: the same traffic on the same cloud without an upgrade.
     :param moments: of the upgrade.
     """
-    if DECKS[upgrade.deck].may_cross:
-        return []
     reasons = [reason for name, window in moments.windows() for reason in _held(upgrade, control, name, window)]
     if both := crossed(upgrade, moments):
         reasons.append(f"{len(both)} stacks were worked on by both sides: {', '.join(both[:5])}")

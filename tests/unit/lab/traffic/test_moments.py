@@ -116,10 +116,6 @@ def test_a_run_that_has_not_come_that_far_is_judged_by_what_it_has() -> None:
     assert judge(upgrade({"create": {1051: 30.0}}), Moments(began=1010)) == []
 
 
-def test_upgrades_whose_sides_share_the_rotation_are_not_judged() -> None:
-    assert judge(upgrade({"create": {1051: 30.0}}, deck="calm")) == []
-
-
 def test_the_table_shows_the_moments_beside_the_control_run() -> None:
     sides = [answered("25", "25", 1000, 1052), answered("26", "26", 1052, 1120)]
     shown = moments_table(upgrade({"create": {1051: 1.9, 1081: 0.8}}, sides=sides), control(), MOMENTS)
