@@ -71,7 +71,7 @@ class Guide(PlainScript):
         self._replace_engine(host)
 
     def _replace_engine(self, host: Host) -> None:
-        source, target = (self.cloud.deployment(host, release) for release in (self.source, self.target))
+        source, target = self._both(host)
         self._tell(f"{host.name}: stop the old engine")
         self._on(host, steps.stop_engine(source))
         self._tell(f"{host.name}: start the new engine")
@@ -80,6 +80,12 @@ class Guide(PlainScript):
         wait_until(
             lambda: self._listening() > listening, what=f"{host.name}'s new engine listens", timeout=ENGINE_READY
         )
+
+    def _exchange_apis(self, host: Host) -> None:
+        """Stop the one and start the other: the guide knows of nothing between them."""
+        source, target = self._both(host)
+        self._on(host, steps.stop_api(source))
+        self._on(host, steps.start_api(target))
 
     def _listening(self) -> int:
         """Return how many engines take calls in the new vhost."""

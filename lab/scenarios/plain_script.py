@@ -2,20 +2,49 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import requests
 
 from heat_upgrade.cloud.loader import load_cloud
-from heat_upgrade.cloud.model import Cloud
+from heat_upgrade.cloud.model import Cloud, Deployment
 from heat_upgrade.cloud.sections import Commands, HAProxy, Host
 from heat_upgrade.remote import steps
 from heat_upgrade.remote.step import Step
 from lab.cloud.model import Lab
+
+# Seconds that changes are held at the most, and for those under way.
+HELD_FOR, UNDER_WAY = 10, 6
+
+
+class Talk:
+    """
+    A conversation with a step on a host.
+
+    :param process: the step's, which answers a line with a line
+    """
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def ask(self, verb: str, *words: Any, **new: Any) -> dict[str, Any]:
+        """Ask, and return the state that the host has then."""
+        assert self._process.stdin
+        assert self._process.stdout
+        print(json.dumps({"verb": verb, "words": words, **new}), file=self._process.stdin, flush=True)
+        answers = (line for line in self._process.stdout if line.startswith("{"))
+        answer = json.loads(next(answers, '{"error": "the step has ended"}'))
+        if "error" in answer:
+            raise RuntimeError(f"{verb}: {answer['error']}")
+        state: dict[str, Any] = answer["state"]
+        return state
 
 
 class PlainScript:
@@ -37,7 +66,7 @@ class PlainScript:
         """Run everything; return the seconds it took."""
         begun = time.monotonic()
         cloud = self.cloud
-        engines = cloud.hosts_with("engine")
+        engines, fronts = cloud.hosts_with("engine"), [host for host in cloud.hosts if host.api_roles]
         self._at_once(cloud.hosts, self._look)
         self._at_once(cloud.hosts, self._prepare)
         self._at_once(cloud.hosts, self._look)
@@ -45,20 +74,26 @@ class PlainScript:
         make_vhost(self.lab, self.target.vhost)
         self._sync()
         self._at_once(engines, lambda host: self._on(host, steps.start_engine(cloud.deployment(host, self.target))))
+        self._at_once(fronts, lambda host: self._on(host, steps.start_beside(*self._both(host))))
         for wave in cloud.api_waves():
             self._at_once(wave, self._switch)
         self._at_once(cloud.hosts, self._look)
-        for host in engines:
-            self._on(host, steps.stop_engine(cloud.deployment(host, self.source)))
+        self._flip(fronts, "changes", closed=False)
+        self._at_once(cloud.hosts, self._look)
+        self._flip(fronts, "listed", closed=True)
+        self._at_once(fronts, lambda host: self._on(host, steps.close_router(*self._both(host))))
+        self._at_once(engines, lambda host: self._on(host, steps.stop_engine(cloud.deployment(host, self.source))))
         self._at_once(cloud.hosts, self._look)
         return time.monotonic() - begun
+
+    def _both(self, host: Host) -> tuple[Deployment, Deployment]:
+        return self.cloud.deployment(host, self.source), self.cloud.deployment(host, self.target)
 
     def _look(self, host: Host) -> None:
         self._on(host, steps.look(self.cloud, host))
 
     def _prepare(self, host: Host) -> None:
-        source, target = (self.cloud.deployment(host, release) for release in (self.source, self.target))
-        self._on(host, steps.prepare(source, target))
+        self._on(host, steps.prepare(*self._both(host)))
 
     def _back_up(self) -> None:
         host = self.cloud.backup_host
@@ -75,9 +110,30 @@ class PlainScript:
         self._look(host)
         for role in host.api_roles:
             self._on(host, steps.leave_rotation(target, role), target.rotation(role))
-        self._on(host, steps.switch_api(self.cloud.deployment(host, self.source), target))
+        self._exchange_apis(host)
         for role in host.api_roles:
             self._on(host, steps.rejoin_rotation(target, role), target.rotation(role))
+
+    def _exchange_apis(self, host: Host) -> None:
+        self._on(host, steps.switch_api(*self._both(host)))
+
+    def _flip(self, fronts: Sequence[Host], what: str, *, closed: bool) -> None:
+        """Send everybody to the target's side, or close the other one; nothing is in flight, as nobody uses the lab."""
+        after = {"default": self.target.version, "projects": {}, "stacks": {}, "closed": closed}
+        new = {"sides": sorted([self.source.version, self.target.version]), **after}
+        with ExitStack() as stack, ThreadPoolExecutor(len(fronts)) as pool:
+            talks = list(pool.map(lambda host: stack.enter_context(self._talk(host)), fronts))
+            held = list(pool.map(lambda talk: talk.ask("hold", what, HELD_FOR, UNDER_WAY), talks))
+            ready = list(pool.map(lambda talk, state: talk.ask("prepare", state["sequence"], new=new), talks, held))
+            list(pool.map(lambda talk, state: talk.ask("release", state["sequence"]), talks, ready))
+
+    @contextmanager
+    def _talk(self, host: Host) -> Iterator[Talk]:
+        step = steps.route(self.cloud.deployment(host, self.target))
+        subprocess.run(self._ssh(host, step.unpacking), input=step.bundle, capture_output=True, check=True)
+        command = self._ssh(host, step.conversation)
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            yield Talk(process)
 
     def _at_once(self, hosts: Iterable[Host], work: Callable[[Host], None]) -> None:
         with ThreadPoolExecutor(16) as pool:
@@ -87,11 +143,13 @@ class PlainScript:
         where: Host | HAProxy | Commands = host
         if isinstance(rotation, HAProxy | Commands) and rotation.address:
             where = rotation
-        options = ["-o", f"UserKnownHostsFile={self.known_hosts}", "-o", "BatchMode=yes", "-i", str(self.key)]
-        command = ["ssh", *options, "-p", str(where.port), str(where.address), step.command]
-        done = subprocess.run(command, input=step.bundle, capture_output=True, check=False)
+        done = subprocess.run(self._ssh(where, step.command), input=step.bundle, capture_output=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{host.name}: {step.name} ended with {done.returncode}: {done.stderr.decode()[-500:]}")
+
+    def _ssh(self, where: Host | HAProxy | Commands, command: str) -> list[str]:
+        options = ["-o", f"UserKnownHostsFile={self.known_hosts}", "-o", "BatchMode=yes", "-i", str(self.key)]
+        return ["ssh", *options, "-p", str(where.port), str(where.address), command]
 
     def _write_known_hosts(self) -> None:
         rotations = [self.cloud.deployment(host, self.target).rotation("api") for host in self.cloud.hosts]
