@@ -25,7 +25,6 @@ os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(Path(__file__).parents[1] / "p
 # unit tests are anybody's.
 _SHARES = {
     "tests/e2e/lifecycle/": "stories",
-    "tests/e2e/before_upgrade/": "stories",
     "tests/faults/": "whole runs",
     "tests/integration/": "stories",
     "tests/e2e/": "whole runs",
