@@ -18,7 +18,7 @@ import requests
 
 from heat_upgrade.cloud.sections import Host
 from heat_upgrade.remote import steps
-from lab.cloud.model import Lab
+from lab.cloud.model import FIRST_RELEASE, Lab
 from lab.processes import LabError, wait_until
 from lab.scenarios.plain_script import PlainScript, make_vhost
 
@@ -33,10 +33,13 @@ class Guide(PlainScript):
     Upgrade a lab's cloud the guide's way.
 
     :param lab: the lab; it may be under traffic.
+    :param source: the release that it is on.
+    :param target: the release to go to.
     """
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, source: str = FIRST_RELEASE, target: str = "26.0.2") -> None:
         super().__init__(lab)
+        self.source, self.target = self.cloud.release(source), self.cloud.release(target)
         self._begun = time.monotonic()
 
     def run(self) -> float:
