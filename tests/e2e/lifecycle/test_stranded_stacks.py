@@ -22,7 +22,7 @@ from lab.cloud.rabbitmq import live_engines
 from lab.http import local_session
 from lab.processes import wait_until
 from lab.traffic.shapes import group
-from tests.e2e.labs import LIFE, side
+from tests.e2e.labs import LIFE, in_front
 
 DAG = f"heat_stranded_stacks__{LIFE}"
 OTHER_PROJECT = "c0ffee00c0ffee00c0ffee00c0ffee00"
@@ -98,7 +98,7 @@ class Users:
 
 def engine_pids(lab: Lab) -> list[int]:
     """Return the processes of the engines: each master, then its workers, whose title names no path."""
-    release = side(lab)
+    (release,) = set(in_front(lab).values())
     commands = [f"{host.venv(release)}/bin/heat-engine" for host in lab.hosts]
     files = Path("/proc").glob("[0-9]*/cmdline")
     masters = [int(file.parent.name) for file in files if any(command in title(file) for command in commands)]
