@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import pytest
+import yaml
 
 from lab.airflow.client import AirflowApi
-from lab.airflow.dag_run import DagRun, finished, run_upgrade
+from lab.airflow.dag_run import DagRun, dag_id, finished, run_upgrade
 from lab.airflow.server import airflow_client
 from lab.cloud.bring_up import build_info, cfn_answers
 from lab.cloud.host import start_sshd, stop_sshd
@@ -17,6 +19,7 @@ from lab.cloud.mariadb import query
 from lab.cloud.model import API_PORT, Lab, LabHost
 from lab.cloud.status import answering_releases
 from lab.faults.sides import state_of
+from lab.processes import wait_until
 from lab.traffic import hold_old_side
 from lab.traffic.moments import Moments
 from tests.e2e.labs import (
@@ -36,6 +39,7 @@ from tests.e2e.labs import (
     services,
     started_since,
 )
+from tests.e2e.lifecycle.sinks import Sinks
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -96,7 +100,30 @@ def before(lab: Lab) -> Starts:
 
 
 @pytest.fixture(scope="module")
-def first(lab: Lab, before: Starts) -> Part:
+def done(lab: Lab, api: AirflowApi, told: Sinks) -> Sinks:
+    """Have a server be told when a run is done."""
+    file = lab.clouds_directory / f"{lab.name}.yaml"
+    cloud = yaml.safe_load(file.read_text(encoding="utf-8"))
+    cloud["notifications"] = [{"kind": "webhook", "connection": "night_hook", "events": ["done"]}]
+    file.write_text(yaml.safe_dump(cloud, sort_keys=False), encoding="utf-8")
+    api.wait_for_dag(dag_id(lab))
+    api.reparse(dag_id(lab))
+    return told
+
+
+def _told(done: Sinks, run: DagRun) -> dict[str, Any]:
+    """Return the message of a run's end, which is sent after its task has ended."""
+
+    def messages_of_run() -> list[dict[str, Any]]:
+        return [body for body in done.bodies() if body["run_id"] == run.run_id]
+
+    wait_until(lambda: bool(messages_of_run()), what=f"the end of {run.run_id} is told")
+    (message,) = messages_of_run()
+    return message
+
+
+@pytest.fixture(scope="module")
+def first(lab: Lab, done: Sinks, before: Starts) -> Part:
     """Upgrade the first host only."""
     return _part(lab, before, run_upgrade(lab, {"target_release": NEW, "hosts": [FIRST]}))
 
@@ -199,6 +226,13 @@ class TestFirstPart:
         assert "trigger a run over these hosts to finish the upgrade" in log
         assert first.report.splitlines()[0].endswith(": success")
 
+    def test_its_end_is_told_as_one_with_hosts_left(self, lab: Lab, done: Sinks, first: Part) -> None:
+        message = _told(done, first.run)
+        assert (message["event"], message["task_id"]) == ("done", "may_flip")
+        assert f"Heat in {lab.name}: this run is done, hosts remain" in message["text"]
+        assert f"The upgrade from {OLD} to {NEW} is ready on {FIRST}" in message["text"]
+        assert f"{OLD} serves all users, for as long as you like" in message["text"]
+
     def test_it_retires_nothing(self, lab: Lab, first: Part) -> None:
         assert first.listening[OLD_VHOST] >= {f"engine.{FIRST}", f"engine.{SECOND}"}
         assert f"engine.{FIRST}" in first.listening[NEW_VHOST]
@@ -264,6 +298,11 @@ class TestResume:
         assert resumed.part.listening[OLD_VHOST] == set()
         assert programs(lab, OLD) == []
         assert enabled(lab) == {host.name: set(services(host, NEW)) for host in lab.hosts}
+
+    def test_its_end_is_told_as_the_upgrade_s(self, lab: Lab, done: Sinks, broken: Part, resumed: Resumed) -> None:
+        message = _told(done, resumed.part.run)
+        assert (message["event"], message["task_id"]) == ("done", "verify_cloud")
+        assert f"Heat in {lab.name}: upgrade to {NEW} is done" in message["text"]
 
     def test_the_flip_was_one_for_both_hosts(self, lab: Lab, resumed: Resumed) -> None:
         moments = resumed.part.run.moments
