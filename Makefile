@@ -56,8 +56,8 @@ docker: setup ## a Docker engine: the one that answers, else one of the lab's ow
 	@docker version >/dev/null 2>&1 || lab/debian-packages docker.io docker-compose debootstrap
 	@$(BIN)/python -m lab.compose engine
 
-faults: setup ## whole runs with a fault at every task, under traffic; writes docs/faults.md
-	@HEAT_UPGRADE_FAULTS=full $(BIN)/pytest -s -m "long or not long" tests/faults tests/e2e/test_half_way.py
+faults: setup ## whole runs with a fault at every task, and slow ones, under traffic; writes docs/faults.md
+	@HEAT_UPGRADE_FAULTS=full $(BIN)/pytest -s -m "long or not long" tests/faults tests/e2e/test_half_way.py tests/e2e/under_traffic/test_slow_sweep.py
 
 lint: $(VENV)/installed ## ruff, mypy, who may import whom, shellcheck
 	@$(BIN)/ruff check

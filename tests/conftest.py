@@ -22,10 +22,10 @@ os.environ["HEAT_UPGRADE_HOME"] = str(Path(__file__).parents[1])
 os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(Path(__file__).parents[1] / "plugins")
 
 # Tests of one folder share servers, so they are one process's, and the two shares take about as long as each other;
-# unit tests are anybody's.
+# unit tests are anybody's. The first that matches counts.
 _SHARES = {
     "tests/e2e/lifecycle/": "stories",
-    "tests/e2e/before_upgrade/": "stories",
+    "tests/e2e/test_cold_upgrade.py": "stories",
     "tests/faults/": "whole runs",
     "tests/integration/": "stories",
     "tests/e2e/": "whole runs",

@@ -13,6 +13,8 @@ from lab.airflow.server import airflow_client
 from lab.cloud.model import Lab
 from lab.traffic.moments import Moments, Window
 
+# Airflow gives such tasks times as well.
+NEVER_AT_WORK = {"skipped", "upstream_failed", "removed"}
 TOLD = {"running", "deferred", "success", "failed", "up_for_retry", "skipped", "upstream_failed"}
 
 
@@ -83,7 +85,7 @@ def failed_logs(api: AirflowApi, run: DagRun) -> str:
 
 def _task_times(api: AirflowApi, dag: str, run_id: str) -> dict[str, tuple[float, float]]:
     """Return begin and end of each task that has been at work, in seconds since the epoch."""
-    tasks = api.task_instances(dag, run_id)
+    tasks = [task for task in api.task_instances(dag, run_id) if task["state"] not in NEVER_AT_WORK]
     return {task["task_id"]: _times(task) for task in tasks if task["start_date"] and task["end_date"]}
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 from lab.airflow.dag_run import DagRun, run_upgrade
 from lab.airflow.server import start_airflow
 from lab.cloud.bring_up import bring_up, take_down
-from lab.cloud.model import Lab, Size
+from lab.cloud.model import FIRST_RELEASE, Lab, Size
 from lab.scenarios.guide import Guide
 from lab.scenarios.under_traffic import CONTROL_SECONDS, control_run, under_traffic
 from lab.traffic import Account, judge_moments, table, verdict
@@ -49,9 +49,9 @@ def on_fresh_lab(name: str, size: Size, upgrade: Callable[[Lab], Result]) -> Res
         take_down(lab, wipe=True)
 
 
-def by_the_guide(lab: Lab) -> Account:
+def by_the_guide(lab: Lab, source: str = FIRST_RELEASE, target: str = TARGET) -> Account:
     """Upgrade a lab the guide's way, under traffic."""
-    seconds, account = under_traffic(lab, "the guide", Guide(lab).run)
+    seconds, account = under_traffic(lab, "the guide", Guide(lab, source, target).run)
     print(f"the guide's way took {seconds:.0f} s")
     return account
 

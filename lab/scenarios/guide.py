@@ -18,7 +18,7 @@ import requests
 
 from heat_upgrade.cloud.sections import Host
 from heat_upgrade.remote import steps
-from lab.cloud.model import Lab
+from lab.cloud.model import FIRST_RELEASE, Lab
 from lab.processes import LabError, wait_until
 from lab.scenarios.plain_script import PlainScript, make_vhost
 
@@ -33,10 +33,13 @@ class Guide(PlainScript):
     Upgrade a lab's cloud the guide's way.
 
     :param lab: the lab; it may be under traffic.
+    :param source: the release that it is on.
+    :param target: the release to go to.
     """
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, source: str = FIRST_RELEASE, target: str = "26.0.2") -> None:
         super().__init__(lab)
+        self.source, self.target = self.cloud.release(source), self.cloud.release(target)
         self._begun = time.monotonic()
 
     def run(self) -> float:
@@ -71,7 +74,7 @@ class Guide(PlainScript):
         self._replace_engine(host)
 
     def _replace_engine(self, host: Host) -> None:
-        source, target = (self.cloud.deployment(host, release) for release in (self.source, self.target))
+        source, target = self._both(host)
         self._tell(f"{host.name}: stop the old engine")
         self._on(host, steps.stop_engine(source))
         self._tell(f"{host.name}: start the new engine")
@@ -80,6 +83,12 @@ class Guide(PlainScript):
         wait_until(
             lambda: self._listening() > listening, what=f"{host.name}'s new engine listens", timeout=ENGINE_READY
         )
+
+    def _exchange_apis(self, host: Host) -> None:
+        """Stop the one and start the other: the guide knows of nothing between them."""
+        source, target = self._both(host)
+        self._on(host, steps.stop_api(source))
+        self._on(host, steps.start_api(target))
 
     def _listening(self) -> int:
         """Return how many engines take calls in the new vhost."""

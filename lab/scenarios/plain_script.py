@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import requests
 
@@ -24,32 +24,31 @@ from lab.cloud.model import Lab
 from lab.http import local_session
 from lab.processes import wait_until
 
-Thing = TypeVar("Thing")
+# Seconds that changes are held at the most, and for those under way.
+HELD_FOR, UNDER_WAY = 10, 6
 
 
-class Conversation:
-    """The step on a host that does a flip's phases, asked line by line."""
+class Talk:
+    """
+    A conversation with a step on a host.
+
+    :param process: the step's, which answers a line with a line
+    """
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
-        self.number = 0
 
-    def ask(self, verb: str, *words: Any, **new: Any) -> None:
-        """Ask for a phase, and see it done."""
+    def ask(self, verb: str, *words: Any, **new: Any) -> dict[str, Any]:
+        """Ask, and return the state that the host has then."""
         assert self._process.stdin
         assert self._process.stdout
-        self._process.stdin.write(json.dumps({"verb": verb, "words": words, **new}) + "\n")
-        self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline())
+        print(json.dumps({"verb": verb, "words": words, **new}), file=self._process.stdin, flush=True)
+        answers = (line for line in self._process.stdout if line.startswith("{"))
+        answer = json.loads(next(answers, '{"error": "the step has ended"}'))
         if "error" in answer:
-            raise RuntimeError(answer["error"])
-        self.number = answer["state"]["sequence"]
-
-
-def at_once(things: Iterable[Thing], work: Callable[[Thing], None]) -> None:
-    """Do something to all of some things side by side."""
-    with ThreadPoolExecutor(16) as pool:
-        list(pool.map(work, things))
+            raise RuntimeError(f"{verb}: {answer['error']}")
+        state: dict[str, Any] = answer["state"]
+        return state
 
 
 class PlainScript:
@@ -71,7 +70,7 @@ class PlainScript:
         """Run everything; return the seconds it took."""
         begun = time.monotonic()
         cloud = self.cloud
-        engines = cloud.hosts_with("engine")
+        engines, fronts = cloud.hosts_with("engine"), [host for host in cloud.hosts if host.api_roles]
         self._at_once(cloud.hosts, self._look)
         self._at_once(cloud.hosts, self._prepare)
         self._at_once(cloud.hosts, self._look)
@@ -79,25 +78,26 @@ class PlainScript:
         make_vhost(self.lab, self.target.vhost)
         self._sync()
         self._at_once(engines, lambda host: self._on(host, steps.start_engine(cloud.deployment(host, self.target))))
-        apis = [host for host in cloud.hosts if host.api_roles]
-        self._at_once(apis, self._start_beside)
+        self._at_once(fronts, lambda host: self._on(host, steps.start_beside(*self._both(host))))
         for wave in cloud.api_waves():
             self._at_once(wave, self._switch)
-        self._at_once([host for host in apis if "api" in host.roles], self._prove)
-        self._flip(apis, "changes", closed=False)
+        self._at_once([host for host in fronts if "api" in host.roles], self._prove)
+        self._flip(fronts, "changes", closed=False)
         self._at_once(cloud.hosts, self._look)
-        self._flip(apis, "listed", closed=True)
-        self._at_once(apis, self._close)
+        self._flip(fronts, "listed", closed=True)
+        self._at_once(fronts, lambda host: self._on(host, steps.close_router(*self._both(host))))
         self._at_once(engines, lambda host: self._on(host, steps.stop_engine(cloud.deployment(host, self.source))))
         self._at_once(cloud.hosts, self._look)
         return time.monotonic() - begun
+
+    def _both(self, host: Host) -> tuple[Deployment, Deployment]:
+        return self.cloud.deployment(host, self.source), self.cloud.deployment(host, self.target)
 
     def _look(self, host: Host) -> None:
         self._on(host, steps.look(self.cloud, host))
 
     def _prepare(self, host: Host) -> None:
-        source, target = (self.cloud.deployment(host, release) for release in (self.source, self.target))
-        self._on(host, steps.prepare(source, target))
+        self._on(host, steps.prepare(*self._both(host)))
 
     def _back_up(self) -> None:
         host = self.cloud.backup_host
@@ -114,18 +114,12 @@ class PlainScript:
         self._look(host)
         for role in host.api_roles:
             self._on(host, steps.leave_rotation(target, role), target.rotation(role))
-        self._on(host, steps.switch_api(self.cloud.deployment(host, self.source), target))
+        self._exchange_apis(host)
         for role in host.api_roles:
             self._on(host, steps.rejoin_rotation(target, role), target.rotation(role))
 
-    def _both(self, host: Host) -> tuple[Deployment, Deployment]:
-        return self.cloud.deployment(host, self.source), self.cloud.deployment(host, self.target)
-
-    def _start_beside(self, host: Host) -> None:
-        self._on(host, steps.start_beside(*self._both(host)))
-
-    def _close(self, host: Host) -> None:
-        self._on(host, steps.close_router(*self._both(host)))
+    def _exchange_apis(self, host: Host) -> None:
+        self._on(host, steps.switch_api(*self._both(host)))
 
     def _prove(self, host: Host) -> None:
         target, token = self.cloud.deployment(host, self.target), secrets.token_hex(32)
@@ -134,42 +128,39 @@ class PlainScript:
         use_a_stack(f"http://{listen.address}:{listen.port}/v1/admin", token, f"proof-{host.name}")
         self._on(host, steps.probe(target))
 
-    def _flip(self, hosts: Sequence[Host], what: str, *, closed: bool) -> None:
-        """Hold, prepare and release on all hosts at once, each phase over before the next; nothing is in flight."""
-        with ExitStack() as stack:
-            talks = [stack.enter_context(self._conversation(host)) for host in hosts]
-            at_once(talks, lambda talk: talk.ask("show"))
-            at_once(talks, lambda talk: talk.ask("hold", what, 10, 6))
-            versions = [self.source.version, self.target.version]
-            new = {"sides": versions, "default": versions[1], "projects": {}, "stacks": {}, "closed": closed}
-            at_once(talks, lambda talk: talk.ask("prepare", talk.number, new=new))
-            at_once(talks, lambda talk: talk.ask("release", talk.number))
+    def _flip(self, fronts: Sequence[Host], what: str, *, closed: bool) -> None:
+        """Send everybody to the target's side, or close the other one; nothing is in flight, as nobody uses the lab."""
+        after = {"default": self.target.version, "projects": {}, "stacks": {}, "closed": closed}
+        new = {"sides": sorted([self.source.version, self.target.version]), **after}
+        with ExitStack() as stack, ThreadPoolExecutor(len(fronts)) as pool:
+            talks = list(pool.map(lambda host: stack.enter_context(self._talk(host)), fronts))
+            held = list(pool.map(lambda talk: talk.ask("hold", what, HELD_FOR, UNDER_WAY), talks))
+            ready = list(pool.map(lambda talk, state: talk.ask("prepare", state["sequence"], new=new), talks, held))
+            list(pool.map(lambda talk, state: talk.ask("release", state["sequence"]), talks, ready))
 
     @contextmanager
-    def _conversation(self, host: Host) -> Iterator[Conversation]:
+    def _talk(self, host: Host) -> Iterator[Talk]:
         step = steps.route(self.cloud.deployment(host, self.target))
-        subprocess.run([*self._ssh(host), step.unpacking], input=step.bundle, check=True)
-        with subprocess.Popen(
-            [*self._ssh(host), step.conversation], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as process:
-            yield Conversation(process)
-            assert process.stdin
-            process.stdin.close()
+        subprocess.run(self._ssh(host, step.unpacking), input=step.bundle, capture_output=True, check=True)
+        command = self._ssh(host, step.conversation)
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            yield Talk(process)
 
     def _at_once(self, hosts: Iterable[Host], work: Callable[[Host], None]) -> None:
-        at_once(hosts, work)
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(work, hosts))
 
     def _on(self, host: Host, step: Step, rotation: object = None) -> None:
         where: Host | HAProxy | Commands = host
         if isinstance(rotation, HAProxy | Commands) and rotation.address:
             where = rotation
-        done = subprocess.run([*self._ssh(where), step.command], input=step.bundle, capture_output=True, check=False)
+        done = subprocess.run(self._ssh(where, step.command), input=step.bundle, capture_output=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{host.name}: {step.name} ended with {done.returncode}: {done.stderr.decode()[-500:]}")
 
-    def _ssh(self, where: Host | HAProxy | Commands) -> list[str]:
+    def _ssh(self, where: Host | HAProxy | Commands, command: str) -> list[str]:
         options = ["-o", f"UserKnownHostsFile={self.known_hosts}", "-o", "BatchMode=yes", "-i", str(self.key)]
-        return ["ssh", *options, "-p", str(where.port), str(where.address)]
+        return ["ssh", *options, "-p", str(where.port), str(where.address), command]
 
     def _write_known_hosts(self) -> None:
         rotations = [self.cloud.deployment(host, self.target).rotation("api") for host in self.cloud.hosts]
@@ -196,15 +187,16 @@ def use_a_stack(api: str, token: str, name: str) -> None:
     def ask(method: str, url: str, body: dict[str, Any] | None = None) -> requests.Response:
         return heat.request(method, url, json=body, timeout=60)
 
+    def is_in(status: str) -> bool:
+        answer = ask("GET", url)
+        return status == ("DELETE_COMPLETE" if answer.status_code == 404 else answer.json()["stack"]["stack_status"])
+
     template = {"heat_template_version": "2018-08-31", "resources": {"one": {"type": "OS::Heat::RandomString"}}}
     made = ask("POST", f"{api}/stacks", {"stack_name": name, "template": template})
     made.raise_for_status()
     url = f"{api}/stacks/{name}/{made.json()['stack']['id']}"
-    for method, status in (("", "CREATE_COMPLETE"), ("PUT", "UPDATE_COMPLETE"), ("DELETE", "DELETE_COMPLETE")):
-        if method:
-            ask(method, url, {"template": template}).raise_for_status()
-        wait_until(lambda s=status: _status(ask("GET", url)) == s, what=f"{name} is {status}")  # type: ignore[misc]
-
-
-def _status(answer: requests.Response) -> str:
-    return "DELETE_COMPLETE" if answer.status_code == 404 else str(answer.json()["stack"]["stack_status"])
+    wait_until(lambda: is_in("CREATE_COMPLETE"), what=f"{name} is there")
+    ask("PUT", url, {"template": template}).raise_for_status()
+    wait_until(lambda: is_in("UPDATE_COMPLETE"), what=f"{name} is updated")
+    ask("DELETE", url).raise_for_status()
+    wait_until(lambda: is_in("DELETE_COMPLETE"), what=f"{name} is gone")

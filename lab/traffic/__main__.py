@@ -11,7 +11,6 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from lab.traffic.account import Account
-from lab.traffic.deck import DECKS, DEFAULT_DECK
 from lab.traffic.generator import Pace
 from lab.traffic.process import DATABASE, LOGIN
 from lab.traffic.rules import verdict
@@ -46,7 +45,6 @@ def _send(options: argparse.Namespace) -> int:
         cfn_endpoint=options.cfn_endpoint,
         database=options.database,
         login=json.loads(os.environ.get(LOGIN, "null")),
-        deck=options.deck,
         seed=options.seed,
         settle=options.settle,
         pace=Pace(create_every=options.create_every),
@@ -97,8 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     length.add_argument("--until-signal", action="store_true", help="send until SIGTERM or SIGINT")
     parser.add_argument("--settle", type=float, default=180.0, help="seconds to wait for the stacks at the end")
     parser.add_argument("--create-every", type=float, default=Pace.create_every, help="seconds from stack to stack")
-    parser.add_argument("--deck", choices=DECKS, default=DEFAULT_DECK, help="which stacks come (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="decides in which order they come")
+    parser.add_argument("--seed", type=int, default=1, help="decides in which order the stacks come")
     parser.add_argument("--label", default="traffic", help="what the account calls the run")
     parser.add_argument("--out", type=Path, required=True, help="the account's file")
     return parser

@@ -26,7 +26,6 @@ class Account(BaseModel):
     """All that a run of the traffic saw; times are seconds since the epoch."""
 
     label: str
-    deck: str
     seed: int
     began: float
     ended: float

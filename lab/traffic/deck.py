@@ -39,12 +39,10 @@ class Deck:
 
     :param cards: each round has each of them once, shuffled.
     :param trickle: comes beside each of them, or None.
-    :param may_cross: it is for upgrades that can't keep two sides from working on one stack: that isn't judged.
     """
 
     cards: tuple[Card, ...]
     trickle: Card | None = None
-    may_cross: bool = False
 
     def deal(self, seed: int) -> Iterator[Card]:
         """Deal the cards for ever, shuffled again each round.
@@ -67,32 +65,10 @@ DELETE_LATE = Step("delete", "at rest")
 SIGNAL = Step("signal", "in progress")
 CFN_SIGNAL = Step("cfn signal", "in progress")
 
-# Users who leave stacks in progress alone, but for what Heat itself always survives.
-CALM = Deck(
-    (
-        Card("chain"),
-        Card("chain", (GROW_EARLY,)),
-        Card("chain", (CHANGE_LATE, DELETE_LATE)),
-        Card("wide"),
-        Card("wide", (GROW_EARLY,)),
-        Card("wide", (CHANGE_LATE,)),
-        Card("wide", (DELETE_LATE,)),
-        Card("nested"),
-        Card("nested", (CHANGE_LATE,)),
-        Card("nested", (DELETE_LATE,)),
-        Card("slow chain"),
-        Card("slow chain", (GROW_EARLY,)),
-        Card("slow chain", (DELETE_EARLY,)),
-        Card("strings", (CHANGE_LATE, DELETE_LATE)),
-        Card("strings", (DELETE_LATE,)),
-    ),
-    may_cross=True,
-)
-
 # Users who touch whatever they like whenever they like: what an upgrade must not work on from two sides. Some of it
 # Heat breaks by itself now and then; how often is in rates.py. The trickle has one stack that was begun in the last
 # second before any moment of a run and is updated in the first second after it.
-WHOLE = Deck(
+DECK = Deck(
     (
         Card("chain"),
         Card("chain", (GROW_EARLY,)),
@@ -125,15 +101,10 @@ WHOLE = Deck(
     trickle=Card("pair", (GROW_AT_ONCE,)),
 )
 
-DECKS = {"calm": CALM, "whole": WHOLE}
-# What every scenario and test sends that names no other.
-DEFAULT_DECK = "whole"
 
-
-def round_seconds(create_every: float, deck: str = DEFAULT_DECK) -> float:
-    """Return in how many seconds each card of a deck has come once.
+def round_seconds(create_every: float) -> float:
+    """Return in how many seconds each card of the deck has come once.
 
     :param create_every: seconds from one card to the next.
-    :param deck: its name.
     """
-    return len(DECKS[deck].cards) * create_every
+    return len(DECK.cards) * create_every

@@ -1,16 +1,17 @@
 """What users felt of an upgrade at its particular moments, and how soon it went on once the old side was done."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
 from lab.traffic.account import Account
-from lab.traffic.deck import DECKS
 from lab.traffic.work import EVERY
 
 HELD = 2.0  # seconds that the flip, or the close, may hold what changes a stack
 # Reads are never held. So much longer than the control run's longest may one take while all hosts are at work at once.
 READ = 0.5
+ROUND = 2.0  # seconds around the flip in which an answer of one side may still come after one of the other
 GATE = 15.0  # seconds from the last work of the old side to the opening of the drain's gate
 SOON = 5.0  # seconds between two changes by one user that a moment has parted
 CHANGES = ("create", "update", "delete", "signal", "cfn signal")
@@ -100,6 +101,23 @@ def crossed(account: Account, moments: Moments) -> list[str]:
     return sorted(names)
 
 
+def mixed(account: Account, moments: Moments) -> list[int]:
+    """Return the seconds of an upgrade, the flip's own left out, in which users met more than one release.
+
+    :param account: of the run.
+    :param moments: of the upgrade.
+    """
+    end = moments.close.end if moments.close else account.ended
+    flip = Window(moments.flip.begin - ROUND, moments.flip.end + ROUND) if moments.flip else Window(end, end)
+    seconds = {
+        second
+        for service in account.releases.values()
+        for second, releases in Counter(second for answers in service.values() for second in answers).items()
+        if releases > 1 and moments.began <= second < end and not flip.begin - 1 < second < flip.end
+    }
+    return sorted(seconds)
+
+
 def parted(account: Account, window: Window) -> int:
     """Return how many stacks their users changed just before some moment of a window and again just after it.
 
@@ -121,17 +139,20 @@ def judge_moments(upgrade: Account, control: Account, moments: Moments) -> list[
 
     The rule: while the flip and the close last, no change takes more than 2 s longer than the longest of its kind in
     the control run, and no read is slower than without an upgrade; the drain's gate opens at most 15 s after the old
-    side's last work, and not before; no stack was worked on by both sides; and the traffic was there to show it.
+    side's last work, and not before; no stack was worked on by both sides; users meet the two releases at once at no
+    moment but the flip; and the traffic was there to show it.
 
     :param upgrade: the run during which the upgrade happened.
     :param control: the same traffic on the same cloud without an upgrade.
     :param moments: of the upgrade.
     """
-    if DECKS[upgrade.deck].may_cross:
-        return []
     reasons = [reason for name, window in moments.windows() for reason in _held(upgrade, control, name, window)]
     if both := crossed(upgrade, moments):
         reasons.append(f"{len(both)} stacks were worked on by both sides: {', '.join(both[:5])}")
+    if seconds := mixed(upgrade, moments):
+        reasons.append(
+            f"both releases answered in {len(seconds)} seconds apart from the flip, the first at {seconds[0]}"
+        )
     if moments.flip and not parted(upgrade, moments.flip):
         reasons.append("no user changed a stack just before the flip and again just after it: it proves nothing")
     return reasons + _gate(upgrade, moments)

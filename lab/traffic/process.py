@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lab.traffic.account import Account
-from lab.traffic.deck import DEFAULT_DECK
 from lab.traffic.generator import Pace
 from lab.traffic.run import TrafficError
 
@@ -27,7 +26,6 @@ class Traffic:
     :param label: what the run is called in the account.
     :param cfn_endpoint: heat-api-cfn, or None.
     :param login: how the user logs in, as `Login` wants it, or None.
-    :param deck: the name of the deck that decides which stacks come.
     :param seed: decides in which order the stacks come.
     :param create_every: seconds from one new stack to the next.
     :param environment: more variables for the process, for example by which the lab finds it.
@@ -42,7 +40,6 @@ class Traffic:
         label: str,
         cfn_endpoint: str | None = None,
         login: Mapping[str, str] | None = None,
-        deck: str = DEFAULT_DECK,
         seed: int = 1,
         create_every: float = Pace.create_every,
         environment: Mapping[str, str] | None = None,
@@ -51,7 +48,7 @@ class Traffic:
         self.log = out.with_suffix(".log")
         self._environment = {**(environment or {}), DATABASE: database, LOGIN: json.dumps(login)}
         self._command = [sys.executable, "-m", "lab.traffic", "--endpoint", endpoint, "--label", label]
-        self._command += ["--deck", deck, "--seed", str(seed), "--create-every", str(create_every)]
+        self._command += ["--seed", str(seed), "--create-every", str(create_every)]
         self._command += ["--until-signal", "--out", str(out)]
         if cfn_endpoint:
             self._command += ["--cfn-endpoint", cfn_endpoint]

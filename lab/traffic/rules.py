@@ -1,7 +1,6 @@
 """What the accounts of two runs say about an upgrade."""
 
 from lab.traffic.account import Account
-from lab.traffic.deck import DECKS
 from lab.traffic.rates import HEATS_OWN, Rate, is_worse
 
 FEWEST_PROBES = 10.0  # a second; with fewer a short outage could slip through
@@ -23,11 +22,8 @@ def verdict(upgrade: Account, control: Account) -> list[str]:
 
 def _comparable(upgrade: Account, control: Account) -> list[str]:
     reasons = []
-    if (upgrade.deck, upgrade.seed) != (control.deck, control.seed):
-        reasons.append(
-            f"the runs differ: deck {upgrade.deck} with seed {upgrade.seed}, and {control.deck} with {control.seed}; "
-            "expected the same"
-        )
+    if upgrade.seed != control.seed:
+        reasons.append(f"the runs differ: seed {upgrade.seed}, and {control.seed}; expected the same")
     if control.requests.failed or control.stuck or control.unsettled:
         reasons.append(
             f"the cloud is unwell without an upgrade: the control run has {control.requests.failed} failed "
@@ -56,8 +52,6 @@ def _lost(upgrade: Account) -> list[str]:
 
 def _crossed(upgrade: Account, control: Account) -> list[str]:
     """A server that is created twice is one too many: no rate excuses it."""
-    if DECKS[upgrade.deck].may_cross:
-        return []
     found = {
         "had their lock stolen from an engine": (upgrade.stolen, control.stolen),
         "were created twice": (upgrade.created_twice, control.created_twice),
@@ -88,7 +82,7 @@ def _failed(upgrade: Account, control: Account) -> list[str]:
 
 def _rate(kind: str, control: Account) -> Rate:
     seen = Rate(len(control.stacks.failure_kinds.get(kind, ())), control.stacks.begun)
-    return seen + HEATS_OWN[control.deck].get(kind, Rate(0, 0))
+    return seen + HEATS_OWN.get(kind, Rate(0, 0))
 
 
 def _some(names: list[str]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from lab.traffic.account import Account, sum_up
 from lab.traffic.client import HeatClient
 from lab.traffic.database import HeatDatabase
-from lab.traffic.deck import DECKS, DEFAULT_DECK
+from lab.traffic.deck import DECK
 from lab.traffic.generator import Generator, Pace
 from lab.traffic.ledger import Ledger
 from lab.traffic.login import Login
@@ -33,8 +33,7 @@ class Run:
     :param cfn_endpoint: heat-api-cfn, or None.
     :param database: SQLAlchemy URL of Heat's database.
     :param login: how the user logs in, as `Login` wants it, or None.
-    :param deck: the name of the deck that decides which stacks come.
-    :param seed: decides in which order.
+    :param seed: decides in which order the stacks come.
     :param settle: seconds to wait at the end until the stacks are done.
     """
 
@@ -43,7 +42,6 @@ class Run:
     cfn_endpoint: str | None
     database: str
     login: Mapping[str, str] | None = None
-    deck: str = DEFAULT_DECK
     seed: int = 1
     settle: float = 180.0
     pace: Pace = field(default_factory=Pace)
@@ -72,14 +70,13 @@ class Run:
     def _generator(self, prefix: str, ledger: Ledger) -> Generator:
         login = Login(self.login) if self.login else None
         client = HeatClient(self.endpoint, self.cfn_endpoint, ledger, login)
-        return Generator(client, prefix=prefix, deck=DECKS[self.deck], seed=self.seed, pace=self.pace)
+        return Generator(client, prefix=prefix, deck=DECK, seed=self.seed, pace=self.pace)
 
     def _account(self, database: HeatDatabase, ledger: Ledger, prefix: str, began: float, ended: float) -> Account:
         stuck, unsettled = settle(database, self.settle)
         resources = database.resources()
         return Account(
             label=self.label,
-            deck=self.deck,
             seed=self.seed,
             began=began,
             ended=ended,

@@ -62,7 +62,6 @@ def _count(side: Sides, begin: float, end: float) -> int:
 
 
 _ROWS: dict[str, Callable[[Account], object]] = {
-    "deck": lambda a: a.deck,
     "seconds of traffic": lambda a: f"{a.ended - a.began:.0f}",
     "requests sent": lambda a: a.requests.sent,
     "requests failed": lambda a: _with_kinds(a.requests),

@@ -226,12 +226,20 @@ def test_all_tasks_end_well(deployment: Deployment, story: Story) -> None:
 
 
 def test_no_request_fails_and_no_stack_is_lost(story: Story) -> None:
-    assert verdict(story.traffic, story.control) == [], table(story.control, story.traffic)
+    shown = table(story.control, story.traffic)
+    assert verdict(story.traffic, story.control) == [], shown
+    # Whatever the control run had of it.
+    assert story.traffic.created_twice == story.traffic.stolen == [], shown
 
 
 def test_users_notice_no_flip_and_no_stack_is_worked_on_by_two_sides(story: Story) -> None:
-    shown = moments_table(story.traffic, story.control, story.run.moments)
-    assert judge_moments(story.traffic, story.control, story.run.moments) == [], shown
+    moments = story.run.moments
+    assert moments.flip
+    assert moments.gate
+    assert moments.close
+    assert moments.flip.end <= moments.gate <= moments.close.begin
+    shown = moments_table(story.traffic, story.control, moments)
+    assert judge_moments(story.traffic, story.control, moments) == [], shown
 
 
 def test_heat_acts_for_users_by_their_trusts(deployment: Deployment, story: Story) -> None:
@@ -271,6 +279,30 @@ def test_the_new_release_runs_under_systemd_and_the_old_one_is_gone(deployment: 
                 for verb in ("is-active", "is-enabled")
             ]
             assert states == ["inactive", "disabled", "active", "enabled"], (name, role)
+
+
+def test_nothing_is_left_of_what_ran_beside_and_every_router_knows_the_new_release_alone(
+    deployment: Deployment, story: Story
+) -> None:
+    for name in CONTROLLERS:
+        for role in ("api", "api-cfn"):
+            beside = deployment.run_on(name, "systemctl", "is-active", f"heat-{role}@{OLD}-beside").stdout.strip()
+            assert beside == "inactive", (name, role)
+            unit = deployment.run_on(name, "systemctl", "cat", f"heat-{role}@{NEW}").stdout
+            assert "ExecStart=" in unit, (name, role)
+            assert "router" not in unit, (name, role)
+        assert deployment.run_on(name, "find", "/etc/systemd/system", "-name", "*-beside*").stdout == ""
+        state = json.loads(deployment.run_on(name, "cat", f"/etc/heat/{NEW}/router/state.json").stdout)
+        known = {field: state[field] for field in ("default", "closed", "stacks", "hold", "probe")}
+        assert known == {"default": NEW, "closed": True, "stacks": {}, "hold": None, "probe": None}, name
+
+
+def test_the_services_account_reads_the_router_s_state_and_others_do_not(deployment: Deployment, story: Story) -> None:
+    for name in CONTROLLERS:
+        state = f"/etc/heat/{NEW}/router/state.json"
+        assert deployment.run_on(name, "test", "-r", state, user=SERVICE_USER).returncode == 0
+        assert deployment.run_on(name, "test", "-w", state, user=SERVICE_USER).returncode != 0
+        assert deployment.run_on(name, "test", "-r", state, user="nobody").returncode != 0
 
 
 def test_the_traffic_went_on_over_both_releases(story: Story) -> None:

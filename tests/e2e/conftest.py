@@ -10,14 +10,18 @@ from lab.cloud.model import Lab
 
 # One after the other they tell the life of one cloud; each works alone as well.
 ORDER = {
-    "lifecycle": ("test_refusals.py", "test_ended_job.py", "test_partial_and_resume.py", "test_going_back.py"),
-    "before_upgrade": (
+    "lifecycle": (
+        "test_refusals.py",
         "test_dry_run.py",
         "test_preflight.py",
+        "test_ended_job.py",
+        "test_partial_and_resume.py",
+        "test_going_back.py",
         "test_approvals.py",
-        "test_stranded_stacks.py",
         "test_windows.py",
+        "test_stranded_stacks.py",
     ),
+    "under_traffic": ("test_upgrades.py", "test_slow_sweep.py", "test_guide.py"),
 }
 
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
-from lab.airflow.client import AirflowApi
+from lab.airflow.client import AirflowApi, TaskStates
 from lab.airflow.dag_run import DagRun, failed_logs
 from lab.airflow.server import start_airflow
 from lab.cloud.bring_up import bring_up, take_down
+from lab.cloud.host import programs as host_programs
 from lab.cloud.model import RELEASES, Lab, LabHost
 from lab.cloud.rabbitmq import management_get
+from lab.cloud.status import answering_releases
 
 OLD, NEW, NEXT = RELEASES
 OLD_VHOST, NEW_VHOST, NEXT_VHOST = RELEASES.values()
+# The lab of the stories in lifecycle/.
+LIFE = "e2e-life"
+
+Starts = dict[str, dict[str, int]]
 
 
 @contextmanager
@@ -98,3 +104,60 @@ def _command_lines() -> Iterator[str]:
 def services(host: LabHost, *releases: str) -> dict[str, int]:
     """Return how often a host has started each of its services if it was once, for some releases."""
     return {f"heat-{role}-{release}": 1 for release in releases for role in host.roles}
+
+
+def beside(host: LabHost, *releases: str) -> dict[str, int]:
+    """Return how often a host has started each API beside another release's if it was once, for some releases."""
+    return {f"heat-{role}-{release}-beside": 1 for release in releases for role in host.apis}
+
+
+def started_since(before: Mapping[str, Mapping[str, int]], after: Mapping[str, Mapping[str, int]]) -> Starts:
+    """Return how often each host has started each service from one look to another, but for those that it hasn't."""
+    return {
+        host: {
+            name: count - before[host].get(name, 0) for name, count in now.items() if count != before[host].get(name)
+        }
+        for host, now in after.items()
+    }
+
+
+def enabled(lab: Lab) -> dict[str, set[str]]:
+    """Return, for each host, the services that its next boot starts."""
+    return {
+        host.name: {
+            file.stem
+            for file in (host.root / "etc/supervisor.d").glob("*.conf")
+            if "\nautostart=false\n" not in file.read_text(encoding="utf-8").replace(" ", "")
+        }
+        for host in lab.hosts
+    }
+
+
+def side(lab: Lab) -> str:
+    """Return the release that every API of a lab answers users with, and an engine of it behind each."""
+    (release,) = set(answering_releases(lab).values())
+    return release
+
+
+def in_front(lab: Lab) -> dict[str, str]:
+    """Return, for each host with an API, the release of the API that listens where users come, whoever answers."""
+    found = {}
+    for host in lab.hosts_with("api"):
+        running = {name for name, state in host_programs(host).items() if state == "RUNNING"}
+        found[host.name] = ", ".join(release for release in RELEASES if f"heat-api-{release}" in running)
+    return found
+
+
+def answer(api: AirflowApi, dag: str, run: str, task: str, option: str, *, timeout: float) -> None:
+    """Answer what a task asks, once more if Airflow has lost the answer and asks again."""
+
+    def over(tasks: TaskStates) -> bool:
+        if tasks[task] == "awaiting_input":
+            return not api.question(dag, run, task)["response_received"]
+        return tasks[task] in ("success", "failed")
+
+    asked = True
+    while asked:
+        api.answer(dag, run, task, option)
+        api.wait_for_run(dag, run, timeout=timeout, until=over)
+        asked = api.task_states(dag, run)[task] == "awaiting_input"

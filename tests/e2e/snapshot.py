@@ -14,6 +14,8 @@ from lab.cloud.rabbitmq import management_get
 
 # Where the services that an upgrade has set up keep their logs: a balancer's checks show there.
 LOGS = "var/lib/heat-upgrade/log"
+# Where the routers count what they do, for as long as their APIs run.
+COUNTS = "router/run"
 # What Heat's own engines write while nobody does anything.
 HEARTBEATS = {("service", "updated_at")}
 
@@ -69,16 +71,17 @@ def _configuration(lab: Lab) -> Part:
     """Read what an upgrade writes for good, and the backups, by path."""
     files = [file for host in lab.hosts for file in files_below(host.root / "etc")]
     files += [file for host in lab.hosts for file in (host.root / "opt/heat").glob("*/installed-requirements.txt")]
+    files = [file for file in files if f"/{COUNTS}/" not in str(file)]
     return {str(file.relative_to(lab.state)): _file(file) for file in [*files, *files_below(lab.state / "backups")]}
 
 
 def _files(lab: Lab) -> Part:
-    """Read all files of the hosts, the balancer's too, and the backups; but for logs, sockets and what keeps pids."""
+    """Read all files of the hosts, the balancer's too, and the backups; no logs, counts, sockets and pids."""
     return {
         str(file): _file(file)
         for folder in _folders(lab)
         for file in files_below(folder)
-        if f"/{LOGS}/" not in str(file)
+        if f"/{LOGS}/" not in str(file) and f"/{COUNTS}/" not in str(file)
     }
 
 
@@ -93,7 +96,7 @@ def _directories(lab: Lab) -> Part:
         str(path): path.stat().st_mtime_ns
         for folder in _folders(lab)
         for path in (folder, *folder.rglob("*"))
-        if path.is_dir() and not path.is_symlink()
+        if path.is_dir() and not path.is_symlink() and not str(path).endswith(f"/{COUNTS}")
     }
 
 

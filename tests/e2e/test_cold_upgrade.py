@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from tests.e2e.labs import (
     OLD,
     OLD_VHOST,
     consumed_queues,
+    enabled,
     explain,
     programs,
     services,
@@ -54,7 +56,7 @@ class Story:
 
     rehearsal: DagRun
     plan: str
-    changed: dict[str, object]
+    changed: dict[str, tuple[Any, Any]]
     run_id: str
     short: str
     cut_off: str
@@ -201,6 +203,7 @@ def test_everything_is_on_the_new_release_each_service_started_once(lab: Lab, st
     assert consumed_queues(lab, OLD_VHOST) == set()
     assert consumed_queues(lab, NEW_VHOST) >= {f"engine.{host.name}" for host in lab.hosts if "engine" in host.roles}
     assert programs(lab, OLD) == []
+    assert enabled(lab) == {host.name: set(services(host, NEW)) for host in lab.hosts}
     assert story.after["starts"] == {host.name: services(host, OLD, NEW) for host in lab.hosts}
     assert not list((lab.state / "hosts").glob("*/var/lib/heat-upgrade/stopped"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,15 +15,20 @@ from lab.airflow.client import AirflowApi
 from lab.airflow.dag_run import DagRun, dag_id, run_upgrade
 from lab.cloud.model import Lab
 from lab.cloud.status import answering_releases
+from lab.faults.sides import state_of
 from tests.e2e.labs import (
     NEW,
     NEW_VHOST,
     OLD,
     OLD_VHOST,
+    beside,
     consumed_queues,
+    enabled,
     explain,
     messages,
     programs,
+    services,
+    started_since,
 )
 from tests.e2e.snapshot import EVERYTHING, LASTING, CloudSnapshot, changes, snapshot
 
@@ -41,12 +47,23 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(lab: Lab, api: AirflowApi) -> Story:
+def one_wave(lab: Lab, api: AirflowApi) -> Iterator[None]:
+    """Have the APIs of all hosts move at once, as long as this takes."""
+    file = lab.clouds_directory / f"{lab.name}.yaml"
+    before = file.read_text(encoding="utf-8")
     api.wait_for_dag(dag_id(lab))
+    cloud = yaml.safe_load(before)
+    file.write_text(yaml.safe_dump({**cloud, "waves": [len(lab.hosts)]}, sort_keys=False), encoding="utf-8")
+    api.reparse(dag_id(lab))
+    yield
+    file.write_text(before, encoding="utf-8")
+    api.reparse(dag_id(lab))
+
+
+@pytest.fixture(scope="module")
+def story(lab: Lab, api: AirflowApi, one_wave: None) -> Story:
     if set(answering_releases(lab).values()) != {NEW}:
         assert run_upgrade(lab, {"target_release": NEW}).state == "success"
-    _put_into_one_wave(lab)
-    api.reparse(dag_id(lab))
     untouched = snapshot(lab, *EVERYTHING)
     rehearsal = run_upgrade(lab, {"target_release": OLD, "dry_run": True}, timeout=300)
     rehearsed = untouched, snapshot(lab, *EVERYTHING)
@@ -54,12 +71,6 @@ def story(lab: Lab, api: AirflowApi) -> Story:
     run = run_upgrade(lab, {"target_release": OLD})
     times = {task["task_id"]: _times(task) for task in api.task_instances(run.dag_id, run.run_id) if task["end_date"]}
     return Story(before, run, times, rehearsal, rehearsed)
-
-
-def _put_into_one_wave(lab: Lab) -> None:
-    file = lab.clouds_directory / f"{lab.name}.yaml"
-    cloud = yaml.safe_load(file.read_text(encoding="utf-8"))
-    file.write_text(yaml.safe_dump({**cloud, "waves": [len(lab.hosts)]}, sort_keys=False), encoding="utf-8")
 
 
 def _times(task: dict[str, Any]) -> Times:
@@ -91,18 +102,37 @@ def test_nothing_of_the_new_release_runs_any_more(lab: Lab, story: Story) -> Non
     assert sum(messages(lab, NEW_VHOST).values()) == 0
 
 
-def test_each_service_of_the_old_release_was_started_once_more(lab: Lab, story: Story) -> None:
+def test_each_service_of_the_old_release_was_started_once_more_and_the_new_apis_beside(lab: Lab, story: Story) -> None:
+    assert started_since(story.before["starts"], lab.service_starts()) == {
+        host.name: services(host, OLD) | beside(host, NEW) for host in lab.hosts
+    }
+
+
+def test_a_boot_starts_the_old_release_and_nothing_is_left_of_what_ran_beside(lab: Lab, story: Story) -> None:
+    assert enabled(lab) == {host.name: set(services(host, OLD)) for host in lab.hosts}
     for host in lab.hosts:
-        before, after = story.before["starts"][host.name], lab.service_starts()[host.name]
-        assert {name: count - before[name] for name, count in after.items() if count != before[name]} == {
-            f"heat-{role}-{OLD}": 1 for role in host.roles
-        }
+        assert not list((host.root / "etc/supervisor.d").glob("*-beside*"))
+        state = state_of(host, OLD)
+        assert state
+        assert (state.default, state.closed, state.hold, state.probe, state.stacks) == (OLD, True, None, None, {})
+
+
+def test_users_were_on_the_new_release_until_one_moment(story: Story) -> None:
+    moments = story.run.moments
+    assert moments.flip
+    assert moments.gate
+    assert moments.close
+    (_, last_moved), (_, proven) = (story.times[name] for name in ("controller_2.rejoin_rotation", "prove_new_side"))
+    assert last_moved.timestamp() <= proven.timestamp() <= moments.flip.begin
+    assert moments.flip.end <= moments.gate <= moments.close.begin
+    assert moments.close.end <= story.times["retire"][0].timestamp()
 
 
 def test_schema_configuration_and_backups_stay_as_they_are(lab: Lab, story: Story) -> None:
     changed = set(changes(story.before, snapshot(lab, *LASTING))) - {f"starts: {host.name}" for host in lab.hosts}
-    # What comes back after a reboot has changed, and nothing else.
-    assert {name.split("/")[-2] for name in changed} == {"supervisor.d"}
+    # What comes back after a reboot, and the files of the routers that stood before the old release.
+    places = {name.rpartition("/")[0] for name in changed if f"/{OLD}/router/" not in name}
+    assert places == {f"configuration: hosts/{host.name}/etc/supervisor.d" for host in lab.hosts}
 
 
 def test_a_dry_run_afterwards_knows_how_long_it_took_before(api: AirflowApi, lab: Lab, story: Story) -> None:

@@ -14,7 +14,6 @@ def account(label: str = "run", **changes: Any) -> Account:
     """Return the account of a run of two minutes."""
     values: dict[str, Any] = {
         "label": label,
-        "deck": "whole",
         "seed": 1,
         "began": float(BEGAN),
         "ended": float(ENDED),

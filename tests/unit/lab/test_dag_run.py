@@ -13,14 +13,15 @@ from lab.traffic.moments import Moments, Window
 class Airflow:
     """What the client of Airflow's API returns of one run."""
 
-    def __init__(self, **tasks: tuple[str, str | None]) -> None:
+    def __init__(self, state: str = "success", **tasks: tuple[str, str | None]) -> None:
+        self._state = state
         self._tasks = tasks
 
     def run(self, *_: str) -> dict[str, Any]:
         return _record("run", "00:00:10", "00:03:10")
 
     def task_instances(self, *_: str) -> list[dict[str, Any]]:
-        return [_record(task, *times) for task, times in self._tasks.items()]
+        return [{"state": self._state, **_record(task, *times)} for task, times in self._tasks.items()]
 
 
 def _record(name: str, begin: str | None, end: str | None) -> dict[str, Any]:
@@ -48,3 +49,10 @@ def test_a_finished_run_knows_its_moments(tasks: dict[str, Any], drain: float, m
     run = finished(Airflow(**tasks), "dag", "run-1", "failed")  # type: ignore[arg-type]
     assert (run.state, run.seconds, run.drain_seconds) == ("failed", 180.0, drain)
     assert run.moments == moments
+
+
+@pytest.mark.parametrize("state", ["skipped", "upstream_failed"])
+def test_a_run_that_ended_before_the_flip_has_none_though_airflow_gives_its_tasks_times(state: str) -> None:
+    tasks = {"flip": ("00:01:00", "00:01:00"), "wait_until_drained": ("00:01:00", "00:01:00")}
+    run = finished(Airflow(state, **tasks), "dag", "run-1", "success")  # type: ignore[arg-type]
+    assert (run.drain_seconds, run.moments) == (0.0, Moments(10.0))

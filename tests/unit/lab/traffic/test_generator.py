@@ -11,7 +11,7 @@ import pytest
 
 from lab.traffic import generator as generator_module
 from lab.traffic.client import HeatClient
-from lab.traffic.deck import CALM, CFN_SIGNAL, GROW_AT_ONCE, SIGNAL, WHOLE, Card, Deck
+from lab.traffic.deck import CFN_SIGNAL, DECK, GROW_AT_ONCE, SIGNAL, SIGNALS, Card, Deck
 from lab.traffic.generator import Beat, Generator, Pace
 from lab.traffic.ledger import Ledger
 
@@ -112,12 +112,16 @@ def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generator_module, "AGAIN", 0.05)
 
 
+# Without signals, and nothing beside it: each request is one that a card asks for.
+QUIET = Deck(tuple(card for card in DECK.cards if not SIGNALS & {step.action for step in card.steps}))
+
+
 def send(
     endpoint: str,
     pace: Pace,
     enough: Callable[[Generator, Ledger], bool],
     *,
-    deck: Deck = CALM,
+    deck: Deck = QUIET,
     cfn_endpoint: str | None = None,
 ) -> tuple[Generator, Ledger]:
     """Send traffic until there was enough of it, but not for ever."""
@@ -152,7 +156,7 @@ def quick(most_stacks: int) -> Pace:
 
 def test_stacks_live_through_their_cards_on_fresh_connections(api: tuple[str, type[Heat]]) -> None:
     endpoint, handler = api
-    cards = CALM.cards
+    cards = QUIET.cards
     generator, ledger = send(endpoint, quick(len(cards)), all_lived(len(cards)))
     requests = ledger.requests(0.0, 1.0)
     assert requests.failed == 0
@@ -169,16 +173,16 @@ def test_stacks_live_through_their_cards_on_fresh_connections(api: tuple[str, ty
     assert touches == sum(requests.by_kind[kind] for kind in ("create", "update", "delete"))
 
 
-def test_the_whole_deck_comes_with_its_trickle(api: tuple[str, type[Heat]]) -> None:
+def test_the_deck_comes_with_its_trickle(api: tuple[str, type[Heat]]) -> None:
     endpoint, handler = api
-    count = 2 * len(WHOLE.cards)
+    count = 2 * len(DECK.cards)
     cfn = endpoint.replace("/admin", "")
-    generator, ledger = send(endpoint, quick(count), all_lived(count), deck=WHOLE, cfn_endpoint=cfn)
-    assert sum(life.card == WHOLE.trickle for life in generator.lives) == len(WHOLE.cards)
+    generator, ledger = send(endpoint, quick(count), all_lived(count), deck=DECK, cfn_endpoint=cfn)
+    assert sum(life.card == DECK.trickle for life in generator.lives) == len(DECK.cards)
     by_kind = ledger.requests(0.0, 1.0).by_kind
     assert by_kind["signal"] == by_kind["cfn signal"] == 2
     grown = [resources for resources in handler.asked if resources.endswith("added-2")]
-    assert len(grown) == sum([step.action for step in card.steps] == ["grow"] * 2 for card in WHOLE.cards)
+    assert len(grown) == sum([step.action for step in card.steps] == ["grow"] * 2 for card in DECK.cards)
 
 
 WAITING = Deck((Card("nested waiting", (CFN_SIGNAL, SIGNAL)),))

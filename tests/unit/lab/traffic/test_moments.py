@@ -6,7 +6,7 @@ import pytest
 
 from lab.traffic.account import Account
 from lab.traffic.ledger import Requests
-from lab.traffic.moments import Moments, Window, crossed, gate_delay, judge_moments, longest, parted
+from lab.traffic.moments import Moments, Window, crossed, gate_delay, judge_moments, longest, mixed, parted
 from lab.traffic.tables import moments_table
 from lab.traffic.work import Span, Work
 from tests.unit._helpers.accounts import account, answered
@@ -112,12 +112,31 @@ def test_without_a_user_on_both_sides_of_the_flip_nothing_is_proven() -> None:
     assert judge(judged) == ["no user changed a stack just before the flip and again just after it: it proves nothing"]
 
 
+@pytest.mark.parametrize(
+    ("begin", "end", "seconds"),
+    [
+        (1020, 1023, [1020, 1021, 1022]),  # in the sweep
+        (1047, 1056, [1047, 1055]),
+        (1048, 1055, []),
+        (1000, 1009, []),  # an upgrade before this one
+        (1090, 1095, []),  # one after it
+    ],
+)
+def test_users_meet_both_releases_at_once_at_the_flip_alone(begin: int, end: int, seconds: list[int]) -> None:
+    judged = upgrade(sides=[answered("25", "25", 1000, 1120), answered("26", "25", begin, end)])
+    assert mixed(judged, MOMENTS) == seconds
+    if seconds:
+        told = f"both releases answered in {len(seconds)} seconds apart from the flip, the first at {seconds[0]}"
+        assert judge(judged) == [told]
+
+
+def test_without_a_flip_users_never_meet_both_releases_at_once() -> None:
+    judged = upgrade(sides=[answered("25", "25", 1000, 1120), answered("25", "26", 1110, 1111)])
+    assert mixed(judged, Moments(began=1010)) == [1110]
+
+
 def test_a_run_that_has_not_come_that_far_is_judged_by_what_it_has() -> None:
     assert judge(upgrade({"create": {1051: 30.0}}), Moments(began=1010)) == []
-
-
-def test_upgrades_whose_sides_share_the_rotation_are_not_judged() -> None:
-    assert judge(upgrade({"create": {1051: 30.0}}, deck="calm")) == []
 
 
 def test_the_table_shows_the_moments_beside_the_control_run() -> None:

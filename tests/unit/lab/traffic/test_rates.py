@@ -2,7 +2,6 @@
 
 from math import comb
 
-from lab.traffic.deck import DECKS
 from lab.traffic.rates import HEATS_OWN, LEVEL, Rate, is_worse
 
 
@@ -38,8 +37,7 @@ def test_samples_add_up() -> None:
     assert Rate(1, 30) + Rate(3, 600) == Rate(4, 630)
 
 
-def test_what_heat_does_by_itself_is_known_for_each_deck_and_rare() -> None:
-    assert set(HEATS_OWN) == set(DECKS)
-    for known in HEATS_OWN.values():
-        for kind, rate in known.items():
-            assert 0 < rate.failed < rate.stacks / 20, kind
+def test_what_heat_does_by_itself_is_rare() -> None:
+    assert HEATS_OWN
+    for kind, rate in HEATS_OWN.items():
+        assert 0 < rate.failed < rate.stacks / 20, kind

@@ -22,9 +22,9 @@ from lab.cloud.rabbitmq import live_engines
 from lab.http import local_session
 from lab.processes import wait_until
 from lab.traffic.shapes import group
-from tests.e2e.labs import OLD
+from tests.e2e.labs import LIFE, in_front
 
-DAG = "heat_stranded_stacks__e2e-night"
+DAG = f"heat_stranded_stacks__{LIFE}"
 OTHER_PROJECT = "c0ffee00c0ffee00c0ffee00c0ffee00"
 # Seconds: long enough to be met in the middle, short enough to be waited for once more.
 WORK = 15
@@ -98,7 +98,8 @@ class Users:
 
 def engine_pids(lab: Lab) -> list[int]:
     """Return the processes of the engines: each master, then its workers, whose title names no path."""
-    commands = [f"{host.venv(OLD)}/bin/heat-engine" for host in lab.hosts]
+    (release,) = set(in_front(lab).values())
+    commands = [f"{host.venv(release)}/bin/heat-engine" for host in lab.hosts]
     files = Path("/proc").glob("[0-9]*/cmdline")
     masters = [int(file.parent.name) for file in files if any(command in title(file) for command in commands)]
     children = [file for pid in masters for file in Path(f"/proc/{pid}/task").glob("*/children")]

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 
+from heat_upgrade.router.heat_upgrade_router import State
 from lab.airflow.browser import AirflowUi
 from lab.airflow.client import AirflowApi, AirflowApiError
 from lab.airflow.dag_run import DagRun, run_upgrade
-from lab.airflow.server import airflow_client, start_airflow
+from lab.airflow.server import airflow_client
 from lab.cloud.bring_up import cfn_answers
 from lab.cloud.model import Lab
 from lab.cloud.rabbitmq import management_get
 from lab.cloud.status import answering_releases
+from lab.faults.sides import state_of
 from lab.http import local_session
 from lab.processes import wait_until
-from lab.scenarios.under_traffic import control_run, under_traffic
+from lab.scenarios.under_traffic import under_traffic
 from lab.traffic import Account, judge_moments, moments_table, table, verdict
 from tests.e2e.labs import (
     NEW,
@@ -29,9 +31,11 @@ from tests.e2e.labs import (
     NEXT_VHOST,
     OLD,
     OLD_VHOST,
+    Starts,
+    beside,
     consumed_queues,
+    enabled,
     explain,
-    fresh_lab,
     messages,
     programs,
     services,
@@ -41,9 +45,10 @@ from tests.e2e.snapshot import LASTING, CloudSnapshot, changes, files_below, sna
 
 pytestmark = pytest.mark.timeout(1800)
 
-CONTROL_SECONDS = 60
 # What the issue allows a run that finds nothing to do.
 QUICK = 60.0
+# Seconds without an answer after which it would be another stretch of traffic.
+UNBROKEN = 5
 REVISIONS = {OLD: "c6214ca60943", NEW: "97b2a986f922"}
 PARAMETERS = {"target_release", "hosts", "approvals", "delete_old_vhost", "dry_run"}
 
@@ -64,6 +69,8 @@ class Leg:
     run: DagRun
     left: Vhost
     answering: dict[str, str]
+    enabled: dict[str, set[str]]
+    sides: dict[str, State | None]
     snapshot: CloudSnapshot
 
 
@@ -86,23 +93,13 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    with fresh_lab("e2e-traffic", request.session, airflow=False) as lab:
-        yield lab
-
-
-@pytest.fixture(scope="module")
 def secrets(lab: Lab) -> Secrets:
     names = ("database", "database_root", "amqp", "management", "auth_encryption_key")
     return Secrets({name: lab.secrets[name] for name in names})
 
 
 @pytest.fixture(scope="module")
-def story(lab: Lab, secrets: Secrets) -> Story:
-    with ThreadPoolExecutor(1) as pool:
-        airflow = pool.submit(start_airflow, lab)
-        control = control_run(lab, CONTROL_SECONDS).stop()
-        airflow.result()
+def story(lab: Lab, control: Account, secrets: Secrets) -> Story:
     with ProcessWatch(secrets) as processes:
         legs, traffic = under_traffic(lab, "journey", lambda: list(journey(lab)))
     upgrade, next_upgrade, way_back = legs
@@ -116,7 +113,8 @@ def journey(lab: Lab) -> Iterator[Leg]:
         assert run.state == "success", explain(airflow_client(lab), run)
         clients = [client["name"] for client in management_get(lab, f"vhosts/{left}/connections")]
         vhost = Vhost(messages(lab, left), consumed_queues(lab, left), clients)
-        yield Leg(run, vhost, answering_releases(lab), snapshot(lab, *LASTING))
+        sides = {host.name: state_of(host, target) for host in lab.hosts_with("api")}
+        yield Leg(run, vhost, answering_releases(lab), enabled(lab), sides, snapshot(lab, *LASTING))
 
 
 @pytest.fixture(scope="module")
@@ -140,17 +138,22 @@ def test_the_report_tells_of_every_host_the_drain_the_api_and_the_checks(lab: La
     page, text = (api.report(leg.run.dag_id, leg.run.run_id, form) for form in ("html", "md"))
     assert text.startswith(f"# Rolling upgrade of {lab.name}: success\n")
     for host in ("controller_1", "controller_2"):
-        for task in (f"prepare.{host}", f"start_new_engines.{host}", f"{host}.switch_api", f"retire.{host}"):
+        for task in (f"prepare.{host}", f"start_new_engines.{host}", f"{host}.switch_api"):
             assert task in page
             assert task in text
+    for task in ("start_beside", "prove_new_side", "may_flip", "flip", "wait_until_drained", "close", "retire"):
+        assert re.search(rf"^\| {task}(?: \(try \d+\))? \| success \|", text, re.MULTILINE), task
+        assert f"{task}: " in page
     assert page.count("<svg") == 2
     assert page.count("<polyline") >= 3
     watched = re.search(r"- (\d+) of (\d+) probes of the API failed", text)
     assert watched is not None
     failed, probes = map(int, watched.groups())
     assert failed == 0, text
-    # It begins before the first API moves and ends after the drain.
-    assert probes > leg.run.drain_seconds / 2
+    # It begins before the first API moves and ends after the close.
+    assert leg.run.moments.flip
+    assert leg.run.moments.close
+    assert probes > (leg.run.moments.close.end - leg.run.moments.flip.begin) / 2
     assert "| smoke stack | heat-upgrade-smoke-" in text
 
 
@@ -174,12 +177,31 @@ def test_the_report_is_for_nobody_without_a_login(lab: Lab, api: AirflowApi, sto
 
 
 def test_no_request_fails_and_no_stack_is_lost(story: Story) -> None:
-    assert verdict(story.traffic, story.control) == [], table(story.control, story.traffic)
+    shown = table(story.control, story.traffic)
+    assert verdict(story.traffic, story.control) == [], shown
+    assert story.traffic.requests.failed == 0, shown
+    # Whatever the control run had of it.
+    assert story.traffic.created_twice == story.traffic.stolen == [], shown
+    assert story.traffic.stuck == story.traffic.unsettled == [], shown
+
+
+def test_it_was_one_stretch_of_traffic_from_before_the_first_run_to_after_the_last(story: Story) -> None:
+    first, *_, last = story.legs
+    assert story.traffic.began < first.run.moments.began
+    assert last.run.moments.close
+    assert last.run.moments.close.end < story.traffic.ended
+    answered = sorted({second for side in story.traffic.sides for second in side.answers})
+    assert max(after - before for before, after in pairwise(answered)) < UNBROKEN
 
 
 def test_users_notice_no_flip_and_no_stack_is_worked_on_by_two_sides(story: Story, leg: Leg) -> None:
-    shown = moments_table(story.traffic, story.control, leg.run.moments)
-    assert judge_moments(story.traffic, story.control, leg.run.moments) == [], shown
+    moments = leg.run.moments
+    assert moments.flip
+    assert moments.gate
+    assert moments.close
+    assert moments.flip.end <= moments.gate <= moments.close.begin
+    shown = moments_table(story.traffic, story.control, moments)
+    assert judge_moments(story.traffic, story.control, moments) == [], shown
 
 
 def test_the_traffic_went_on_over_all_the_releases(story: Story) -> None:
@@ -205,14 +227,34 @@ def test_nothing_is_left_in_a_retired_vhost(leg: Leg) -> None:
 
 
 def test_each_run_starts_the_targets_services_once(lab: Lab, story: Story) -> None:
-    def starts(*releases: str) -> dict[str, dict[str, int]]:
-        return {host.name: services(host, *releases) for host in lab.hosts}
+    def starts(releases: Sequence[str], left: Sequence[str]) -> Starts:
+        return {host.name: services(host, *releases) | beside(host, *left) for host in lab.hosts}
 
     again = {host.name: dict.fromkeys(services(host, NEW), 2) for host in lab.hosts}
-    everything = starts(OLD, NEW, NEXT)
-    assert story.upgrade.snapshot["starts"] == starts(OLD, NEW)
-    assert story.next_upgrade.snapshot["starts"] == everything
+    everything = starts((OLD, NEW, NEXT), (OLD, NEW, NEXT))
+    assert story.upgrade.snapshot["starts"] == starts((OLD, NEW), (OLD,))
+    assert story.next_upgrade.snapshot["starts"] == starts((OLD, NEW, NEXT), (OLD, NEW))
     assert story.way_back.snapshot["starts"] == {name: everything[name] | again[name] for name in everything}
+
+
+def test_after_each_run_a_boot_starts_the_target_alone(lab: Lab, story: Story) -> None:
+    for leg, target in zip(story.legs, (NEW, NEXT, NEW), strict=True):
+        assert leg.enabled == {host.name: set(services(host, target)) for host in lab.hosts}
+    assert [file for host in lab.hosts for file in (host.root / "etc/supervisor.d").glob("*-beside*")] == []
+
+
+def test_after_each_run_every_router_knows_the_target_alone(lab: Lab, story: Story) -> None:
+    for leg, target in zip(story.legs, (NEW, NEXT, NEW), strict=True):
+        assert leg.sides.keys() == {host.name for host in lab.hosts_with("api")}
+        for state in leg.sides.values():
+            assert state
+            assert (state.default, state.closed, state.hold, state.probe, state.stacks) == (
+                target,
+                True,
+                None,
+                None,
+                {},
+            )
 
 
 def test_the_schema_is_the_newest_release_s_and_never_goes_back(story: Story) -> None:
@@ -294,7 +336,7 @@ class TestPasswords:
 
     def test_they_were_on_no_command_line(self, story: Story) -> None:
         assert story.processes.looks > 100
-        for step in (b"/prepare", b"/switch_api", b"/stop_engine"):
+        for step in (b"/prepare", b"/start_beside", b"/switch_api", b"/route\0", b"/close_router", b"/stop_engine"):
             assert any(step in command for command in story.processes.commands), f"{step!r} was not seen at work"
         assert story.processes.leaks() == []
 

@@ -8,7 +8,15 @@ from urllib.parse import quote
 import pytest
 
 from heat_upgrade.cloud.loader import load_cloud
-from heat_upgrade.remote.steps import leave_rotation, prepare, start_engine, stop_engine, switch_api
+from heat_upgrade.remote.steps import (
+    close_router,
+    leave_rotation,
+    prepare,
+    start_beside,
+    start_engine,
+    stop_engine,
+    switch_api,
+)
 from lab.airflow.client import AirflowApi
 from lab.airflow.dag_run import DagRun, run_upgrade
 from lab.cloud.model import Lab
@@ -57,8 +65,10 @@ def test_the_plan_has_the_commands_of_a_real_run(lab: Lab, story: Story) -> None
     for step in (
         prepare(source, target),
         start_engine(target),
+        start_beside(source, target),
         leave_rotation(target, "api"),
         switch_api(source, target),
+        close_router(source, target),
         stop_engine(source),
     ):
         assert f"\n{step.last_line}\n" in story.plan, step.name
@@ -66,6 +76,30 @@ def test_the_plan_has_the_commands_of_a_real_run(lab: Lab, story: Story) -> None
         assert command == f"{step.unpacking}{step.last_line}\n"
     assert "\nDELETE /api/vhosts/heat_25\n" in story.plan
     assert f"\nPUT /api/vhosts/{NEW_VHOST}\n" in story.plan
+
+
+# As a real run has them; each has a row in the plan.
+IN_ORDER = (
+    *("prepare.controller_2", "start_new_engines.controller_2", "start_beside"),
+    *("controller_1.switch_api", "controller_2.switch_api", "prove_new_side", "approve_flip", "may_flip", "flip"),
+    *("wait_until_drained", "approve_retire", "close", "retire", "verify_cloud", "delete_old_vhost"),
+)
+
+
+def test_the_plan_has_every_step_in_the_order_of_a_real_run(story: Story) -> None:
+    rows = [line.split("`")[1] for line in story.plan.splitlines() if line.startswith("| `")]
+    assert [row for row in rows if row in IN_ORDER] == list(IN_ORDER)
+
+
+def test_the_plan_says_when_users_are_touched_and_how(story: Story) -> None:
+    plan = story.plan.replace("\\", "")
+    assert (
+        "- Users: the old release serves them until the flip, which holds what changes a stack for a second or" in plan
+    )
+    assert f"create, update and delete a small stack through {NEW} alone on {FIRST}, {SECOND}" in plan
+    assert "hold what changes a stack for a second or two, 10 s at most" in plan
+    assert f"send what is new to {NEW}, and keep the stacks in flight, 0 as it is now, on {OLD}" in plan
+    assert "The cloud file has no windows: nothing to wait for" in plan
 
 
 def test_the_plan_shows_how_heat_conf_would_change_without_its_secrets(lab: Lab, story: Story) -> None:

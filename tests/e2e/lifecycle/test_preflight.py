@@ -19,7 +19,7 @@ from lab.cloud.mariadb import query
 from lab.cloud.model import Lab
 from lab.cloud.rabbitmq import management_call, management_get, rabbitmqctl
 from lab.processes import run, wait_until
-from tests.e2e.labs import NEW, OLD, OLD_VHOST
+from tests.e2e.labs import LIFE, NEW, OLD, OLD_VHOST
 from tests.e2e.snapshot import LASTING, CloudSnapshot, changes, snapshot
 
 pytestmark = pytest.mark.timeout(900)
@@ -196,11 +196,11 @@ def test_every_trouble_is_told_and_no_other_check_is_held_up(healthy: Preflight,
     "words",
     [
         (f"{SECOND}, SSH:", "expected a session: check the host, its sshd and host key"),
-        ("memory alarm on e2e-night@localhost", "rabbitmq-diagnostics alarms"),
+        (f"memory alarm on {LIFE}@localhost", "rabbitmq-diagnostics alarms"),
         ("policy 'ttl' (message-ttl 70000)", "delete it"),
         ("user 'heat', as which Heat logs in", f"rabbitmqctl set_permissions -p {OLD_VHOST}"),
         ("in progress without convergence: stack 'of-old'", "wait for their end"),
-        ("heat_stranded_stacks__e2e-night",),
+        (f"heat_stranded_stacks__{LIFE}",),
         (f"heat-engine ({OLD} inactive) doesn't run",),
         ("rejoin_rotation takes the file away",),
     ],

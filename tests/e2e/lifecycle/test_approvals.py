@@ -1,4 +1,4 @@
-"""A run that asks before every host: no, no answer, yes; servers are told of it; a run back asks once, in the UI."""
+"""A run that asks at every host and the flip: no, no answer, yes; servers are told; a run back asks once, in the UI."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from lab.airflow.dag_run import dag_id
 from lab.cloud.model import Lab
 from lab.cloud.status import answering_releases
 from lab.processes import wait_until
-from tests.e2e.before_upgrade.sinks import MAIL_PASSWORD, PATH, TOKEN, Sinks
-from tests.e2e.labs import NEW, OLD, programs
+from tests.e2e.labs import NEW, NEW_VHOST, OLD, OLD_VHOST, answer, consumed_queues, in_front, programs
+from tests.e2e.lifecycle.sinks import MAIL_PASSWORD, PATH, TOKEN, Sinks
 
 pytestmark = pytest.mark.timeout(900)
 
 PATIENCE = 300.0  # seconds for one step on a busy machine
-SWITCH, SECOND_HOST, RETIRE = "approve_switch", "approve-wave-2", "approve_retire"
+SECOND_HOST, FLIP, RETIRE = "approve-wave-2", "approve_flip", "approve_retire"
 NOTIFICATIONS = [
     {
         "kind": "smtp",
@@ -49,40 +49,34 @@ class Story:
     questions: dict[str, dict[str, Any]] = field(default_factory=dict)
     states: dict[str, TaskStates] = field(default_factory=dict)
     releases: dict[str, set[str]] = field(default_factory=dict)
+    in_front: dict[str, dict[str, str]] = field(default_factory=dict)
     logs: dict[str, str] = field(default_factory=dict)
 
     def asked(self, step: str, task_id: str) -> None:
         """Wait for a question, and keep it and what answers meanwhile."""
         self.api.wait_for_task(dag_id(self.lab), self.run, task_id, ["awaiting_input"], timeout=PATIENCE)
         self.questions[step] = self.api.question(dag_id(self.lab), self.run, task_id)
-        self.releases[step] = set(answering_releases(self.lab).values())
+        self._look(step)
 
     def answer(self, task_id: str, option: str) -> None:
         """Answer, once more if Airflow has lost it and asks again."""
-        asked = True
-        while asked:
-            self.api.answer(dag_id(self.lab), self.run, task_id, option)
-            self.api.wait_for_run(
-                dag_id(self.lab), self.run, timeout=PATIENCE, until=lambda tasks: self._over(tasks, task_id)
-            )
-            asked = self.api.task_states(dag_id(self.lab), self.run)[task_id] == "awaiting_input"
-
-    def _over(self, tasks: TaskStates, task_id: str) -> bool:
-        if tasks[task_id] == "awaiting_input":
-            return not self.api.question(dag_id(self.lab), self.run, task_id)["response_received"]
-        return tasks[task_id] in ("success", "failed")
+        answer(self.api, dag_id(self.lab), self.run, task_id, option, timeout=PATIENCE)
 
     def ends(self, step: str, task_id: str = "") -> None:
         """Wait for the run's end, and keep its states."""
         state = self.api.wait_for_run(dag_id(self.lab), self.run, timeout=PATIENCE)
         self.states[step] = {"run": state, **self.api.task_states(dag_id(self.lab), self.run)}
-        self.releases[step] = set(answering_releases(self.lab).values())
+        self._look(step)
         if task_id:
             self.logs[step] = self.api.log(dag_id(self.lab), self.run, task_id)
 
-    def clear(self) -> None:
-        """Clear the first question and all that follows it."""
-        self.api.clear_tasks(dag_id(self.lab), self.run, [SWITCH])
+    def clear(self, task_id: str) -> None:
+        """Clear a question and all that follows it."""
+        self.api.clear_tasks(dag_id(self.lab), self.run, [task_id])
+
+    def _look(self, step: str) -> None:
+        self.releases[step] = set(answering_releases(self.lab).values())
+        self.in_front[step] = in_front(self.lab)
 
 
 def write_cloud(lab: Lab, **sections: Any) -> None:
@@ -102,20 +96,25 @@ def story(lab: Lab, api: AirflowApi, told: Sinks) -> Story:
     api.reparse(dag)
     story.run = api.trigger(dag, {"target_release": NEW, "approvals": "every host"})
 
-    story.asked("first", SWITCH)
-    story.answer(SWITCH, "Reject")
-    story.ends("rejected", SWITCH)
+    story.asked("second host", SECOND_HOST)
+    story.answer(SECOND_HOST, "Reject")
+    story.ends("rejected", SECOND_HOST)
 
     write_cloud(lab, approvals={"timeout": 3})
-    story.clear()
-    story.ends("late", SWITCH)
+    story.clear(SECOND_HOST)
+    story.ends("late", SECOND_HOST)
 
     write_cloud(lab, approvals={"timeout": 600})
-    story.clear()
-    story.asked("again", SWITCH)
-    story.answer(SWITCH, "Approve")
-    story.asked("second host", SECOND_HOST)
+    story.clear(SECOND_HOST)
+    story.asked("again", SECOND_HOST)
     story.answer(SECOND_HOST, "Approve")
+    story.asked("flip", FLIP)
+    story.answer(FLIP, "Reject")
+    story.ends("flip rejected", FLIP)
+
+    story.clear(FLIP)
+    story.asked("flip again", FLIP)
+    story.answer(FLIP, "Approve")
     story.ends("approved", "wait_until_drained")
     _go_back(story)
     wait_until(lambda: sum("is done" in mail for mail in told.letters()) == 2, what="both ends are told")
@@ -128,56 +127,87 @@ def _go_back(story: Story) -> None:
     story.back = api.trigger(dag, {"target_release": OLD, "approvals": "before the old engines stop"})
     api.wait_for_task(dag, story.back, RETIRE, ["awaiting_input"], timeout=PATIENCE)
     story.releases["before the engines stop"] = set(answering_releases(lab).values())
-    story.engines["before the engines stop"] = {release for release in (OLD, NEW) if programs(lab, release)}
+    story.engines["before the engines stop"] = {
+        release
+        for release, vhost in ((OLD, OLD_VHOST), (NEW, NEW_VHOST))
+        if consumed_queues(lab, vhost) >= {f"engine.{host.name}" for host in lab.hosts_with("engine")}
+    }
     with AirflowUi(lab) as ui:
         story.page = ui.answer(dag, story.back, RETIRE, "Approve")
         story.complaints = ui.complaints()
     assert api.wait_for_run(dag, story.back, timeout=PATIENCE) == "success", api.task_states(dag, story.back)
 
 
-AFTER_SWITCH = {"may_switch", "controller_1.leave_rotation", SECOND_HOST, "wait_until_drained", "retire.controller_1"}
+FIRST_IN_FRONT = {"controller-1": NEW, "controller-2": OLD}
+BOTH_IN_FRONT = {"controller-1": NEW, "controller-2": NEW}
+AFTER_FLIP = {"may_flip", "flip", "wait_until_drained", RETIRE, "close", "retire", "verify_cloud"}
+AFTER_SECOND_HOST = {"controller_2.leave_rotation", "controller_2.switch_api", "prove_new_side", FLIP, *AFTER_FLIP}
+# Each end without an approval: the question, what doesn't run after it, and which APIs are in front by then.
+UNAPPROVED = {
+    "rejected": (SECOND_HOST, AFTER_SECOND_HOST, FIRST_IN_FRONT),
+    "late": (SECOND_HOST, AFTER_SECOND_HOST, FIRST_IN_FRONT),
+    "flip rejected": (FLIP, AFTER_FLIP, BOTH_IN_FRONT),
+}
 
 
-def test_the_question_shows_what_was_done_and_what_comes_next(story: Story) -> None:
-    question = story.questions["first"]
-    assert question["subject"] == f"Heat in {story.lab.name}: switch the APIs to {NEW}?"
+def test_between_the_hosts_it_shows_what_was_done_and_what_comes_next(story: Story) -> None:
+    question = story.questions["second host"]
+    assert question["subject"] == f"Heat in {story.lab.name}: switch the APIs of controller-2 to {NEW}?"
     assert question["options"] == ["Approve", "Reject"]
-    for host in ("controller-1", "controller-2"):
-        assert f"| {host} | yes | {OLD}, {NEW} | {OLD} | to move |" in question["body"]
+    assert f"| controller-1 | yes | {OLD}, {NEW} | {NEW} | moved |" in question["body"]
+    assert f"| controller-2 | yes | {OLD}, {NEW} | {OLD} | to move |" in question["body"]
     assert "No stack is in progress" in question["body"]
-    assert "You are asked again before each further host" in question["body"]
-    assert story.releases["first"] == {OLD}
+    assert f"the APIs of {NEW} get in front on controller-2, and no others yet" in question["body"]
+    assert f"Users stay with {OLD}, however long the answer takes" in question["body"]
 
 
-@pytest.mark.parametrize("step", ["rejected", "late"])
+def test_before_the_flip_it_asks_for_the_users(story: Story) -> None:
+    question = story.questions["flip"]
+    assert question["subject"] == f"Heat in {story.lab.name}: send users to {NEW}?"
+    for host in ("controller-1", "controller-2"):
+        assert f"| {host} | yes | {OLD}, {NEW} | {NEW} | moved |" in question["body"]
+    assert f"what is new goes to {NEW} from one moment on" in question["body"]
+    assert f"Every request is served by {OLD}, as before" in question["body"]
+
+
+def test_no_answer_has_to_be_given_within_minutes(story: Story) -> None:
+    for question in story.questions.values():
+        assert "within minutes" not in question["body"]
+
+
+def test_until_the_flip_every_answer_is_the_old_release_s_however_many_apis_have_moved(story: Story) -> None:
+    for step in ("second host", "again"):
+        assert (story.releases[step], story.in_front[step]) == ({OLD}, FIRST_IN_FRONT), step
+    for step in ("flip", "flip again"):
+        assert (story.releases[step], story.in_front[step]) == ({OLD}, BOTH_IN_FRONT), step
+
+
+@pytest.mark.parametrize("step", UNAPPROVED)
 def test_without_approval_nothing_runs_any_more(step: str, story: Story) -> None:
+    question, after, front = UNAPPROVED[step]
     states = story.states[step]
     assert states["run"] == "failed"
-    assert states[SWITCH] == "failed"
-    assert {states[task] for task in AFTER_SWITCH} == {"upstream_failed"}
+    assert states[question] == "failed"
+    assert {states[task] for task in after} == {"upstream_failed"}
     assert story.releases[step] == {OLD}
+    assert story.in_front[step] == front
 
 
 def test_the_log_says_who_has_stopped_the_run(story: Story) -> None:
-    assert "Rejected by admin: the run stops here. Every API still serves as before" in story.logs["rejected"]
-    assert "Nobody answered within 3 s, which counts as Reject: the run stops here" in story.logs["late"]
+    half_swept = f"The cloud stays half-swept, and every request is served by {OLD} as before"
+    assert f"Rejected by admin: the run stops here. {half_swept}" in story.logs["rejected"]
+    assert f"Nobody answered within 3 s, which counts as Reject: the run stops here. {half_swept}" in story.logs["late"]
     assert "clear this task with all that follows it" in story.logs["late"]
+    swept = f"Every request is served by {OLD}, as before: the APIs of {NEW} hand it over"
+    assert f"Rejected by admin: the run stops here. {swept}" in story.logs["flip rejected"]
 
 
 def test_after_a_rejection_it_is_asked_again_and_goes_on(story: Story) -> None:
-    assert "response_received" in story.questions["again"]
-    assert not story.questions["again"]["response_received"]
-    assert story.states["approved"]["run"] == "success"
+    for step in ("again", "flip again"):
+        assert "response_received" in story.questions[step]
+        assert not story.questions[step]["response_received"]
+    assert {story.states["approved"][task] for task in ("run", SECOND_HOST, FLIP)} == {"success"}
     assert story.releases["approved"] == {NEW}
-
-
-def test_between_the_hosts_it_asks_and_both_releases_serve_meanwhile(story: Story) -> None:
-    body = story.questions["second host"]["body"]
-    assert f"| controller-1 | yes | {OLD}, {NEW} | {NEW} | moved |" in body
-    assert f"| controller-2 | yes | {OLD}, {NEW} | {OLD} | to move |" in body
-    assert "answer within minutes" in body
-    assert story.releases["second host"] == {OLD, NEW}
-    assert story.states["approved"][SECOND_HOST] == "success"
 
 
 def test_before_the_old_engines_stop_it_is_asked_in_the_ui(story: Story) -> None:
@@ -192,8 +222,10 @@ def test_before_the_old_engines_stop_it_is_asked_in_the_ui(story: Story) -> None
 
 def test_what_is_not_to_be_asked_passes(story: Story) -> None:
     states = story.api.task_states(dag_id(story.lab), story.back)
-    assert {states[task] for task in (SWITCH, RETIRE)} == {"success"}
+    assert {states[task] for task in (FLIP, RETIRE)} == {"success"}
     assert states[SECOND_HOST] == "skipped"
+    log = story.api.log(dag_id(story.lab), story.back, FLIP)
+    assert "This run doesn't ask here, its approvals are: before the old engines stop" in log
     assert set(answering_releases(story.lab).values()) == {OLD}
 
 
@@ -202,21 +234,22 @@ def test_the_web_server_hears_of_everything(story: Story) -> None:
     # Each once, as Airflow may lose an answer that comes at once, and ask again.
     assert list(dict.fromkeys((body["event"], body["task_id"]) for body in messages)) == [
         ("started", "preflight"),
-        ("approval", SWITCH),
-        ("error", SWITCH),
         ("approval", SECOND_HOST),
+        ("error", SECOND_HOST),
+        ("approval", FLIP),
+        ("error", FLIP),
         ("drain", "wait_until_drained"),
         ("done", "verify_cloud"),
     ]
     started = messages[0]
-    rejected, *_, late = (body for body in messages if body["event"] == "error")
+    rejected, *_, late = (body for body in messages if (body["event"], body["task_id"]) == ("error", SECOND_HOST))
     assert started["dag_id"] == dag_id(story.lab)
     assert f"from {OLD} to {NEW} on controller-1, controller-2" in started["text"]
     assert "Rejected by admin" in rejected["text"]
     assert "clear this task with all that follows it" in rejected["text"]
     link = f"{story.lab.airflow_url}/dags/{dag_id(story.lab)}/runs/"
     assert rejected["link"].startswith(link)
-    assert f"/tasks/{SWITCH}" in rejected["link"]
+    assert f"/tasks/{SECOND_HOST}" in rejected["link"]
     assert "Nobody answered within 3 s" in late["text"]
     (drain,) = (body for body in messages if body["event"] == "drain")
     assert "old vhost" in drain["text"]
@@ -224,12 +257,15 @@ def test_the_web_server_hears_of_everything(story: Story) -> None:
 
 def test_the_mail_server_hears_of_what_it_wants_to(story: Story) -> None:
     letters, heat = story.told.letters(), f"Heat in {story.lab.name}"
-    asked = {f"Approval wanted. {heat}: switch the APIs {what}to {NEW}?" for what in ("", "of controller-2 ")}
+    asked = {
+        f"Approval wanted. {heat}: switch the APIs of controller-2 to {NEW}?": SECOND_HOST,
+        f"Approval wanted. {heat}: send users to {NEW}?": FLIP,
+    }
     ends = {f"{heat}: upgrade to {release} {what}" for release in (NEW, OLD) for what in ("has started", "is done")}
     last = f"Approval wanted. {heat}: stop the engines of {NEW}?"
-    assert set(letters) == asked | ends | {last}
-    for subject in asked:
-        assert f"/tasks/{SWITCH if ' of ' not in subject else SECOND_HOST}/required_actions" in letters[subject]
+    assert set(letters) == asked.keys() | ends | {last}
+    for subject, task in asked.items():
+        assert f"/tasks/{task}/required_actions" in letters[subject]
         assert "| controller-1 | yes |" in letters[subject]
     assert {(mail["To"], mail["From"]) for mail in story.told.mails} == {("night@example.org", "heat@example.org")}
 

@@ -1,1 +1,0 @@
-"""A lab before an upgrade."""

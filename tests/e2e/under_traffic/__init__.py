@@ -1,0 +1,1 @@
+"""A lab whose users never stop."""

@@ -1,0 +1,33 @@
+"""Heat's own guide loses work: here it is followed by the letter, under the traffic of the other tests."""
+
+from __future__ import annotations
+
+import pytest
+
+from lab.cloud.model import RELEASES, Lab
+from lab.cloud.status import answering_releases
+from lab.scenarios.compare import by_the_guide
+from lab.traffic import Account, table
+from tests.e2e.labs import programs, side
+
+
+@pytest.fixture(scope="module")
+def move(lab: Lab) -> tuple[str, str]:
+    """Return the release that the tests before have left, and the next one."""
+    releases, source = list(RELEASES), side(lab)
+    return source, releases[releases.index(source) + 1]
+
+
+@pytest.fixture(scope="module")
+def account(lab: Lab, move: tuple[str, str]) -> Account:
+    return by_the_guide(lab, *move)
+
+
+def test_it_gets_to_the_next_release(lab: Lab, move: tuple[str, str], account: Account) -> None:
+    source, target = move
+    assert answering_releases(lab) == {host.name: target for host in lab.hosts_with("api")}
+    assert programs(lab, source) == []
+
+
+def test_it_leaves_stacks_in_progress_for_ever(account: Account) -> None:
+    assert account.stuck, table(account)
