@@ -69,11 +69,23 @@ class DrainHistory:
 
 
 def _numbers(reading: Reading, snapshot: Snapshot) -> list[float | None]:
-    """Return the time, all messages, what old engines hold and the stacks in flight; None for what wasn't read."""
+    """
+    Return the time, all messages, what old engines hold, and the stacks in flight there and on the new side.
+
+    None stands for what wasn't read; on the new side nobody is before the end of the drain unless there was a flip.
+    """
     unread = isinstance(reading.broker, Unavailable), isinstance(reading.database, Unavailable)
     return [
         reading.began.timestamp(),
         None if isinstance(reading.broker, Unavailable) else sum(queue.messages for queue in reading.broker.queues),
         None if any(unread) else len(reading.held_by_old),
         None if any(unread) else len(snapshot.waiting),
+        _on_new_side(reading, snapshot),
     ]
+
+
+def _on_new_side(reading: Reading, snapshot: Snapshot) -> int | None:
+    if snapshot.kept is None or isinstance(reading.broker, Unavailable) or isinstance(reading.database, Unavailable):
+        return None
+    elsewhere = snapshot.stranded | {stack.id for stack in snapshot.waiting}
+    return sum(stack.id not in elsewhere for stack in reading.database.in_progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +14,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from heat_upgrade import hosts
+from heat_upgrade.counts import counts_of
 from heat_upgrade.exceptions import RemoteStepError, TransientError, UpgradeError
 from heat_upgrade.flip.protocol import bring_to
 from heat_upgrade.flip.rule import Goal, HostSides, Sides, sides_after
 from heat_upgrade.operators.approvals import skip_unasked_waves
 from heat_upgrade.operators.base import UpgradeTask
 from heat_upgrade.operators.steps import StepsOperator, raise_first
+from heat_upgrade.readings import Unavailable
 from heat_upgrade.remote import steps
 from heat_upgrade.remote.step import PlacedStep
 from heat_upgrade.run.dry_run import PlannedAction
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
     from heat_upgrade.cloud.model import Deployment
     from heat_upgrade.cloud.sections import Host
+    from heat_upgrade.counts import Counts
     from heat_upgrade.hooks.heat_api import HeatApiHook
     from heat_upgrade.hooks.host import HeatHostHook
     from heat_upgrade.hooks.ssh_command import Conversation
@@ -54,7 +58,10 @@ class HostRouter:
     def __init__(self, conversation: Conversation, host: str, releases: Sequence[str], what: str) -> None:
         self._conversation, self._host, self._releases, self._what = conversation, host, releases, what
         self._number = 0
+        self._since: float | None = None
         self.touched: frozenset[str] = frozenset()
+        # Seconds from before the hold to its end, as seen from here; None where this try didn't see both.
+        self.held: float | None = None
 
     def read(self) -> HostSides:
         """Return what it knows."""
@@ -64,6 +71,7 @@ class HostRouter:
 
     def hold(self) -> None:
         """Have changes wait for a bound, and see those done that are under way."""
+        self._since = time.monotonic()
         self.touched = frozenset(self._ask("hold", self._what, HELD_FOR, UNDER_WAY)["touched"])
 
     def prepare(self, sides: Sides) -> None:
@@ -73,6 +81,13 @@ class HostRouter:
     def release(self) -> None:
         """Have it go on, by what it knows."""
         self._ask("release", self._number)
+        if self._since is not None:
+            self.held = time.monotonic() - self._since
+
+    @property
+    def host(self) -> str:
+        """Return the host's name."""
+        return self._host
 
     def _ask(self, verb: str, *words: Any, **new: Any) -> dict[str, Any]:
         try:
@@ -104,11 +119,11 @@ class FlipTask(UpgradeTask):
         """
         Bring all hosts' routers to the goal.
 
-        :return: for the report, when the hold began and ended, and what stays on the other side
+        :return: for the report, when it began and ended, how long each host held, and what stays on the other side
         """
         began = datetime.now(UTC)
         if not (fronts := self._fronts(plan)):
-            return self._told(began, None)
+            return self._told(began, None, [])
         with ExitStack() as stack, ThreadPoolExecutor(len(fronts)) as pool:
             routers = list(pool.map(partial(self._router, plan, stack), fronts))
             # So that nothing is looked up or set up while changes wait.
@@ -116,15 +131,16 @@ class FlipTask(UpgradeTask):
             sides = bring_to(
                 self.goal(plan), routers, partial(self.sides_after, plan, routers), partial(_at_once, pool)
             )
-        return self._told(began, sides)
+        return self._told(began, sides, routers)
 
-    def _told(self, began: datetime, sides: Sides | None) -> dict[str, Any]:
+    def _told(self, began: datetime, sides: Sides | None, routers: Sequence[HostRouter]) -> dict[str, Any]:
         self.log.info("Every host decides by %s now" if sides else "Every host decides so already%s", sides or "")
         return {
             "began": began.isoformat(),
             "ended": datetime.now(UTC).isoformat(),
             "moved": sides is not None,
             "in_flight": len(sides.stacks) if sides else 0,
+            "held": {router.host: round(router.held, 3) for router in routers if router.held is not None},
         }
 
     def sides_after(self, plan: Plan, routers: Sequence[HostRouter], now: Sides) -> Sides:
@@ -197,7 +213,15 @@ class CloseOperator(FlipTask, StepsOperator):
         """Close the routers, unless that is done, then stop the APIs beside."""
         closed = self.flip(plan)
         StepsOperator.run(self, plan, context)
-        return closed
+        return {**closed, "counts": self._counts(plan)}
+
+    def _counts(self, plan: Plan) -> dict[str, Counts]:
+        """Return what the routers have done, for the report, which can do without a host's."""
+        found = counts_of(self.cloud, plan.target)
+        for name, counts in found.items():
+            if isinstance(counts, Unavailable):
+                self.log.warning("%s: the report will be without what its router has done (%s)", name, counts.reason)
+        return {name: counts for name, counts in found.items() if not isinstance(counts, Unavailable)}
 
     def sides_after(self, plan: Plan, routers: Sequence[HostRouter], now: Sides) -> Sides:
         """Return that nothing is left, or raise."""

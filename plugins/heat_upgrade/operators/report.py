@@ -9,9 +9,24 @@ from airflow.sdk import TriggerRule
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from heat_upgrade import compat
-from heat_upgrade.names import BEGAN, DRAIN, ERROR, HISTORY, PREFLIGHT, REPORT, VERIFY, WATCH
+from heat_upgrade.names import (
+    BEGAN,
+    CLOSE,
+    DRAIN,
+    ERROR,
+    FLIP,
+    FLIP_CANARY,
+    HISTORY,
+    PREFLIGHT,
+    REPORT,
+    START_BESIDE,
+    VERIFY,
+    WATCH,
+    WATCH_CANARY,
+)
 from heat_upgrade.operators.approvals import ApproveWaveOperator
 from heat_upgrade.operators.base import CloudOperator
+from heat_upgrade.readings import Unavailable, read
 from heat_upgrade.run.timings import Timings, tasks_of_move
 from heat_upgrade.triggers.run import OthersDoneTrigger, OtherTasks, unfinished
 
@@ -20,7 +35,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from heat_upgrade.report.facts import DrainFacts, Flight, Report, RunOutcome, TaskFacts
+    from heat_upgrade.report.facts import DrainFacts, Flight, Report, RouterFacts, RunOutcome, TaskFacts
 
 FAILED = frozenset({"failed", "upstream_failed"})
 
@@ -107,13 +122,13 @@ class Gathered:
         """Return the facts."""
         from heat_upgrade.report.availability import Availability
         from heat_upgrade.report.facts import CheckFacts, Report
+        from heat_upgrade.report.flips import canary_facts, flip_facts
 
         plan = self.plan
-        if plan.get("dry_run"):
+        if self._is_dry:
             self.notes.append("This was a dry run: nothing was touched, and the plan is the XCom of show_plan.")
         seen = self._pull(WATCH, HISTORY)
-        checks = self._pull(VERIFY) or []
-        drain = self._drain()
+        drain, routers = self._drain(), self._routers()
         return Report(
             cloud=self.cloud.name,
             dag_id=self.instance.dag_id,
@@ -126,14 +141,18 @@ class Gathered:
             made=datetime.now(UTC),
             steps=tuple(sorted(self._steps(), key=lambda step: (step.began is None, step.began, step.task))),
             drain=drain,
+            flip=flip_facts(self._pull(FLIP)),
+            close=flip_facts(self._pull(CLOSE)),
+            routers=routers,
+            canary=canary_facts(self._pull(FLIP_CANARY), self._pull(WATCH_CANARY)),
             api=Availability.of(seen) if seen else None,
-            checks=tuple(CheckFacts(**check) for check in checks),
+            checks=tuple(CheckFacts(**check) for check in self._pull(VERIFY) or []),
             notes=tuple(self.notes),
         )
 
     def save_timings(self, context: Context) -> None:
         """Record how long each task took; a dry run's say nothing, nor do those of hosts that had moved before it."""
-        if self.plan.get("dry_run"):
+        if self._is_dry:
             return
         moved = {host.task_id for host in self.cloud.hosts if host.name in self.plan.get("moved", ())}
         idle = {task for host in moved for task in tasks_of_move(host)}
@@ -181,10 +200,29 @@ class Gathered:
             in_flight=history["in_flight"],
             stacks=self._flights(history["stacks"]),
             samples=tuple(
-                Sample(time=moment(time), messages=messages, held=held, in_flight=in_flight)
-                for time, messages, held, in_flight in history["readings"]
+                Sample(
+                    time=moment(time), messages=messages, held=held, in_flight=in_flight, on_new=next(iter(new), None)
+                )
+                for time, messages, held, in_flight, *new in history["readings"]
             ),
         )
+
+    def _routers(self) -> tuple[RouterFacts, ...]:
+        """Return what the routers have done: as the close has it, or else as far as they tell it now."""
+        from heat_upgrade.counts import counts_of
+        from heat_upgrade.report.flips import router_facts
+
+        if closed := self._pull(CLOSE):
+            return router_facts(closed.get("counts", {}))
+        if self._is_dry or self.crumbs.get(START_BESIDE, {}).get("state") != "success":
+            return ()
+        found = read(lambda: counts_of(self.cloud, self.plan["target"]))
+        if isinstance(found, Unavailable):
+            found = {"every host": found}
+        for host, counts in found.items():
+            if isinstance(counts, Unavailable):
+                self.notes.append(f"What the router of {host} has done isn't known: {counts.reason}")
+        return router_facts({host: counts for host, counts in found.items() if not isinstance(counts, Unavailable)})
 
     def _flights(self, stacks: list[dict[str, str]]) -> tuple[Flight, ...]:
         from heat_upgrade.report.facts import Flight
@@ -202,6 +240,10 @@ class Gathered:
             return f"{state.action} {state.status}" if state.status else "deleted"
 
         return tuple(Flight(**stack, ended=ended(stack["id"])) for stack in stacks)
+
+    @property
+    def _is_dry(self) -> bool:
+        return bool(self.plan.get("dry_run"))
 
     def _pull(self, task: str, key: str = "return_value") -> Any:
         return self.instance.xcom_pull(task_ids=task, key=key, map_indexes=-1)

@@ -191,6 +191,15 @@ def read_sides(front: Deployment) -> Step:
     return _step("read_sides", front, {"ROUTER": front.router}, read_only=True)
 
 
+def read_counts(front: Deployment) -> Step:
+    """
+    Build the step that tells what a host's router has done, in numbers.
+
+    :param front: the release whose APIs are, or were, in front
+    """
+    return _step("read_counts", front, {"ROUTER": front.router}, read_only=True)
+
+
 def route(front: Deployment) -> Step:
     """
     Build the step that does the phases of a flip on a host, in a conversation.

@@ -20,10 +20,11 @@ FOOT = 22
 PANEL, GAP = 78, 30
 # What a bar is about, by the beginning of its step's name; the first match counts.
 KINDS = (
-    ("wait", ("may_", names.DRAIN, names.CONFIRM, "approve", names.AFTER_WAVE)),
-    ("check", (names.PREFLIGHT, names.VERIFY)),
+    ("wait", ("may_", names.DRAIN, names.CONFIRM, "approve", names.AFTER_WAVE, names.WATCH_CANARY)),
+    ("check", (names.PREFLIGHT, names.PROVE, names.VERIFY)),
     ("engine", (names.START_ENGINES, names.RETIRE, names.STOP_ENGINES)),
     ("api", (names.LEAVE, names.SWITCH, names.REJOIN, names.STOP_APIS, names.START_APIS)),
+    ("api", (names.START_BESIDE, names.FLIP, names.CLOSE)),
 )
 LEGEND = (("check", "checks"), ("prepare", "preparation"), ("engine", "engines"), ("api", "APIs"), ("wait", "waiting"))
 CLOUD_ROW, API_ROW = "whole cloud", "API by probe"
@@ -92,18 +93,22 @@ def _probe(axis: TimeAxis, report: Report, y: float) -> Iterator[Markup]:
 
 def drain_plot(drain: DrainFacts) -> Markup:
     """
-    Draw how the old side emptied: messages, what old engines held, and the stacks of T0, one above the other.
+    Draw how the old side emptied: messages, what old engines held, and the stacks in flight there and on the new side.
 
     :param drain: the facts; with at least one reading
     """
     samples = drain.samples
     end = max(samples[-1].time, samples[0].time + timedelta(seconds=1))
     axis = TimeAxis(samples[0].time, end, 44, WIDTH - 44 - RIGHT)
-    panels: tuple[tuple[str, Callable[[Sample], int | None]], ...] = (
+    panels: list[tuple[str, Callable[[Sample], int | None]]] = [
         ("messages in the old vhost's queues", lambda sample: sample.messages),
         ("resources and locks held by old engines", lambda sample: sample.held),
-        ("stacks in flight", lambda sample: sample.in_flight),
-    )
+    ]
+    if drain.by_side:
+        panels.append(("stacks in flight on the old side", lambda sample: sample.in_flight))
+        panels.append(("stacks in flight on the new side", lambda sample: sample.on_new))
+    else:
+        panels.append(("stacks in flight", lambda sample: sample.in_flight))
     height = len(panels) * (PANEL + GAP)
     parts = list(_grid(axis, height))
     for number, (title, value) in enumerate(panels):

@@ -52,12 +52,21 @@ class TaskFacts(Facts):
 
 
 class Sample(Facts):
-    """One reading of the drain; None for what couldn't be read."""
+    """
+    One reading of the drain; None for what couldn't be read.
+
+    :param time: when
+    :param messages: all in the old vhost's queues
+    :param held: what old engines held
+    :param in_flight: stacks in flight on the old side
+    :param on_new: those on the new side; None where there was no flip
+    """
 
     time: datetime
     messages: int | None
     held: int | None
     in_flight: int | None
+    on_new: int | None = None
 
 
 class Flight(Facts):
@@ -85,6 +94,86 @@ class DrainFacts(Facts):
     stacks: tuple[Flight, ...]
     samples: tuple[Sample, ...]
 
+    @property
+    def by_side(self) -> bool:
+        """Return whether the readings tell the new side's stacks from the old side's."""
+        return any(sample.on_new is not None for sample in self.samples)
+
+
+class FlipFacts(Facts):
+    """
+    A flip, or the close.
+
+    :param began: when its task began to look
+    :param ended: when every host had taken it
+    :param moved: whether it was this try that moved them
+    :param in_flight: how many stacks stayed on the other side, with those above and below them
+    :param held: seconds that changes waited on each host, by its name, as seen from Airflow; none where nothing moved
+    """
+
+    began: datetime
+    ended: datetime
+    moved: bool
+    in_flight: int
+    held: dict[str, float] = {}
+
+
+class Requests(Facts):
+    """How many requests there were of each kind."""
+
+    read: int = 0
+    create: int = 0
+    change: int = 0
+
+    @property
+    def all(self) -> int:
+        """Return how many there were."""
+        return self.read + self.create + self.change
+
+    def __str__(self) -> str:
+        """Tell them in this order."""
+        return f"{self.read} / {self.create} / {self.change}"
+
+
+class RouterFacts(Facts):
+    """
+    What a host's router has done.
+
+    :param host: the host
+    :param here: requests that the API behind it has served
+    :param beside: requests that it has handed to the API beside
+    :param refused: requests that it couldn't tell a side for
+    :param lost: requests that the API beside didn't answer
+    :param held: changes that have waited
+    :param longest_held: seconds that one of them has waited at most
+    """
+
+    host: str
+    here: Requests
+    beside: Requests
+    refused: int
+    lost: int
+    held: int
+    longest_held: float
+
+
+class CanaryFacts(Facts):
+    """
+    The projects that went ahead.
+
+    :param projects: their names or ids, the first of them
+    :param more: how many there were besides
+    :param began: when
+    :param ended: when they were judged; None if they weren't
+    :param verdict: what came of it
+    """
+
+    projects: tuple[str, ...]
+    more: int = 0
+    began: datetime | None = None
+    ended: datetime | None = None
+    verdict: str = ""
+
 
 class CheckFacts(Facts):
     """One check at the end, and what it has found."""
@@ -108,6 +197,10 @@ class Report(Facts):
     :param made: when the report was made
     :param steps: the run's tasks, in the order in which they began
     :param drain: the wait for the old engines; None if it never began
+    :param flip: how users were sent over; None if they weren't, or in a cold upgrade
+    :param close: the end of the old side, likewise
+    :param routers: what the routers of the hosts have done, as far as they could be asked
+    :param canary: the projects that went ahead; None if there were none
     :param api: what a probe has seen of the API; None if nobody watched
     :param checks: the checks at the end; none if they weren't reached
     :param notes: what an operator should know besides
@@ -124,6 +217,10 @@ class Report(Facts):
     made: datetime
     steps: tuple[TaskFacts, ...]
     drain: DrainFacts | None = None
+    flip: FlipFacts | None = None
+    close: FlipFacts | None = None
+    routers: tuple[RouterFacts, ...] = ()
+    canary: CanaryFacts | None = None
     api: Availability | None = None
     checks: tuple[CheckFacts, ...] = ()
     notes: tuple[str, ...] = ()

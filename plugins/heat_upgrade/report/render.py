@@ -10,6 +10,7 @@ from heat_upgrade.formatting import change, clock, count, day, duration, markdow
 from heat_upgrade.names import DRAIN, WATCH
 from heat_upgrade.report.drawings import LEGEND, drain_plot, timeline
 from heat_upgrade.report.facts import moment
+from heat_upgrade.report.flips import total
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -60,8 +61,18 @@ def _common(report: Report) -> dict[str, Any]:
         "report": report,
         "waited": waited.seconds if waited else None,
         "not_ended": [flight for flight in flights if "IN_PROGRESS" in flight.ended],
+        # In a cold upgrade T0 is when the last old API has stopped.
+        "by_flip": bool(report.flip or (report.drain and report.drain.by_side)),
+        "holds": _holds(report),
+        "routers": (*report.routers, total(report.routers)) if report.routers else (),
         "long": report.ended - report.began > timedelta(hours=20),
     }
+
+
+def _holds(report: Report) -> list[tuple[str, float | None, float | None]]:
+    """Return how long each host held at the flip and at the close, where any did."""
+    flip, close = (each.held if each else {} for each in (report.flip, report.close))
+    return [(host, flip.get(host), close.get(host)) for host in dict.fromkeys([*flip, *close])]
 
 
 def _spread(drain: DrainFacts | None) -> list[Sample]:
@@ -88,6 +99,7 @@ def _environment(*, escape: bool) -> Environment:
         "clock": clock,
         "day": day,
         "moment": moment,
+        "known": lambda number: "?" if number is None else number,
         "plain": markdown_text,
         "block": markdown_block,
     }

@@ -10,6 +10,7 @@ Change what the routers of a host go by: the side of the upgrade that writes the
     python3 state.py DIRECTORY inherit OTHER < NEW       what routers of another direction went by, else NEW
     python3 state.py DIRECTORY probe [HASH]              open this host's own side to a token, or close it
     python3 state.py DIRECTORY summary                   the state without its lists
+    python3 state.py DIRECTORY counts                    what the routers of this host have done, in numbers
 
 NEW is a JSON object with ``sides``, ``default``, ``projects``, ``stacks`` and ``closed``. Each verb prints the state as
 JSON, after ``hold`` with ``touched``, the ids of the stacks that were changed through this host in the last minute.
@@ -40,9 +41,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if __package__:
-    from .heat_upgrade_router import LISTED, OTHERS, VERSION, Hold, State, parse
+    from .heat_upgrade_router import LISTED, OTHERS, TOUCHED_FOR, VERSION, Hold, State, parse
 else:  # run as a file
-    from heat_upgrade_router import LISTED, OTHERS, VERSION, Hold, State, parse  # type: ignore[import-not-found,no-redef]
+    from heat_upgrade_router import (  # type: ignore[import-not-found,no-redef]
+        LISTED,
+        OTHERS,
+        TOUCHED_FOR,
+        VERSION,
+        Hold,
+        State,
+        parse,
+    )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,6 +60,17 @@ STATE = "state.json"
 WRITERS = "writers.lock"
 POLL = 0.01  # seconds
 SILENCE = 60  # seconds after which whoever asks counts as gone
+KINDS = ("read", "create", "change")
+# What is told of the routers' counts, by the name that they have there.
+COUNTED = {
+    **{f"{side}_{kind}": f"{side}_{kind}" for side in ("here", "beside") for kind in KINDS},
+    **{f"{name}_{kind}": name for name in ("held", "longest_held") for kind in KINDS},
+    "refused": "refused",
+    "lost": "lost",
+}
+MOST = 1e12  # of anything that is counted
+LARGEST = 2**20  # bytes of a file with counts
+LOOKS = 3  # at such a file, which its process may be writing
 
 
 class StateError(Exception):
@@ -114,6 +134,7 @@ def inherit(directory: Path, other: Path, new: dict[str, Any]) -> State:
         states = [state for state in (read(directory), read(other)) if state]
         newest = max(states, key=lambda state: state.sequence, default=None)
         if newest is None or newest.closed:
+            _forget_counts(directory)
             # A number above all that a router may have seen.
             return _write(directory, _planned(new, newest.sequence + 1 if newest else 1, None))
         return _write(directory, newest)
@@ -200,10 +221,53 @@ def release(directory: Path, sequence: int) -> State:
 def touched(directory: Path) -> list[str]:
     """Return the ids of the stacks that were changed through this host in the last minute, as its routers tell."""
     found: set[str] = set()
-    for path in sorted((directory / "run").glob("*.json")):
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            found.update(json.loads(path.read_text("utf-8").split("\n")[0])["touched"])
+    for told in _told(directory):
+        stacks = told.get("touched")
+        found.update(stacks if isinstance(stacks, dict) else ())
     return sorted(found)
+
+
+def counts(directory: Path) -> dict[str, float]:
+    """
+    Return what this host's routers have counted since the upgrade came, of all their processes.
+
+    :param directory: where the state lies.
+    """
+    found: dict[str, float] = dict.fromkeys(COUNTED.values(), 0)
+    for told in _told(directory):
+        numbers = told.get("counts")
+        for name, number in numbers.items() if isinstance(numbers, dict) else ():
+            what = COUNTED.get(name)
+            if what and type(number) in (int, float) and 0 <= number <= MOST:
+                found[what] = max(found[what], number) if what.startswith("longest_") else found[what] + number
+    return found
+
+
+def _told(directory: Path) -> list[dict[str, Any]]:
+    """Return what the routers' processes have written, one of which may be at that right now."""
+    found = []
+    for path in sorted((directory / "run").glob("*.json")):
+        for _ in range(LOOKS):
+            with contextlib.suppress(OSError, ValueError, RecursionError):
+                told = json.loads(_first_line(path))
+                if isinstance(told, dict):
+                    found.append(told)
+                break
+    return found
+
+
+def _first_line(path: Path) -> bytes:
+    # The folder is the services' account's: a link or a pipe there shall lead root nowhere.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        return file.read(LARGEST).split(b"\n")[0]
+
+
+def _forget_counts(directory: Path) -> None:
+    """Take away what the routers of an earlier upgrade have counted, all of which have ended."""
+    for path in (directory / "run").glob("*.json"):
+        with contextlib.suppress(OSError):
+            if path.lstat().st_mtime < time.time() - TOUCHED_FOR:
+                path.unlink()
 
 
 def _known(directory: Path) -> State:
@@ -340,6 +404,7 @@ ANSWERS: dict[str, Callable[..., dict[str, Any]]] = {
 VERBS: dict[str, Callable[..., dict[str, Any]]] = {
     "show": ANSWERS["show"],
     "summary": _summary,
+    "counts": counts,
     "create": lambda directory: _shown(create(directory, json.load(sys.stdin))),
     "inherit": lambda directory, other: _shown(inherit(directory, Path(other), json.load(sys.stdin))),
     "hold": lambda directory, what, seconds, timeout: _held(directory, what, float(seconds), float(timeout)),

@@ -364,7 +364,7 @@ class TestAirflowUi:
 
     def test_a_tab_of_the_run_shows_its_report(self, ui: AirflowUi, story: Story) -> None:
         ui.open_report(story.upgrade.run.dag_id, story.upgrade.run.run_id)
-        assert "Stacks in flight at the switch" in ui.report()
+        assert "Stacks in flight at the flip" in ui.report()
         assert ui.complaints() == []
 
     def test_the_trigger_form_asks_for_the_parameters(self, ui: AirflowUi, story: Story) -> None:

@@ -21,10 +21,19 @@ def after(seconds: float):
     return replace(ONE, began=ONE.began + timedelta(seconds=seconds))
 
 
-def test_a_reading_is_kept_as_four_numbers():
+def test_a_reading_is_kept_as_a_few_numbers():
     course = DrainHistory()
     course.add(ONE, Snapshot(waiting=(stack(), stack())))
-    assert course.as_xcom()["readings"] == [[ONE.began.timestamp(), 4, 1, 2]]
+    assert course.as_xcom()["readings"] == [[ONE.began.timestamp(), 4, 1, 2, None]]
+
+
+def test_after_a_flip_the_new_sides_stacks_are_counted_apart():
+    kept, begun, stranded = (replace(stack(), id=id_) for id_ in ("kept", "begun", "stranded"))
+    snapshot = Snapshot(kept=frozenset({"kept"}), waiting=(kept,), stranded=frozenset({"stranded"}))
+    course = DrainHistory()
+    course.add(replace(ONE, database=replace(ONE.database, stacks=(kept, begun, stranded))), snapshot)
+    course.add(replace(after(5), database=Unavailable("away")), snapshot)
+    assert [kept[3:] for kept in course.as_xcom()["readings"]] == [[1, 1], [None, None]]
 
 
 @pytest.mark.parametrize("part", ["broker", "database"])
@@ -32,7 +41,7 @@ def test_what_was_not_read_is_not_made_up(part):
     course = DrainHistory()
     course.add(replace(ONE, **{part: Unavailable("away")}), Snapshot(waiting=(stack(),)))
     (kept,) = course.as_xcom()["readings"]
-    assert kept[1:] == ([None, None, None] if part == "broker" else [4, None, None])
+    assert kept[1:] == ([None] * 4 if part == "broker" else [4, None, None, None])
 
 
 @pytest.mark.parametrize("many", [MOST_READINGS, 1000, 10_007])

@@ -12,6 +12,7 @@ from airflow.sdk import DAG, TriggerRule
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
 from fastapi.testclient import TestClient
 
+from heat_upgrade import counts
 from heat_upgrade.cloud.loader import load_cloud
 from heat_upgrade.cloud.model import Cloud
 from heat_upgrade.exceptions import HeatDatabaseUnavailableError
@@ -19,7 +20,7 @@ from heat_upgrade.hooks.heat_api import HeatApiHook
 from heat_upgrade.hooks.heat_database import HeatDatabaseHook
 from heat_upgrade.operators.api_watch import WatchApiOperator
 from heat_upgrade.operators.report import ReportOperator, was_stopped
-from heat_upgrade.readings import StackState
+from heat_upgrade.readings import StackState, Unavailable
 from heat_upgrade.report import notes, server
 from heat_upgrade.report.facts import Report
 from heat_upgrade_plugin import HeatUpgradePlugin
@@ -120,6 +121,48 @@ def test_it_gathers_what_the_run_has_left(make):
     assert [flight.ended for flight in report.drain.stacks] == ["CREATE COMPLETE", "deleted", "purged"]
     assert (report.api.probes, report.api.failed) == (3, 1)
     assert [check.name for check in report.checks] == ["services"]
+
+
+NUMBERS = dict.fromkeys(counts.NAMES, 3)
+TIMES = {"began": "2026-05-01T00:00:00+00:00", "ended": "2026-05-01T00:00:09+00:00"}
+AFTER_THE_SWEEP = {**GOOD, "start_beside": "success"}
+
+
+def test_it_gathers_what_the_flip_and_the_close_have_left(make, monkeypatch):
+    def asked(*_: Any) -> None:
+        raise AssertionError("the close has it")
+
+    monkeypatch.setattr(counts, "counts_of", asked)
+    flip = {**TIMES, "moved": True, "in_flight": 4, "held": {"c1": 1.3}}
+    left = {("flip", "return_value"): flip, ("close", "return_value"): {**flip, "counts": {"c1": NUMBERS}}}
+    canary = {
+        ("flip_canary", "return_value"): {"projects": ["shop"]},
+        ("watch_canary", "return_value"): {"verdict": "ok"},
+    }
+    report = make(Instance({**AFTER_THE_SWEEP, "close": "success"}, XCOMS | left | canary))
+    assert report.flip == report.close
+    assert (report.flip.in_flight, report.flip.held) == (4, {"c1": 1.3})
+    assert [(router.host, router.beside.all, router.longest_held) for router in report.routers] == [("c1", 9, 3)]
+    assert (report.canary.projects, report.canary.verdict) == (("shop",), "ok")
+
+
+def test_a_run_that_failed_before_its_close_asks_the_routers_as_far_as_it_can(make, monkeypatch):
+    found = {"c1": NUMBERS, "c2": Unavailable("c2 is away")}
+    monkeypatch.setattr(counts, "counts_of", lambda cloud, target: found if target == "26.0.2" else None)
+    report = make(Instance({**AFTER_THE_SWEEP, "flip": "failed"}, XCOMS))
+    assert [router.host for router in report.routers] == ["c1"]
+    assert report.notes == ("What the router of c2 has done isn't known: c2 is away",)
+    assert (report.flip, report.close, report.canary) == (None, None, None)
+
+
+def test_routers_that_cannot_be_asked_at_all_are_no_failure(make, monkeypatch):
+    def no_connection(*_: Any) -> None:
+        raise AirflowException("the conn_id isn't defined")
+
+    monkeypatch.setattr(counts, "counts_of", no_connection)
+    report = make(Instance(AFTER_THE_SWEEP, XCOMS))
+    assert (report.outcome, report.routers) == ("success", ())
+    assert report.notes[0].startswith("What the router of every host has done isn't known")
 
 
 def test_the_next_run_is_told_how_long_each_step_took(make):

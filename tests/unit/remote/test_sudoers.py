@@ -109,6 +109,7 @@ UNIT = "/etc/systemd/system/heat-engine@26.0.2.service"
         "install -d -m 700 -o heat /etc/heat/26.0.2/router/run",
         f"python3 -B {STATE}/router/state.py /etc/heat/26.0.2/router inherit /etc/heat/25.0.2/router",
         f"python3 -B {STATE}/router/state.py /etc/heat/26.0.2/router converse",
+        "python3 -B /tmp/heat-upgrade.aBc123/router/state.py /etc/heat/26.0.2/router counts",
         "cat /etc/heat/25.0.2/api-paste.ini",
         "systemctl stop heat-api@25.0.2-beside.service",
         "rm -f /etc/systemd/system/heat-api-25.0.2-beside.service",

@@ -13,8 +13,18 @@ import pytest
 
 from heat_upgrade.report.availability import Availability
 from heat_upgrade.report.axis import TimeAxis, top_of
-from heat_upgrade.report.facts import CheckFacts, DrainFacts, Flight, Report, Sample, TaskFacts
+from heat_upgrade.report.facts import (
+    CanaryFacts,
+    CheckFacts,
+    DrainFacts,
+    Flight,
+    FlipFacts,
+    Report,
+    Sample,
+    TaskFacts,
+)
 from heat_upgrade.report.files import reports_directory, safe, write
+from heat_upgrade.report.flips import canary_facts, flip_facts, router_facts
 from heat_upgrade.report.render import markdown, page
 
 BEGIN = datetime(2026, 8, 22, 1, 58, 30, tzinfo=UTC)
@@ -45,6 +55,42 @@ SAMPLES = tuple(
     )
     for number in range(9)
 )
+
+
+COUNTS = {
+    "here_read": 700,
+    "here_create": 20,
+    "here_change": 9,
+    "beside_read": 4100,
+    "beside_create": 31,
+    "beside_change": 12,
+    "refused": 0,
+    "lost": 0,
+    "held": 7,
+    "longest_held": 1.42,
+}
+BY_SIDE = tuple(sample.model_copy(update={"on_new": number}) for number, sample in enumerate(SAMPLES))
+
+
+def flipped(**changed: Any) -> Report:
+    """Return the report of a run with a flip."""
+    at = BEGIN.timestamp() + 63
+    facts: dict[str, Any] = {
+        "flip": flip_facts(task_left(at, in_flight=4, held={"c-1": 1.31, "c-2": 1.44})),
+        "close": flip_facts(task_left(at + 55, held={"c-1": 0.2, "c-2": 0.21}, counts={})),
+        "routers": router_facts({"c-1": COUNTS, "c-2": {**COUNTS, "refused": 3, "longest_held": 1.6}}),
+        "canary": canary_facts(
+            {"projects": ["shop", "lab"], "began": at - 20}, {"ended": at - 5, "verdict": "all is well"}
+        ),
+        "drain": report().drain.model_copy(update={"samples": BY_SIDE}),  # type: ignore[union-attr]
+    }
+    return report(**{**facts, **changed})
+
+
+def task_left(ended: float, **more: Any) -> dict[str, Any]:
+    """Return what the task of a flip returns."""
+    began, ended_at = (datetime.fromtimestamp(time, UTC).isoformat() for time in (ended - 4, ended))
+    return {"began": began, "ended": ended_at, "moved": True, "in_flight": 0, **more}
 
 
 def report(**changed: Any) -> Report:
@@ -145,6 +191,81 @@ def test_markdown_tells_the_same():
     assert all(line.endswith("|") for line in tables)
 
 
+def test_the_flip_is_told():
+    text, _ = read(page(flipped()))
+    for words in (
+        "Canaries, ahead of the others: shop, lab, from 01:59:13 to 01:59:28. Verdict: all is well.",
+        "At 01:59:33 all hosts sent users to 26.0.2; 4 stacks, with those above and below what was in flight, "
+        "stayed on 25.0.2.",
+        "At 02:00:28 the last requests went to 26.0.2.",
+        "c-1 1.3 s 0.2 s c-2 1.4 s 0.2 s",
+        "c-1 700 / 20 / 9 4100 / 31 / 12 0 0 7 1.4 s",
+        "c-2 700 / 20 / 9 4100 / 31 / 12 3 0 7 1.6 s",
+        "all 1400 / 40 / 18 8200 / 62 / 24 3 0 14 1.6 s",
+        "1.6 s longest wait of a change in a hold",
+        "Stacks in flight at the flip",
+    ):
+        assert words in text
+
+
+def test_markdown_tells_the_same_of_the_flip():
+    text = markdown(flipped())
+    for words in (
+        "Canaries, ahead of the others: shop, lab, from 01:59:13 to 01:59:28. Verdict: all is well.\n",
+        "At 01:59:33 all hosts sent users to 26.0.2; 4 stacks, with those above and below what was in flight, "
+        "stayed on 25.0.2.\n",
+        "| c-2 | 1.4 s | 0.2 s |\n",
+        "| all | 1400 / 40 / 18 | 8200 / 62 / 24 | 3 | 0 | 14 | 1.6 s |\n",
+        "| time (UTC) | messages | held by old engines | stacks in flight on the old side | on the new side |\n"
+        "|---|---|---|---|---|\n"
+        "| 01:59:40 | 40 | 12 | 7 | 0 |\n"
+        "| 01:59:45 | 31 | 10 | 6 | 1 |\n",
+        "## Stacks in flight at the flip\n",
+    ):
+        assert words in text
+    assert "\n\n\n\n" not in text
+
+
+def test_the_plot_tells_stacks_by_side():
+    _, plot = drawings(page(flipped()))
+    titles = [name.text for name in plot.iter("text") if name.get("class") == "title"]
+    assert titles[2:] == ["stacks in flight on the old side, at most 7", "stacks in flight on the new side, at most 8"]
+
+
+@pytest.mark.parametrize("render", [page, markdown])
+def test_a_flip_that_an_earlier_try_has_done_is_told(render):
+    found = flip_facts({**task_left(BEGIN.timestamp()), "moved": False})
+    text = " ".join(render(flipped(flip=found, close=found, routers=(), canary=None)).split())
+    assert "All hosts sent users to 26.0.2 already when the task looked." in text
+    assert "Nothing was left on the side of 25.0.2 when the close looked." in text
+    for words in ("Canaries", "longest wait", "handed over", "held at the"):
+        assert words not in text
+
+
+@pytest.mark.parametrize("render", [page, markdown])
+def test_a_run_without_a_flip_has_no_word_of_it(render):
+    assert "The flip" not in render(report())
+    assert "Stacks in flight at the switch" in render(report())
+
+
+@pytest.mark.parametrize("left", [None, "flip", [], {}, {"began": "soon", "ended": "late", "moved": 1, "in_flight": 0}])
+def test_what_a_flip_has_not_left_is_not_made_up(left):
+    assert flip_facts(left) is None
+    assert canary_facts(left, None) is None
+
+
+def test_of_many_canaries_the_first_are_named_and_the_rest_is_counted():
+    facts = canary_facts(None, {"projects": [f"{number}{'x' * 999}" for number in range(50)], "ended": "soon"})
+    assert facts is not None
+    assert (len(facts.projects), facts.more, facts.ended) == (20, 30, None)
+    assert max(map(len, facts.projects)) == 200
+    assert "and 30 more" in " ".join(page(flipped(canary=facts)).split())
+
+
+def test_routers_that_had_nothing_to_do_are_not_told():
+    assert router_facts({"c-1": dict.fromkeys(COUNTS, 0)}) == ()
+
+
 def test_the_timeline_has_a_row_for_each_host_and_a_bar_for_each_of_its_steps():
     timeline, _ = drawings(page(report()))
     names = [name.text for name in timeline.iter("text") if name.get("class") == "name"]
@@ -225,6 +346,11 @@ def test_what_users_and_errors_say_is_never_markup():
         hosts=(ODD,),
         steps=(step("preflight", 0, 1, ODD, state="failed", error=f"</pre>{ODD}\n# no heading\n```"),),
         drain=DrainFacts(t0=BEGIN, in_flight=1, stacks=(flight,), samples=SAMPLES),
+        flip=FlipFacts(began=BEGIN, ended=BEGIN, moved=True, in_flight=1, held={ODD: 1.0}),
+        routers=tuple(router.model_copy(update={"host": ODD}) for router in flipped().routers),
+        canary=CanaryFacts(projects=(ODD,), verdict=ODD),
+        source=ODD,
+        target=ODD,
         api=probed(ODD),
         checks=(CheckFacts(name=ODD, found=ODD),),
         notes=(ODD,),
@@ -240,11 +366,11 @@ def test_what_users_and_errors_say_is_never_markup():
     others = [*before.splitlines(), *after.splitlines()]
     assert not any(re.search(r"(?<!\\)[<`]", line) for line in others)
     rows = [line for line in others if line.startswith("|") and "alert" in line]
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in rows} == {3, 6}
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in rows} == {3, 4, 6, 8}
 
 
 def test_it_survives_its_way_through_an_xcom():
-    once = report(api=probed(None, "HTTP 503"))
+    once = flipped(api=probed(None, "HTTP 503"))
     again = Report.model_validate_json(once.model_dump_json())
     assert again == once
     assert page(again) == page(once)

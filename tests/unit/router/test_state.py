@@ -225,3 +225,54 @@ def test_a_flip_by_command(host: Host) -> None:
     failed = run(host.directory, "release", "1")
     assert failed.returncode == 1
     assert failed.stderr.startswith("error: the state has sequence 4")
+
+
+def test_what_the_routers_of_a_host_have_done_is_told_in_numbers(host: Host) -> None:
+    router = host.router()
+    for method in ("GET", "GET", "POST"):
+        call(router, method, LIST)
+    host.state(default=NEW)
+    call(router, "POST", LIST)
+    other = {"counts": {"beside_read": 40, "held_change": 2, "held_create": 1, "longest_held_change": 1.5}}
+    (host.directory / "run/cfn-1.json").write_text(json.dumps(other) + "\nthe rest of what was longer")
+    told = state.counts(host.directory)
+    assert {name: number for name, number in told.items() if number} == {
+        "beside_read": 42,
+        "beside_create": 1,
+        "here_create": 1,
+        "held": 3,
+        "longest_held": 1.5,
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", "7", "[" * 10**5, '{"counts": 3, "touched": 4}'),
+        '{"counts": {"lost": "9", "refused": -1}}',
+        '{"counts": {"lost": NaN, "refused": 1e99, "here_read": true}}',
+        '{"counts": {"lost": [1], "other": 7}}',
+    ],
+)
+def test_what_is_no_count_counts_nothing_and_harms_nothing(host: Host, text: str) -> None:
+    (host.directory / "run").mkdir(exist_ok=True)
+    (host.directory / "run/orchestration-1.json").write_text(text)
+    os.mkfifo(host.directory / "run/orchestration-2.json")
+    (host.directory / "run/orchestration-3.json").symlink_to("/proc/1/environ")
+    assert not any(state.counts(host.directory).values())
+    assert state.touched(host.directory) == []
+
+
+def test_a_host_without_a_router_has_counted_nothing(tmp_path: Path) -> None:
+    assert not any(state.counts(tmp_path).values())
+
+
+def test_an_upgrade_that_begins_anew_forgets_what_the_one_before_has_counted(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for name, age in (("orchestration-1", 3600), ("orchestration-2", 5)):
+        (tmp_path / f"run/{name}.json").write_text('{"counts": {"lost": 1}}')
+        os.utime(tmp_path / f"run/{name}.json", (0, time.time() - age))
+    for _ in range(2):
+        state.inherit(tmp_path, tmp_path / "other", fields())
+        assert [path.stem for path in (tmp_path / "run").iterdir()] == ["orchestration-2"], "what it tells counts yet"
+        os.utime(tmp_path / "run/orchestration-2.json", (0, 0))
