@@ -126,6 +126,7 @@ def run_parameters(cloud: Cloud) -> dict[str, Param]:
             title="Hosts",
             description="All, or some now and the others in a later run, which sends users over and ends the old side.",
         ),
+        "canary": dag_params.canary(cloud),
         "approvals": dag_params.approvals(
             OF_ROLLING,
             "Waiting costs users nothing: until the flip the old release serves all of them. Hosts that move side by "

@@ -18,6 +18,7 @@ from heat_upgrade.cloud.notifications import Notification
 from heat_upgrade.cloud.sections import (
     Approvals,
     Backup,
+    Canary,
     Commands,
     Connections,
     Drain,
@@ -59,6 +60,7 @@ class Cloud(Section):
     rotation: Rotation
     waves: Waves = (1,)
     drain: Drain = Drain()
+    canary: Canary = Canary()
     backup: Backup = Backup()
     approvals: Approvals = Approvals()
     notifications: tuple[Notification, ...] = ()
