@@ -104,7 +104,7 @@ class CanaryTrigger(ArgumentsTrigger[WatchedCanary]):
         if late < 0:
             return None
         if isinstance(begun, Unavailable):
-            errors = [f"the canary's stacks could not be counted at its end: {_cut(begun.reason)}"]
+            errors.append(f"the canary's stacks could not be counted at its end: {_cut(begun.reason)}")
             return {"verdict": FAILED, "errors": errors} if late > GRACE else None
         return {"verdict": HELD, "errors": []}
 
