@@ -68,9 +68,6 @@ def guide(cloud: Cloud) -> None:
     approve_flip = approvals.ApproveFlipOperator(task_id=names.APPROVE_FLIP)
     # Where hosts are left for another run, this one ends here.
     may_flip = gates.MayFlipOperator(task_id=names.MAY_FLIP, on_skipped_callback=done)
-    flip_canary = canary.FlipCanaryOperator(task_id=names.FLIP_CANARY, **ALL)
-    watch_canary = canary.WatchCanaryOperator(task_id=names.WATCH_CANARY, **ALL)
-    end_canary = canary.EndCanaryOperator(task_id=names.END_CANARY, **ALL)
     flip_sides = flip.FlipOperator(task_id=names.FLIP, **CANARY_OR_NONE)
     wait_until_drained = OldEnginesDrainedSensor(task_id=names.DRAIN, **ALL)
     approve_retire = approvals.ApproveRetireOperator(task_id=names.APPROVE_RETIRE, **ALL)
@@ -84,7 +81,7 @@ def guide(cloud: Cloud) -> None:
     ahead = (may_start, preflight, may_prepare(cloud), prepare, back_up_database)
     beside = (create_vhost, sync_database, start_new_engines, start_beside)
     in_front = (*sweep(cloud), prove_new_side)
-    over = (approve_flip, may_flip, flip_canary, watch_canary, end_canary, flip_sides, wait_until_drained)
+    over = (approve_flip, may_flip, *some_first(), flip_sides, wait_until_drained)
     end = (approve_retire, close, retire, verify_cloud, delete_old_vhost, show_plan)
     in_order(*ahead, *beside, *in_front, *over, *end)
     chain(may_flip, flip_sides)
@@ -118,6 +115,15 @@ def put_in_front(host: Host) -> TaskGroup:
             apis.RejoinRotationOperator(task_id=names.REJOIN, host=host, **ALL),
         )
     return group
+
+
+def some_first() -> list[BaseOperator]:
+    """Build the steps of a canary, whose projects go over before everybody else."""
+    return [
+        canary.FlipCanaryOperator(task_id=names.FLIP_CANARY, **ALL),
+        canary.WatchCanaryOperator(task_id=names.WATCH_CANARY, **ALL),
+        canary.EndCanaryOperator(task_id=names.END_CANARY, **ALL),
+    ]
 
 
 def run_parameters(cloud: Cloud) -> dict[str, Param]:

@@ -104,7 +104,10 @@ class CanaryTrigger(ArgumentsTrigger[WatchedCanary]):
         if late < 0:
             return None
         if isinstance(begun, Unavailable):
-            errors.append(f"the canary's stacks could not be counted at its end: {_cut(begun.reason)}")
+            errors.append(
+                f"the canary's stacks could not be counted at its end ({_cut(begun.reason)}), expected that within "
+                f"{GRACE:g} s: see Heat's database"
+            )
             return {"verdict": FAILED, "errors": errors} if late > GRACE else None
         return {"verdict": HELD, "errors": []}
 

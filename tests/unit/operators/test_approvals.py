@@ -214,7 +214,7 @@ class TestOperators:
             (
                 flip(),
                 plan(Approvals.FLIP, canary=("_p1_",)),
-                r"first new stacks of \_p1\_ go to 26.0.2, everybody else's stay. If all goes well, what is new goes to",
+                r"first new stacks of \_p1\_ go to 26.0.2, everybody else's stay. If all goes well, what is new goes",
             ),
             (wave(2), plan(Approvals.FIRST_HOST), "get in front on controller-2, and those of the others after them"),
             (wave(2), plan(Approvals.EVERY_HOST), "and no others yet. Users stay with 25.0.2, however long the answer"),

@@ -181,7 +181,8 @@ def test_a_database_that_stays_away_proves_nothing(world: World, monkeypatch: py
     payload = watch(canary(deadline=time.time()))
     assert payload["verdict"] == "failed"
     assert payload["errors"] == [
-        "the canary's stacks could not be counted at its end: Heat's database can't be read: check it"
+        "the canary's stacks could not be counted at its end (Heat's database can't be read: check it), expected that "
+        "within 0.05 s: see Heat's database"
     ]
     assert payload["begun"] is payload["failed"] is None
 
