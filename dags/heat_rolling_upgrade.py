@@ -27,7 +27,7 @@ from heat_upgrade.dag_factory import (
     watch,
 )
 from heat_upgrade.notifications.send import notifiers
-from heat_upgrade.operators import apis, approvals, database, dry_run, engines, flip, gates, verify, vhosts
+from heat_upgrade.operators import apis, approvals, canary, database, dry_run, engines, flip, gates, verify, vhosts
 from heat_upgrade.operators.preflight import PreflightOperator
 from heat_upgrade.operators.prepare import PrepareHostOperator
 from heat_upgrade.run.approvals import OF_ROLLING
@@ -37,6 +37,8 @@ from heat_upgrade.timetables.windows import WindowsTimetable
 DOC = Path(__file__).with_suffix(".md").read_text()
 # Else a task minds no skip: a host that isn't part of a run is skipped, and holds up neither the next host nor the run.
 ALL = {"trigger_rule": TriggerRule.ALL_SUCCESS}
+# A run without a canary skips its tasks; one that ends at the gate skips these, too.
+CANARY_OR_NONE = {"trigger_rule": TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS}
 Sweep = list[TaskGroup | BaseOperator | list[TaskGroup]]
 
 
@@ -66,7 +68,7 @@ def guide(cloud: Cloud) -> None:
     approve_flip = approvals.ApproveFlipOperator(task_id=names.APPROVE_FLIP)
     # Where hosts are left for another run, this one ends here.
     may_flip = gates.MayFlipOperator(task_id=names.MAY_FLIP, on_skipped_callback=done)
-    flip_sides = flip.FlipOperator(task_id=names.FLIP, **ALL)
+    flip_sides = flip.FlipOperator(task_id=names.FLIP, **CANARY_OR_NONE)
     wait_until_drained = OldEnginesDrainedSensor(task_id=names.DRAIN, **ALL)
     approve_retire = approvals.ApproveRetireOperator(task_id=names.APPROVE_RETIRE, **ALL)
     close = flip.CloseOperator(task_id=names.CLOSE, **ALL)
@@ -79,9 +81,10 @@ def guide(cloud: Cloud) -> None:
     ahead = (may_start, preflight, may_prepare(cloud), prepare, back_up_database)
     beside = (create_vhost, sync_database, start_new_engines, start_beside)
     in_front = (*sweep(cloud), prove_new_side)
-    over = (approve_flip, may_flip, flip_sides, wait_until_drained)
+    over = (approve_flip, may_flip, *some_first(), flip_sides, wait_until_drained)
     end = (approve_retire, close, retire, verify_cloud, delete_old_vhost, show_plan)
     in_order(*ahead, *beside, *in_front, *over, *end)
+    chain(may_flip, flip_sides)
     chain([sync_database, close], watch_api)
     chain([show_plan, watch_api], report(cloud, "Rolling upgrade"))
 
@@ -114,6 +117,15 @@ def put_in_front(host: Host) -> TaskGroup:
     return group
 
 
+def some_first() -> list[BaseOperator]:
+    """Build the steps of a canary, whose projects go over before everybody else."""
+    return [
+        canary.FlipCanaryOperator(task_id=names.FLIP_CANARY, **ALL),
+        canary.WatchCanaryOperator(task_id=names.WATCH_CANARY, **ALL),
+        canary.EndCanaryOperator(task_id=names.END_CANARY, **ALL),
+    ]
+
+
 def run_parameters(cloud: Cloud) -> dict[str, Param]:
     """Build the trigger form."""
     hosts = [host.name for host in cloud.hosts]
@@ -126,6 +138,7 @@ def run_parameters(cloud: Cloud) -> dict[str, Param]:
             title="Hosts",
             description="All, or some now and the others in a later run, which sends users over and ends the old side.",
         ),
+        "canary": dag_params.canary(cloud),
         "approvals": dag_params.approvals(
             OF_ROLLING,
             "Waiting costs users nothing: until the flip the old release serves all of them. Hosts that move side by "

@@ -6,8 +6,11 @@ The places are those of Airflow 3.3.2 with task SDK 1.3.2. After another release
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 
 def ended_tasks(instance: Any) -> Iterable[dict[str, Any]]:
@@ -77,6 +80,23 @@ def redacted(text: str) -> str:
     from airflow.sdk.log import redact  # type: ignore[attr-defined]
 
     return str(redact(text))
+
+
+def ask_while_deferred(instance: UUID, options: Sequence[str], subject: str, body: str) -> None:
+    """
+    Show a question for a task that is about to be deferred; an answer resumes it in place of its trigger's event.
+
+    ``airflow.sdk.execution_time.hitl`` (3.3.2): ``HITLOperator`` asks only for tasks that wait for nothing else. In
+    ``airflow.api_fastapi.core_api.routes.public.hitl`` an answer resumes deferred tasks as well.
+
+    :param instance: the id of the task instance
+    :param options: the answers to choose from
+    :param subject: the question
+    :param body: what is shown with it, as Markdown
+    """
+    from airflow.sdk.execution_time.hitl import upsert_hitl_detail
+
+    upsert_hitl_detail(ti_id=instance, options=list(options), subject=subject, body=body, params={})
 
 
 def only_readers_of_xcoms() -> Callable[..., None]:

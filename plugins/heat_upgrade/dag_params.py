@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from airflow.sdk import Param
 
 from heat_upgrade.cloud.model import Cloud
+from heat_upgrade.cloud.sections import MOST_CANARIES
+from heat_upgrade.formatting import first_few
 from heat_upgrade.run.approvals import Approvals
 
 
@@ -20,6 +22,20 @@ def target_release(cloud: Cloud) -> Param:
         values_display={"null": "the one after the release that runs"},
         title="Target release",
         description="Empty: the one after the release that runs. The one before it goes back. A jump is refused.",
+    )
+
+
+def canary(cloud: Cloud) -> Param:
+    """Build the form's field for the projects that go ahead."""
+    named = cloud.canary.projects
+    default = f"those of the cloud file: {first_few(named)}" if named else "none, as the cloud file names none"
+    return Param(
+        None,
+        type=["null", "array"],
+        items={"type": "string"},
+        title="Canary",
+        description=f"Ids of projects, one a line, at most {MOST_CANARIES}: their new stacks go to the new release "
+        f"first, for {cloud.canary.minutes} minutes, and everybody follows if all goes well. Empty: {default}.",
     )
 
 

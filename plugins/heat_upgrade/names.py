@@ -19,7 +19,9 @@ START_BESIDE = "start_beside"
 PROVE = "prove_new_side"
 APPROVE_FLIP = "approve_flip"
 MAY_FLIP = "may_flip"
-FLIP_CANARY, WATCH_CANARY = "flip_canary", "watch_canary"
+FLIP_CANARY = "flip_canary"
+WATCH_CANARY = "watch_canary"
+END_CANARY = "end_canary"
 FLIP = "flip"
 APPROVE_OUTAGE = "approve_outage"
 MAY_STOP = "may_stop"
@@ -55,6 +57,9 @@ BESIDE_HOSTS = frozenset(
         PROVE,
         APPROVE_FLIP,
         MAY_FLIP,
+        FLIP_CANARY,
+        WATCH_CANARY,
+        END_CANARY,
         FLIP,
         DRAIN,
         APPROVE_RETIRE,
@@ -76,6 +81,8 @@ FIND, APPROVE, END, WAIT = "find", "approve", "end", "wait"
 
 # Keys of XComs: when and where a task began, why it failed, what it would do in a real run, what a wait has seen.
 BEGAN, ERROR, PLANNED, HISTORY = "began", "error", "planned", "history"
+# How a canary went, of the task that ends it.
+CANARY = "canary"
 # How long the tasks of a run took, for the runs to come; of a run that goes back apart.
 TIMINGS, TIMINGS_BACK = "timings", "timings_back"
 

@@ -173,6 +173,13 @@ class StackState(NamedTuple):
     reason: str
 
 
+class BegunActions(NamedTuple):
+    """How many actions on some projects' stacks have begun in a while, and how many of these have failed by now."""
+
+    total: int
+    failed: int
+
+
 @dataclass(frozen=True)
 class HeldRow:
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest import mock
 
@@ -353,3 +353,22 @@ def test_states_tell_ends_from_deletions_and_leave_out_what_is_purged(hook, data
     states = hook.stack_states([failed, deleted, "purged"])
     assert states == {failed: StackState("CREATE", "FAILED", "no quota"), deleted: StackState("DELETE", None, "")}
     assert hook.stack_states([]) == {}
+
+
+def test_what_a_canary_has_begun_is_counted_by_the_time_of_its_actions(hook, database, time_zone):
+    def changed(stack_id: str, age: int) -> None:
+        database.execute(
+            "UPDATE stack SET updated_at = UTC_TIMESTAMP() - INTERVAL %s SECOND WHERE id = %s", age, stack_id
+        )
+
+    now = datetime.now(UTC)
+    root = database.add_stack(status="FAILED", age=30, tenant="p1")
+    database.add_stack(status="FAILED", age=30, tenant="p1", owner_id=root)
+    database.add_stack(status="COMPLETE", age=20, tenant="p2", action="ROLLBACK")
+    database.add_stack(status="IN_PROGRESS", age=10, tenant="p2")
+    database.add_stack(status="FAILED", age=30, tenant="somebody else's")
+    database.add_stack(status="FAILED", age=900, tenant="p1")
+    changed(database.add_stack(status="FAILED", age=900, tenant="p1", action="UPDATE"), 40)
+    assert hook.actions_begun(["p1", "p2"], now - timedelta(seconds=60), now + timedelta(seconds=60)) == (4, 3)
+    assert hook.actions_begun(["p1", "p2"], now - timedelta(seconds=1000), now - timedelta(seconds=60)) == (1, 1)
+    assert hook.actions_begun(["nobody"], now - timedelta(days=1), now) == (0, 0)

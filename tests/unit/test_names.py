@@ -25,6 +25,7 @@ ELSEWHERE = {
 WORDS = {
     "approve",
     "began",
+    "canary",
     "close",
     "end",
     "error",

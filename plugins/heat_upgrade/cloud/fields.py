@@ -189,6 +189,10 @@ ConnectionId = Annotated[
         "store address and secrets with `airflow connections add <id>` and write the id here",
     ),
 ]
+# Keystone's own are 32 or 64 hexadecimal digits; without Keystone it is whatever stands in the API's address.
+PROJECT_ID = r"[A-Za-z0-9][\w.-]{0,63}"
+A_PROJECT_ID = "a project's id: letters, digits and . _ -, 64 at most"
+ProjectId = Annotated[Text, text(PROJECT_ID, A_PROJECT_ID, "copy it from `openstack project list`, its first column")]
 Port = Annotated[Whole, rule(lambda n: 1 <= n <= 65535, "a port from 1 to 65535", "write the port of the service")]
 Count = Annotated[Whole, rule(lambda n: 1 <= n <= 1024, "a number from 1 to 1024", "write how many to start")]
 Seconds = Annotated[
@@ -330,6 +334,10 @@ TimeZone = Annotated[Text, AfterValidator(_time_zone)]
 Blackout = Annotated[Days, BeforeValidator(_days), PlainSerializer(str)]
 Minutes = Annotated[
     Whole, rule(lambda n: 5 <= n <= 10080, "from 5 to 10080 minutes, which is a week", "write how long it stays open")
+]
+
+CanaryMinutes = Annotated[
+    Whole, rule(lambda n: 1 <= n <= 10080, "from 1 to 10080 minutes, which is a week", "write for example 30")
 ]
 
 EmailAddress = Annotated[

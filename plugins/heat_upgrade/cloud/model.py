@@ -19,6 +19,7 @@ from heat_upgrade.cloud.sections import (
     BESIDE_PORTS,
     Approvals,
     Backup,
+    Canary,
     Commands,
     Connections,
     Drain,
@@ -60,6 +61,7 @@ class Cloud(Section):
     rotation: Rotation
     waves: Waves = (1,)
     drain: Drain = Drain()
+    canary: Canary = Canary()
     backup: Backup = Backup()
     approvals: Approvals = Approvals()
     notifications: tuple[Notification, ...] = ()

@@ -17,6 +17,7 @@ from heat_upgrade.cloud.fields import (
     Argument,
     BackendName,
     Blackout,
+    CanaryMinutes,
     Command,
     ConnectionId,
     Count,
@@ -31,6 +32,7 @@ from heat_upgrade.cloud.fields import (
     PlainPath,
     Port,
     Program,
+    ProjectId,
     ReleasePath,
     Seconds,
     ServerName,
@@ -52,6 +54,8 @@ from heat_upgrade.windows import Calendar, Window
 Role = Literal["engine", "api", "api-cfn"]
 ROLES: tuple[Role, ...] = get_args(Role)
 API_ROLES: tuple[Role, ...] = ("api", "api-cfn")
+# Projects of a canary: each is in the state of every router, and in what each flip sends there.
+MOST_CANARIES = 50
 # From an API's port to that of the API beside, unless the cloud file names one: 18004 and 18000 where Heat has its own.
 _ASIDE = 10000
 # Going back, two releases' APIs run beside for a while; releases that far apart in a cloud file never meet.
@@ -267,6 +271,22 @@ class Approvals(Section):
     """How long a run that asks waits for an answer; none means no."""
 
     timeout: Seconds = 86400
+
+
+class Canary(Section):
+    """
+    Whose new stacks go to the new side first, for how long, and what has to hold meanwhile.
+
+    A failed request and more failed stacks than usual always end it. ``slowest`` is an answer of the API's, in seconds.
+    """
+
+    projects: Annotated[
+        tuple[ProjectId, ...],
+        rule(lambda ids: len(ids) <= MOST_CANARIES, f"{MOST_CANARIES} projects at most", "name fewer of them"),
+        rule(lambda ids: len(set(ids)) == len(ids), "each project once", "delete the repeated one"),
+    ] = ()
+    minutes: CanaryMinutes = 30
+    slowest: Seconds = 10
 
 
 class Backup(Section):

@@ -57,6 +57,9 @@ def bring_to(
     if finished:
         _finish(routers, states, finished, at_once)
         states = at_once(routers, lambda router: router.read())
+        if sides_to_finish(states, goal):
+            # A call of an earlier try has come meanwhile: what that host waits with isn't what the others decide by.
+            raise TransientError("a host waits again with what an earlier try has sent it: the next try finishes it")
     now: Sides = states[0].sides
     if goal.reached_by(now):
         return now if finished else None

@@ -12,7 +12,7 @@ import MySQLdb  # type: ignore[import-untyped]
 from airflow.providers.mysql.hooks.mysql import MySqlHook
 
 from heat_upgrade.exceptions import HeatDatabaseRefusedError, HeatDatabaseUnavailableError
-from heat_upgrade.readings import EventRow, HeldRow, StackInTree, StackRow, StackState, UnfinishedStack
+from heat_upgrade.readings import BegunActions, EventRow, HeldRow, StackInTree, StackRow, StackState, UnfinishedStack
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -92,6 +92,14 @@ SELECT engine_id FROM service
 WHERE deleted_at IS NULL AND COALESCE(updated_at, created_at) > UTC_TIMESTAMP() - INTERVAL 2 * report_interval SECOND
 """
 _STATES = "SELECT id, action, IF(deleted_at IS NULL, status, NULL), status_reason FROM stack WHERE id IN %(ids)s"
+
+# Heat's updated_at is when an action began (bug 1193269). A stack that fails below another one fails that too.
+_BEGUN = """
+SELECT COUNT(*), COALESCE(SUM(s.status = 'FAILED' OR s.action = 'ROLLBACK'), 0)
+FROM stack s
+WHERE s.tenant IN %(projects)s AND s.owner_id IS NULL
+  AND COALESCE(s.updated_at, s.created_at) >= %(since)s AND COALESCE(s.updated_at, s.created_at) < %(until)s
+"""
 
 
 class HeatDatabaseHook(MySqlHook):
@@ -197,6 +205,18 @@ class HeatDatabaseHook(MySqlHook):
             return {}
         rows = self._read(_STATES, {"ids": sorted(ids)})
         return {id_: StackState(action, status, reason or "") for id_, action, status, reason in rows}
+
+    def actions_begun(self, projects: Collection[str], since: datetime, until: datetime) -> BegunActions:
+        """
+        Count the stacks, nested ones apart, whose latest action has begun in a while; a rollback counts as a failure.
+
+        :param projects: ids of the stacks' projects, at least one
+        :param since: the beginning of that while
+        :param until: its end
+        """
+        span = {key: at.astimezone(UTC).replace(tzinfo=None) for key, at in (("since", since), ("until", until))}
+        total, failed = self._read(_BEGUN, {"projects": sorted(projects), **span})[0]
+        return BegunActions(int(total), int(failed))
 
     def _read(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         try:

@@ -10,7 +10,7 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
 
 from heat_upgrade import hosts
-from heat_upgrade.formatting import duration, first_few
+from heat_upgrade.formatting import duration, first_few, markdown_text
 from heat_upgrade.names import DRAIN
 from heat_upgrade.notifications.send import notifiers
 from heat_upgrade.operators.base import UpgradeTask
@@ -147,7 +147,7 @@ class ApproveFlipOperator(ApproveOperator):
 
     def then(self, plan: Plan) -> str:
         """Tell of the flip."""
-        return (
+        return _ahead(plan) + (
             f"what is new goes to {plan.target} from one moment on, in a window if the cloud file has some; what is in "
             f"flight ends on {plan.source}. Then the run waits for the drain and stops the old engines."
         )
@@ -158,6 +158,16 @@ class ApproveFlipOperator(ApproveOperator):
             f"Every request is served by {plan.source}, as before: the APIs of {plan.target} hand it over. It can stay "
             f"so for days. A run with {plan.source} as its target goes back."
         )
+
+
+def _ahead(plan: Plan) -> str:
+    """Tell of the canary, if the run has one."""
+    if not plan.canary:
+        return ""
+    return (
+        f"first new stacks of {markdown_text(first_few(plan.canary))} go to {plan.target}, everybody else's stay. If "
+        "all goes well, "
+    )
 
 
 def skip_unasked_waves(task: BaseOperator, cloud: Cloud, plan: Plan) -> None:

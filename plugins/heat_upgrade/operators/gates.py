@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from heat_upgrade.cloud.model import Cloud
     from heat_upgrade.cloud.sections import Windows
     from heat_upgrade.hosts import HostState
     from heat_upgrade.run.plan import Plan
@@ -217,10 +218,10 @@ class MayFlipOperator(WindowGateOperator):
         self.log.info("%d engine processes of %s listen on vhost %s", listening, plan.target, vhost)
 
     def needed(self, plan: Plan, windows: Windows) -> RequiredTime:
-        """Ask for an open window, unless the flip is over or has begun: then the rest can't wait."""
+        """Ask for an open window with room for the canary, unless the flip is over or has begun: then no wait helps."""
         if any(state.users_on(plan.target) for state in self._states().values()):
             return None, f"Users are on the side of {plan.target} already: no window is needed"
-        return DELAY, ""
+        return DELAY + canary_time(self.cloud, plan.canary), ""
 
     def _states(self) -> dict[str, HostState]:
         return hosts.states_of(self.cloud, [host for host in self.cloud.hosts if host.api_roles])
@@ -242,6 +243,16 @@ class MayStopOperator(SweepGateOperator):
     def time_needed(self, windows: Windows) -> timedelta:
         """Ask for as long as the cloud file grants an outage."""
         return timedelta(seconds=windows.seconds_per_outage)
+
+
+def canary_time(cloud: Cloud, projects: Sequence[str]) -> timedelta:
+    """
+    Return for how long some projects go ahead before everybody follows.
+
+    :param cloud: the cloud
+    :param projects: the canary's; none where there is no canary
+    """
+    return timedelta(minutes=cloud.canary.minutes) if projects else timedelta()
 
 
 def _left_for_another_run(plan: Plan, stay: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from heat_upgrade.exceptions import TransientError
 from heat_upgrade.operators.base import CloudOperator, other_runs
-from heat_upgrade.operators.gates import DELAY
+from heat_upgrade.operators.gates import DELAY, canary_time
 from heat_upgrade.preflight.check import failures, may_pass, table
 from heat_upgrade.preflight.survey import Survey
 from heat_upgrade.problems import ProblemsError
@@ -77,4 +77,4 @@ class PreflightOperator(CloudOperator):
             return timedelta()
         if self.cold:
             return timedelta(seconds=windows.seconds_per_outage)
-        return DELAY
+        return DELAY + canary_time(self.cloud, survey.canary)

@@ -11,8 +11,10 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from heat_upgrade import compat
 from heat_upgrade.names import (
     BEGAN,
+    CANARY,
     CLOSE,
     DRAIN,
+    END_CANARY,
     ERROR,
     FLIP,
     FLIP_CANARY,
@@ -22,7 +24,6 @@ from heat_upgrade.names import (
     START_BESIDE,
     VERIFY,
     WATCH,
-    WATCH_CANARY,
 )
 from heat_upgrade.operators.approvals import ApproveWaveOperator
 from heat_upgrade.operators.base import CloudOperator
@@ -144,7 +145,7 @@ class Gathered:
             flip=flip_facts(self._pull(FLIP)),
             close=flip_facts(self._pull(CLOSE)),
             routers=routers,
-            canary=canary_facts(self._pull(FLIP_CANARY), self._pull(WATCH_CANARY)),
+            canary=canary_facts(self._pull(FLIP_CANARY), self._pull(END_CANARY, CANARY)),
             api=Availability.of(seen) if seen else None,
             checks=tuple(CheckFacts(**check) for check in self._pull(VERIFY) or []),
             notes=tuple(self.notes),

@@ -92,6 +92,11 @@ class Survey:
         return not isinstance(self.move, Unavailable) and self.move.going_back
 
     @property
+    def canary(self) -> tuple[str, ...]:
+        """Return the projects whose new stacks go ahead; none on the way back, on which nobody is to wait."""
+        return () if self.cold or self.going_back else self.parameters.canary
+
+    @property
     def remaining(self) -> set[str]:
         """Return the names of the run's hosts whose APIs are still to move, of those that answered."""
         states = _states(self.found)
@@ -134,6 +139,7 @@ class Survey:
             ignore_windows=self.parameters.ignore_windows,
             dry_run=self.parameters.dry_run,
             approvals=str(self.parameters.approvals),
+            canary=self.canary,
             moved=tuple(name for name, state in states.items() if self._has_moved(state)),
         )
 

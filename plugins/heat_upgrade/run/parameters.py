@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from heat_upgrade.cloud.fields import A_PROJECT_ID, PROJECT_ID
 from heat_upgrade.cloud.model import Cloud
+from heat_upgrade.cloud.sections import MOST_CANARIES
 from heat_upgrade.formatting import first_few
 from heat_upgrade.problems import Problem, ProblemsError, did_you_mean, show
 from heat_upgrade.run.approvals import OF_COLD, OF_ROLLING, Approvals
 
-ROLLING = ("target_release", "hosts", "approvals", "delete_old_vhost", "ignore_windows", "dry_run")
+ROLLING = ("target_release", "hosts", "canary", "approvals", "delete_old_vhost", "ignore_windows", "dry_run")
 # All hosts, always: a cold upgrade of half a cloud is none.
 COLD = ("target_release", "drain", "approvals", "delete_old_vhost", "ignore_windows", "dry_run")
 LONGEST_DRAIN = 7 * 24 * 60
@@ -32,6 +35,7 @@ class RunParameters:
     :param ignore_windows: whether users may be touched outside of maintenance windows.
     :param dry_run: whether nothing is to be changed: every task only shows what it would do.
     :param approvals: where the run asks an operator before it goes on.
+    :param canary: ids of the projects whose new stacks go ahead; none for everybody at once.
     """
 
     target_release: str | None
@@ -41,12 +45,13 @@ class RunParameters:
     ignore_windows: bool = False
     dry_run: bool = False
     approvals: Approvals = Approvals.NONE
+    canary: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, params: Mapping[str, Any], cloud: Cloud, names: Collection[str] = ROLLING) -> RunParameters:
         """Return a run's parameters.
 
-        :param params: the run's ``params``; without ``hosts`` all hosts are meant.
+        :param params: the run's ``params``; without ``hosts`` all hosts are meant, without ``canary`` the cloud's own.
         :param cloud: the cloud that the run is for.
         :param names: the parameters that such a run has.
         :raises ParameterError: with every problem found.
@@ -57,10 +62,12 @@ class RunParameters:
         flags = {name: params.get(name, False) for name in ("delete_old_vhost", "ignore_windows", "dry_run")}
         drain = params.get("drain")
         approvals = params.get("approvals", Approvals.NONE)
+        canary = _canary(params, cloud) if "canary" in names else ()
         problems = [
             *_unknown(params, names),
             *_wrong_target(target, [release.version for release in cloud.releases]),
             *_wrong_hosts(hosts, everyone),
+            *_wrong_canary(canary),
             *_wrong_flags(flags),
             *_wrong_drain(drain),
             *_wrong_approvals(approvals, OF_COLD if "drain" in names else OF_ROLLING),
@@ -68,7 +75,8 @@ class RunParameters:
         if problems:
             raise ParameterError(f"parameters for {cloud.name}", problems)
         chosen = tuple(name for name in everyone if name in hosts)
-        return cls(target, chosen, drain=float(drain or 0), approvals=Approvals(approvals), **flags)
+        wait = float(drain or 0)
+        return cls(target, chosen, drain=wait, approvals=Approvals(approvals), canary=tuple(canary), **flags)
 
 
 def _unknown(params: Mapping[str, Any], names: Collection[str]) -> Iterator[Problem]:
@@ -98,6 +106,27 @@ def _wrong_hosts(hosts: Any, known: list[str]) -> Iterator[Problem]:
             yield Problem(where, show(name), f"a host of the cloud ({first_few(known)})", todo)
         elif name in hosts[:index]:
             yield Problem(where, show(name), "each host once", "delete the repeated one")
+
+
+def _canary(params: Mapping[str, Any], cloud: Cloud) -> Any:
+    given = params.get("canary")
+    return cloud.canary.projects if given in (None, [], ()) else given
+
+
+def _wrong_canary(projects: Any) -> Iterator[Problem]:
+    example = "write the ids of `openstack project list`, or leave it empty for the cloud file's"
+    if not isinstance(projects, list | tuple):
+        yield Problem("canary", show(projects), "a list of projects' ids", example)
+        return
+    if len(projects) > MOST_CANARIES:
+        yield Problem("canary", f"{len(projects)} projects", f"{MOST_CANARIES} at most", "name fewer of them")
+        return
+    for index, project in enumerate(projects):
+        where = f"canary[{index}]"
+        if not isinstance(project, str) or not re.fullmatch(PROJECT_ID, project, re.ASCII):
+            yield Problem(where, show(project), A_PROJECT_ID, example)
+        elif project in projects[:index]:
+            yield Problem(where, show(project), "each project once", "delete the repeated one")
 
 
 def _wrong_flags(flags: Mapping[str, Any]) -> Iterator[Problem]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 # What a plan has several of.
-_NAMES = ("hosts", "stranded", "moved")
+_NAMES = ("hosts", "stranded", "moved", "canary")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Plan:
     :param dry_run: whether every task only shows what it would do
     :param approvals: where the run asks for approval before it goes on
     :param moved: names of the hosts whose APIs were on the target before the run
+    :param canary: ids of the projects whose new stacks go to the target's side first; none where everybody's go at once
     """
 
     source: str
@@ -50,6 +51,7 @@ class Plan:
     dry_run: bool = False
     approvals: str = "none"
     moved: tuple[str, ...] = ()
+    canary: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, context: Context) -> Plan:

@@ -7,12 +7,14 @@ import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from airflow.triggers.base import BaseTrigger
 
 from heat_upgrade import compat
 from heat_upgrade.names import HISTORY
+from heat_upgrade.readings import Unavailable, read
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -44,6 +46,7 @@ class ArgumentsTrigger(BaseTrigger, Generic[Arguments]):
         super().__init__()  # type: ignore[no-untyped-call]
         self.arguments: Arguments = arguments or self.kind(**fields)
         self._pool: ThreadPoolExecutor | None = None
+        self._asked: dict[str, asyncio.Task[Any]] = {}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what makes this trigger again."""
@@ -63,6 +66,22 @@ class ArgumentsTrigger(BaseTrigger, Generic[Arguments]):
         context = contextvars.copy_context()
         running = asyncio.get_running_loop().run_in_executor(self._pool, context.run, call)
         return await asyncio.wait_for(running, timeout)
+
+    async def answer(self, name: str, ask: Callable[[], T], timeout: float) -> T | Unavailable:
+        """
+        Ask a server; while it still owes an answer it isn't asked again, so that no threads pile up.
+
+        :param name: the server, for the trigger's own use
+        :param ask: asks it
+        :param timeout: seconds to wait for it
+        """
+        asked = self._asked.get(name)
+        if asked is None or asked.done():
+            asked = self._asked[name] = asyncio.create_task(self.blocking(partial(read, ask)))
+            await asyncio.wait([asked], timeout=timeout)
+            if asked.done():
+                return cast("T | Unavailable", asked.result())
+        return Unavailable(f"no answer within {timeout:.0f} s")
 
     async def cleanup(self) -> None:
         """Let go of the threads; those that still wait for an answer end with it."""

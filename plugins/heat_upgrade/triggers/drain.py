@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import TriggerEvent
 
@@ -22,8 +22,6 @@ from heat_upgrade.triggers.base import ArgumentsTrigger
 if TYPE_CHECKING:
     from heat_upgrade.hooks.heat_database import HeatDatabaseHook
     from heat_upgrade.hooks.rabbitmq import HeatRabbitMQHook
-
-Part = TypeVar("Part")
 
 DRAINED, FAILED, TIMED_OUT = "drained", "failed", "timed out"
 # Seconds for each of a reading's two parts; the hooks bound their single calls by themselves.
@@ -109,7 +107,6 @@ class OldEnginesDrainedTrigger(ArgumentsTrigger[OldSide]):
     def __init__(self, arguments: OldSide | None = None, **fields: Any) -> None:
         super().__init__(arguments, **fields)
         self._warned: asyncio.Task[None] | None = None
-        self._asked: dict[str, asyncio.Task[Any]] = {}
         self._rabbitmq: HeatRabbitMQHook | None = None
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -148,7 +145,7 @@ class OldEnginesDrainedTrigger(ArgumentsTrigger[OldSide]):
         """Take one reading, its two parts at once."""
         began, start = datetime.now(UTC), time.monotonic()
         broker, database = await asyncio.gather(
-            self._part("broker", self._read_broker), self._part("database", self._read_database)
+            self.answer("broker", self._read_broker, TIMEOUT), self.answer("database", self._read_database, TIMEOUT)
         )
         if isinstance(broker, Unavailable):
             # After a fix of the connection the wait needn't start over.
@@ -160,16 +157,6 @@ class OldEnginesDrainedTrigger(ArgumentsTrigger[OldSide]):
         began, start = datetime.now(UTC), time.monotonic()
         broker, database = read(self._read_broker), read(self._read_database)
         return Reading(began=began, seconds=time.monotonic() - start, broker=broker, database=database)
-
-    async def _part(self, name: str, ask: Callable[[], Part]) -> Part | Unavailable:
-        """Read one part; while a server still owes an answer it isn't asked again, so that no threads pile up."""
-        asked = self._asked.get(name)
-        if asked is None or asked.done():
-            asked = self._asked[name] = asyncio.create_task(self.blocking(partial(read, ask)))
-            await asyncio.wait([asked], timeout=TIMEOUT)
-            if asked.done():
-                return cast("Part | Unavailable", asked.result())
-        return Unavailable(f"no answer within {TIMEOUT:.0f} s")
 
     def _warn_if_late(self, table: str) -> None:
         warning = self.arguments.warning

@@ -18,7 +18,7 @@ import yaml
 
 from heat_upgrade.cloud.loader import CloudFileError, CloudsDirectoryError, clouds_directory, load_cloud, load_clouds
 from heat_upgrade.cloud.model import Cloud
-from heat_upgrade.cloud.sections import Commands, HAProxy, Healthcheck, Supervisor
+from heat_upgrade.cloud.sections import Canary, Commands, HAProxy, Healthcheck, Supervisor
 from tests.unit._helpers.clouds.broken import (
     BROKEN,
     COMMANDS,
@@ -132,7 +132,7 @@ PLACES = {
         *("connections.ssh", "connections.rabbitmq", "connections.database", "connections.api"),
         *("installer.command", "installer.python", "services.user", "services.api.address", "backup.host"),
         *("rotation.server", "rotation.address", "rotation.backends.api", "become", "rotation.kind"),
-        *("layout.unit", "releases.0.unit"),
+        *("layout.unit", "releases.0.unit", "canary.projects.0"),
     ],
     "/srv/{}": [
         *("releases.0.venv", "releases.0.config", "layout.venv", "layout.config", "layout.state"),
@@ -144,7 +144,12 @@ PLACES = {
 @pytest.mark.parametrize("nasty", NASTY, ids=repr)
 @pytest.mark.parametrize(("place", "shape"), [(place, shape) for shape, places in PLACES.items() for place in places])
 def test_no_text_carries_a_shell_metacharacter(place: str, shape: str, nasty: str, load: LoadCloud) -> None:
-    edits = {"rotation": HAPROXY, "service_manager": SUPERVISOR, place: shape.format(nasty)}
+    edits = {
+        "rotation": HAPROXY,
+        "service_manager": SUPERVISOR,
+        "canary": {"projects": ["p"]},
+        place: shape.format(nasty),
+    }
     if (shape, nasty) == ("/srv/{}", "-rf"):
         edits[place] = "-rf/srv"
     with pytest.raises(CloudFileError) as caught:
@@ -273,6 +278,15 @@ def test_the_windows_in_the_sample_are_good(write: WriteCloud) -> None:
     for default in ("prepare_outside", "seconds_per_outage"):
         del section["windows"][default]
     assert load_cloud(write({**yaml.safe_load(sample), **section})) == explicit
+
+
+def test_the_canary_in_the_sample_is_good_and_its_defaults_are(write: WriteCloud) -> None:
+    sample = SAMPLE.read_text()
+    (block,) = re.findall(r"^# canary:.*(?:\n#   .*)*", sample, re.MULTILINE)
+    section = yaml.safe_load(re.sub(r"^# ", "", block, flags=re.MULTILINE))
+    explicit = load_cloud(write({**yaml.safe_load(sample), **section})).canary
+    assert explicit.projects == ("0f6a1c3e5d7b4f2aa1b2c3d4e5f60718",)
+    assert load_cloud(write(yaml.safe_load(sample))).canary == Canary() == explicit.model_copy(update={"projects": ()})
 
 
 def test_the_notifications_in_the_sample_are_good(write: WriteCloud) -> None:

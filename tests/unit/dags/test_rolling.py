@@ -88,7 +88,10 @@ def test_the_structure_of_a_small_cloud(load: LoadDags) -> None:
         "controller_3.rejoin_rotation": {"prove_new_side"},
         "prove_new_side": {"approve_flip"},
         "approve_flip": {"may_flip"},
-        "may_flip": {"flip"},
+        "may_flip": {"flip_canary", "flip"},
+        "flip_canary": {"watch_canary"},
+        "watch_canary": {"end_canary"},
+        "end_canary": {"flip"},
         "flip": {"wait_until_drained"},
         "wait_until_drained": {"approve_retire"},
         "approve_retire": {"close"},
@@ -173,6 +176,7 @@ def test_the_form_of_a_cloud_with_windows(load: LoadDags) -> None:
     assert due == {
         "target_release": None,
         "hosts": ["controller-1"],
+        "canary": None,
         "approvals": "none",
         "delete_old_vhost": False,
         "ignore_windows": False,
@@ -262,7 +266,8 @@ def test_the_ui_can_sort_and_draw_every_shape(shape: Shape, load: LoadDags) -> N
     dag = dag_of(load(lab=cloud_file(shape.roles, shape.waves)), "lab")
     places = drawn_order(dag)
     order = ["preflight", "prepare", "back_up_database", "create_vhost", "sync_database", "start_new_engines"]
-    order += ["start_beside", "prove_new_side", "approve_flip", "may_flip", "flip", "wait_until_drained"]
+    order += ["start_beside", "prove_new_side", "approve_flip", "may_flip", "flip_canary", "watch_canary", "end_canary"]
+    order += ["flip", "wait_until_drained"]
     order += ["approve_retire", "close", "retire", "verify_cloud"]
     order += ["delete_old_vhost", "show_plan", "report"]
     assert [places[node] for node in order] == sorted(places[node] for node in order)
@@ -285,8 +290,13 @@ def test_a_host_that_is_left_out_holds_nobody_up_and_a_failed_one_does(load: Loa
     for task_id in ("back_up_database", "create_vhost", "sync_database", "start_beside", "prove_new_side", "may_flip"):
         assert rules[task_id] == TriggerRule.NONE_FAILED
     # The gate skips while APIs are left to move: nothing after it may run then.
-    for task_id in ("flip", "wait_until_drained", "approve_retire", "close", "retire", "verify_cloud"):
+    for task_id in ("wait_until_drained", "approve_retire", "close", "retire", "verify_cloud"):
         assert rules[task_id] == TriggerRule.ALL_SUCCESS
+    # Without a canary its tasks are skipped, and the gate alone lets everybody's flip begin; a failed one stops it.
+    for task_id in ("flip_canary", "watch_canary", "end_canary"):
+        assert rules[task_id] == TriggerRule.ALL_SUCCESS
+    assert rules.pop("flip") == TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
+    assert dag.get_task("flip").upstream_task_ids == {"may_flip", "end_canary"}
     assert rules["delete_old_vhost"] == rules["show_plan"] == TriggerRule.ALL_SUCCESS
     # No other rule lets a task run after a failure: the watch only looks, the report only tells.
     assert (rules.pop("watch_api"), rules.pop("report")) == (
@@ -302,15 +312,19 @@ def test_the_trigger_form(load: LoadDags) -> None:
     assert params.dump() == {
         "target_release": None,
         "hosts": ["controller-1", "controller-2", "controller-3"],
+        "canary": None,
         "approvals": "none",
         "delete_old_vhost": False,
         "dry_run": False,
     }
-    target, hosts, approvals, delete, dry_run = (params.get_param(name) for name in params)
+    target, hosts, canary, approvals, delete, dry_run = (params.get_param(name) for name in params)
     assert target.schema["enum"] == [None, "25.0.2", "26.0.2", "27.0.1"]
     assert target.schema["type"] == ["null", "string"]
     assert hosts.schema["examples"] == ["controller-1", "controller-2", "controller-3"]
     assert hosts.schema["type"] == "array"
+    assert canary.schema["type"] == ["null", "array"]
+    assert canary.schema["items"] == {"type": "string"}
+    assert "Empty: none, as the cloud file names none." in canary.description
     assert approvals.schema["type"] == "string"
     assert approvals.schema["enum"] == [
         "none",
@@ -322,9 +336,17 @@ def test_the_trigger_form(load: LoadDags) -> None:
     assert "until the flip the old release serves all of them" in approvals.description
     assert delete.schema["type"] == "boolean"
     assert dry_run.schema["type"] == "boolean"
-    for param in (target, hosts, approvals, delete, dry_run):
+    for param in (target, hosts, canary, approvals, delete, dry_run):
         assert param.schema["title"]
         assert param.description
+
+
+def test_the_form_names_the_cloud_files_canary(load: LoadDags) -> None:
+    named = {"projects": [f"p{number}" for number in range(8)], "minutes": 90}
+    dag = dag_of(load(lab=cloud_file([BOTH], canary=named)), "lab")
+    description = dag.params.get_param("canary").description
+    assert "first, for 90 minutes, and everybody follows" in description
+    assert "those of the cloud file: p0, p1, p2, p3, p4 and 3 more" in description
 
 
 def test_the_checks_alone_are_a_dag_that_runs_any_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

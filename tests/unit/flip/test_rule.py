@@ -56,6 +56,44 @@ class TestWhatStaysWhereItIs:
         ]
         assert sides_after(now, Goal(NEW), tree) == Sides(NEW, stacks={"early": OLD, "of others": OLD})
 
+    def test_a_canary_that_is_taken_back_leaves_what_it_has_begun_on_the_new_side(self) -> None:
+        now = Sides(OLD, {"p1": NEW}, {"early": OLD})
+        tree = [
+            stack("of the canary"),
+            stack("its child", "of the canary", busy=True),
+            stack("early", busy=True),
+            stack("at rest"),
+            stack("of others", busy=True, project="p2"),
+        ]
+        after = sides_after(now, Goal(OLD), tree)
+        assert after == Sides(OLD, stacks=dict.fromkeys(["of the canary", "its child"], NEW))
+
+    def test_what_a_canary_had_begun_is_at_home_once_it_begins_again_or_everybody_follows(self) -> None:
+        taken_back = Sides(OLD, stacks={"of the canary": NEW})
+        tree = [stack("of the canary", busy=True)]
+        assert sides_after(taken_back, Goal(OLD, {"p1": NEW}), tree) == Sides(OLD, {"p1": NEW})
+        assert sides_after(taken_back, Goal(NEW), tree) == Sides(NEW)
+
+    def test_of_two_canaries_one_after_the_other_the_first_ones_stack_in_flight_stays_ahead(self) -> None:
+        now = Sides(OLD, {"p1": NEW})
+        tree = [stack("of the first", busy=True), stack("of the second", busy=True, project="p2")]
+        after = sides_after(now, Goal(OLD, {"p2": NEW}), tree)
+        assert after == Sides(OLD, {"p2": NEW}, {"of the first": NEW, "of the second": OLD})
+
+
+class TestWhetherAGoalIsReached:
+    @pytest.mark.parametrize(
+        "sides",
+        [Sides(OLD), Sides(NEW), Sides(OLD, {"p2": NEW}), Sides(OLD, {"p1": NEW, "p2": NEW}), Sides(NEW, {"p1": NEW})],
+    )
+    def test_a_canary_is_under_way_only_with_all_its_projects_and_no_others(self, sides: Sides) -> None:
+        assert not Goal(OLD, {"p1": NEW}).reached_by(sides)
+        assert Goal(OLD, {"p1": NEW}).reached_by(Sides(OLD, {"p1": NEW}, {"early": OLD}))
+
+    def test_a_canary_is_not_everybodys_flip_nor_its_end(self) -> None:
+        canary = Sides(OLD, {"p1": NEW})
+        assert not any(goal.reached_by(canary) for goal in (Goal(NEW), Goal(OLD), Goal(NEW, closed=True)))
+
 
 class TestWhatIsHalfDone:
     def test_nothing_is_where_no_host_waits(self) -> None:
@@ -78,6 +116,14 @@ class TestWhatIsHalfDone:
         states = [HostSides("a", Sides(OLD), prepared=True), HostSides("b", FLIPPED, prepared=True)]
         assert sides_to_finish(states, Goal(NEW)) == FLIPPED
         assert sides_to_finish(states, Goal(OLD)) == Sides(OLD)
+
+    def test_a_canary_that_a_host_has_taken_is_finished_on_the_others_and_one_that_none_has_is_not(self) -> None:
+        canary, goal = Sides(OLD, {"p1": NEW}, {"early": OLD}), Goal(OLD, {"p1": NEW})
+        assert sides_to_finish([HostSides("a", canary), HostSides("b", canary, prepared=True)], goal) == canary
+        waits = HostSides("b", canary, prepared=True)
+        assert sides_to_finish([HostSides("a", Sides(OLD)), waits], goal) == Sides(OLD)
+        assert sides_to_finish([HostSides("a", Sides(OLD), prepared=True), waits], goal) == canary
+        assert sides_to_finish([HostSides("a", Sides(OLD), prepared=True), waits], Goal(OLD)) == Sides(OLD)
 
     def test_free_hosts_that_disagree_are_an_error_that_names_them(self) -> None:
         with pytest.raises(UpgradeError, match=r"a: 25\.0\.2; b: 26\.0\.2, 1 stacks elsewhere"):

@@ -211,6 +211,11 @@ class TestOperators:
         [
             (flip(), plan(Approvals.FLIP), "what is new goes to 26.0.2 from one moment on"),
             (flip(), plan(Approvals.EVERY_HOST), "what is in flight ends on 25.0.2"),
+            (
+                flip(),
+                plan(Approvals.FLIP, canary=("_p1_",)),
+                r"first new stacks of \_p1\_ go to 26.0.2, everybody else's stay. If all goes well, what is new goes",
+            ),
             (wave(2), plan(Approvals.FIRST_HOST), "get in front on controller-2, and those of the others after them"),
             (wave(2), plan(Approvals.EVERY_HOST), "and no others yet. Users stay with 25.0.2, however long the answer"),
             (retire(), plan(Approvals.OLD_ENGINES), "The drain is over: the engines of 25.0.2"),

@@ -178,7 +178,8 @@ def test_a_dry_run_walks_the_whole_order_and_changes_nothing(
     kind: str, windows: Any, load: LoadDag, servers: Servers
 ) -> None:
     sections = {"windows": windows} if windows else {}
-    run = Run(load(kind, **sections), Plan(OLD, NEW, NAMES, delete_old_vhost=True, cold="cold" in kind, dry_run=True))
+    plan = Plan(OLD, NEW, NAMES, delete_old_vhost=True, cold="cold" in kind, dry_run=True, canary=("p1",))
+    run = Run(load(kind, **sections), plan)
     page = run.walk()
     assert run.skipped == set()
     results = {task for task, key in run.xcoms if key == "return_value"}
@@ -187,6 +188,13 @@ def test_a_dry_run_walks_the_whole_order_and_changes_nothing(
         assert f"`{task.task_id}`" in page
         assert run.planned(task.task_id).summary
     assert {step for _, step in servers.looked} == {"preview_prepare"}
+
+
+def test_a_dry_run_without_a_canary_leaves_its_tasks_out(load: LoadDag, servers: Servers) -> None:
+    run = Run(load("heat_rolling_upgrade"), DRY)
+    page = run.walk()
+    assert {"flip_canary", "watch_canary", "end_canary"} <= run.skipped
+    assert "canary" not in page
 
 
 def test_the_plan_has_every_command_of_every_host(load: LoadDag, servers: Servers) -> None:

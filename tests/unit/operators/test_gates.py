@@ -154,6 +154,17 @@ class TestMayFlip:
             assert waits_until(gate()) == AFTER_THE_BLACKOUT
             assert "1 min are needed and the open window closes in 59 s" in capsys.readouterr().out
 
+    @pytest.mark.parametrize(("now", "opens"), [("2026-11-22 00:29:00", True), ("2026-11-22 00:29:01", False)])
+    def test_with_a_canary_everybodys_flip_has_to_come_before_the_window_closes(
+        self, now: str, opens: bool, world: World, gate: Any, capsys: Any
+    ) -> None:
+        world.now = now
+        if opens:
+            gate(canary=("p1",))()
+        else:
+            assert waits_until(gate(canary=("p1",))) == AFTER_THE_BLACKOUT
+            assert "31 min are needed and the open window closes in" in capsys.readouterr().out
+
     def test_no_window_at_all_is_told(self, world: World, gate: Any) -> None:
         with pytest.raises(UpgradeError, match=r"the longest one to come is open for 0 s"):
             gate(cloud(**{"windows.blackouts": ["2026-01-01 to 2040-01-01"]}))()

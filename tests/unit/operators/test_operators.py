@@ -198,6 +198,7 @@ def of_host(operator: type, name: str = "controller-1") -> Any:
     [
         PLAN,
         Plan(OLD, NEW, ("controller-2",), ("s1", "s2"), delete_old_vhost=True, going_back=True, ignore_windows=True),
+        replace(PLAN, canary=("p1", "p2")),
         replace(PLAN, dry_run=True),
     ],
 )
@@ -292,6 +293,15 @@ class TestPreflight:
         instance.xcom_pull.return_value = saved
         expected = Plan(OLD, NEW, ("controller-2",), ("s1",), delete_old_vhost=True)
         assert Plan.of({"ti": instance}) == expected  # type: ignore[typeddict-item]
+
+    def test_a_canary_is_of_the_way_there_and_nobody_waits_on_the_way_back(
+        self, preflight: Callable[..., Any], servers: Servers
+    ) -> None:
+        assert preflight(canary=["p1"])["canary"] == ["p1"]
+        for name in NAMES:
+            servers.run(name, NEW)
+        servers.database.revision.return_value = HEAD
+        assert preflight(target_release=OLD, canary=["p1"])["canary"] == []
 
     def test_the_table_has_every_check(
         self, preflight: Callable[..., Any], servers: Servers, capsys: pytest.CaptureFixture[str]

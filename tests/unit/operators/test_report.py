@@ -137,13 +137,13 @@ def test_it_gathers_what_the_flip_and_the_close_have_left(make, monkeypatch):
     left = {("flip", "return_value"): flip, ("close", "return_value"): {**flip, "counts": {"c1": NUMBERS}}}
     canary = {
         ("flip_canary", "return_value"): {"projects": ["shop"]},
-        ("watch_canary", "return_value"): {"verdict": "ok"},
+        ("end_canary", "canary"): {"verdict": "held"},
     }
     report = make(Instance({**AFTER_THE_SWEEP, "close": "success"}, XCOMS | left | canary))
     assert report.flip == report.close
     assert (report.flip.in_flight, report.flip.held) == (4, {"c1": 1.3})
     assert [(router.host, router.beside.all, router.longest_held) for router in report.routers] == [("c1", 9, 3)]
-    assert (report.canary.projects, report.canary.verdict) == (("shop",), "ok")
+    assert (report.canary.projects, report.canary.verdict) == (("shop",), "held")
 
 
 def test_a_run_that_failed_before_its_close_asks_the_routers_as_far_as_it_can(make, monkeypatch):

@@ -37,6 +37,10 @@ def delete(value: Any) -> dict[str, Any]:
     return {"target_release": "26.0.2", "delete_old_vhost": value}
 
 
+def canary(value: Any) -> dict[str, Any]:
+    return {"target_release": "26.0.2", "canary": value}
+
+
 def drain(value: Any) -> dict[str, Any]:
     return {"target_release": "26.0.2", "drain": value}
 
@@ -45,6 +49,7 @@ KNOWN = "one of 25.0.2, 26.0.2, 27.0.1"
 SOME_HOST = "a host of the cloud (controller-1, controller-2, edge.example)"
 A_LIST = "a list with at least one of the cloud's hosts"
 EXAMPLE = '["controller-1", "controller-2"]'
+A_PROJECT, IDS = "a project's id: letters, digits and . _ -, 64 at most", "write the ids of `openstack project list`"
 BROKEN = [
     Broken("empty target", target(""), "target_release", "''", KNOWN, "choose one of them"),
     Broken(
@@ -66,6 +71,21 @@ BROKEN = [
     Broken("host as a boolean", hosts([True]), "hosts[0]", "true", "the name of a host", EXAMPLE),
     Broken("host as a list", hosts([["controller-1"]]), "hosts[0]", "a list", "the name of a host", EXAMPLE),
     Broken("host with a newline", hosts(["a\nb"]), "hosts[0]", r"'a\nb'", SOME_HOST, "from the cloud file"),
+    Broken("canary as a text", canary("p1"), "canary", "'p1'", "a list of projects' ids", IDS),
+    Broken("canary as a flag", canary(False), "canary", "false", "a list of projects' ids", IDS),
+    Broken("canary as a mapping", canary({"p1": 1}), "canary", "a mapping", "a list of projects' ids", IDS),
+    Broken("canary of all hosts", canary([True]), "canary[0]", "true", A_PROJECT, IDS),
+    Broken("canary with an empty line", canary(["p1", ""]), "canary[1]", "''", A_PROJECT, IDS),
+    Broken("canary with markup", canary(["<script>"]), "canary[0]", "'<script>'", A_PROJECT, IDS),
+    Broken("canary with a command", canary(["p1;id"]), "canary[0]", "'p1;id'", A_PROJECT, IDS),
+    Broken("canary with a newline", canary(["p1\n"]), "canary[0]", r"'p1\n'", A_PROJECT, IDS),
+    Broken("canary with a wildcard", canary(["%"]), "canary[0]", "'%'", A_PROJECT, IDS),
+    Broken("canary with a path", canary(["../p1"]), "canary[0]", "'../p1'", A_PROJECT, IDS),
+    Broken("canary of other letters", canary(["pröjekt"]), "canary[0]", "'pröjekt'", A_PROJECT, IDS),
+    Broken("canary that is too long", canary(["p" * 65]), "canary[0]", "'" + "p" * 64, A_PROJECT, IDS),
+    Broken("canary twice", canary(["p1", "p1"]), "canary[1]", "'p1'", "each project once", "delete"),
+    Broken("canaries without end", canary(["p1"] * 51), "canary", "51 projects", "50 at most", "name fewer"),
+    Broken("canary with a password", canary(["password=hunter2"]), "canary[0]", "not shown", A_PROJECT, IDS),
     Broken("flag as a text", delete("yes"), "delete_old_vhost", "'yes'", "true or false", "without quotes"),
     Broken("flag as a number", delete(1), "delete_old_vhost", "1", "true or false", "without quotes"),
     Broken("flag left empty", delete(None), "delete_old_vhost", "nothing", "true or false", "without quotes"),
@@ -90,7 +110,7 @@ BROKEN = [
         {"target_release": "26.0.2", "host": ["controller-1"]},
         "parameters",
         "the unknown parameter 'host'",
-        "only target_release, hosts, approvals, delete_old_vhost, ignore_windows, dry_run",
+        "only target_release, hosts, canary, approvals, delete_old_vhost, ignore_windows, dry_run",
         "did you mean 'hosts'?",
     ),
     Broken(
@@ -116,6 +136,14 @@ BROKEN_COLD = [
         {"target_release": "26.0.2", "hosts": ["controller-1"]},
         "parameters",
         "the unknown parameter 'hosts'",
+        "only target_release, drain, approvals, delete_old_vhost, ignore_windows, dry_run",
+        "leave it out",
+    ),
+    Broken(
+        "canary of a cold upgrade",
+        canary(["p1"]),
+        "parameters",
+        "the unknown parameter 'canary'",
         "only target_release, drain, approvals, delete_old_vhost, ignore_windows, dry_run",
         "leave it out",
     ),
@@ -181,6 +209,23 @@ def test_all_hosts_and_no_deletion_are_meant_unless_said_otherwise() -> None:
 def test_hosts_are_taken_in_the_order_of_the_cloud_file(kind: type) -> None:
     params = {"target_release": "26.0.2", "hosts": kind(["edge.example", "controller-1"]), "delete_old_vhost": True}
     assert RunParameters.parse(params, CLOUD) == RunParameters("26.0.2", ("controller-1", "edge.example"), True)
+
+
+CANARY_CLOUD = Cloud.model_validate({**edited({"canary": {"projects": ["p1", "p2"]}}), "name": "lab"})
+
+
+@pytest.mark.parametrize(
+    ("given", "projects"),
+    [({}, ("p1", "p2")), ({"canary": None}, ("p1", "p2")), ({"canary": []}, ("p1", "p2")), (canary(["p3"]), ("p3",))],
+)
+def test_the_canary_is_the_cloud_files_unless_the_form_names_one(
+    given: dict[str, Any], projects: tuple[str, ...]
+) -> None:
+    assert RunParameters.parse(given, CANARY_CLOUD).canary == projects
+
+
+def test_a_cold_upgrade_has_no_canary() -> None:
+    assert RunParameters.parse({"target_release": "26.0.2"}, CANARY_CLOUD, COLD).canary == ()
 
 
 def test_a_long_list_of_hosts_is_cut_short_in_the_message() -> None:
