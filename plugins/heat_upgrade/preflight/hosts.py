@@ -135,12 +135,18 @@ def _states(facts: HostFacts, role: str) -> str:
 
 
 def release(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
-    """Check that what runs is what the cloud file calls it."""
+    """Check that what runs is what the cloud file calls it, and that its APIs can run beside the new ones."""
     found = {version: facts.state.installed.get(version, "") for version in sorted(facts.state.running)}
     if wrong := {version: holds for version, holds in found.items() if holds and holds != version}:
         told = "; ".join(f"{version} runs from a venv with openstack-heat {holds}" for version, holds in wrong.items())
         return failed(
             name, f"{told}, expected the same: correct the release's `version`, `venv` or `unit` in the cloud file"
+        )
+    if lacking := _without_server(facts, context):
+        return failed(
+            name,
+            f"{', '.join(lacking)}, expected one of the two, so that the API can run once more beside the new one: "
+            "install pyuwsgi there, or correct the release's `venv` in the cloud file",
         )
     if unknown := [version for version, holds in found.items() if not holds]:
         return warned(
@@ -149,6 +155,20 @@ def release(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
             "only: correct the release's `venv` in the cloud file",
         )
     return passed(name, f"openstack-heat {', '.join(found)} as installed") if found else skipped(name, "nothing runs")
+
+
+def _without_server(facts: HostFacts, context: HostCheckContext) -> list[str]:
+    """Return the APIs that nothing can run beside those to come, each with what was looked for."""
+    target = context.target
+    if context.cold:
+        return []  # it runs none beside another
+    return [
+        f"{target.cloud.deployment(target.host, release).venv}/bin has neither a uWSGI with Python nor heat-{role}"
+        for release in target.cloud.releases
+        if release.version in facts.state.running - {target.release.version}
+        for role in target.host.api_roles
+        if facts.reported.get(f"server/{release.version}/{role}") == ""
+    ]
 
 
 def vhost(name: str, facts: HostFacts, context: HostCheckContext) -> Check:

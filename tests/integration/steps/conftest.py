@@ -49,6 +49,12 @@ disable_by_file_path = {rotation_file}
 [fake]
 {fake}
 """
+PASTE = """\
+[pipeline:heat-api]
+pipeline = healthcheck apiv1app
+[pipeline:heat-api-cfn]
+pipeline = healthcheck apicfnv1app
+"""
 PROGRAM = """\
 [program:{unit}]
 command = {command}
@@ -153,7 +159,7 @@ class Machine:
         config = Path(self.deployment(release).config)
         (config.parent / "environment.d").mkdir(parents=True, exist_ok=True)
         (config.parent / "environment.d/default.yaml").write_text("resource_registry: {}\n")
-        (config.parent / "api-paste.ini").write_text("[composite:heat-api]\n")
+        (config.parent / "api-paste.ini").write_text(PASTE)
         config.write_text(
             CONF.format(
                 name=self.name,

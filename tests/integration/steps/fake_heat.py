@@ -14,6 +14,7 @@ slow_until    answer /slow once this file exists
 from __future__ import annotations
 
 import argparse
+import importlib
 import signal
 import subprocess
 import sys
@@ -32,9 +33,9 @@ def wait_for(path: str | None) -> None:
 class Conf:
     """A heat.conf as the fakes need it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, *paths: str) -> None:
         self.parser = ConfigParser(interpolation=None, strict=False)
-        self.parser.read(path)
+        self.parser.read(paths)
 
     def get(self, section: str, key: str) -> str | None:
         return self.parser.get(section, key, fallback=None)
@@ -74,12 +75,29 @@ def engine() -> None:
 
 
 def uwsgi() -> None:
-    """Serve an API as uWSGI does heat-api, with its release in every answer."""
+    """Serve an API as uWSGI does heat-api."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--http-socket", required=True)
+    parser.add_argument("--module")
     parser.add_argument("--pyargv", required=True)
     arguments, _ = parser.parse_known_args()
-    conf = Conf(arguments.pyargv.split()[1])
+    address, _, port = arguments.http_socket.rpartition(":")
+    serve(Conf(arguments.pyargv.split()[1]), address, int(port))
+
+
+def heat_api() -> None:
+    """Serve an API as Heat's own program of releases up to 24 does: the last file that says where to listen counts."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--config-file", action="append", required=True)
+    conf = Conf(*parser.parse_args().config_file)
+    paste = conf.get("paste_deploy", "api_paste_config")
+    if paste and "heat_upgrade_router:guard_factory" in Path(paste).read_text():
+        importlib.import_module("heat_upgrade_router")  # else it doesn't start
+    serve(conf, conf.get("heat_api", "bind_host") or "0.0.0.0", int(conf.get("heat_api", "bind_port") or 8004))
+
+
+def serve(conf: Conf, address: str, port: int) -> None:
+    """Answer with the release until SIGTERM."""
     conf.start()
 
     class Handler(BaseHTTPRequestHandler):
@@ -93,7 +111,6 @@ def uwsgi() -> None:
             self.wfile.write(body)
 
     if not conf.get("fake", "is_silent"):
-        address, _, port = arguments.http_socket.rpartition(":")
-        server = ThreadingHTTPServer((address, int(port)), Handler)
+        server = ThreadingHTTPServer((address, port), Handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
     until_terminated(conf)

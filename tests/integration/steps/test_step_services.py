@@ -13,6 +13,7 @@ import pytest
 from heat_upgrade.exceptions import RemoteStepError
 from heat_upgrade.hosts import HostState
 from heat_upgrade.remote import steps
+from lab.http import local_session
 from lab.processes import wait_until
 from tests.integration.steps.conftest import NEW, OLD, Machine
 
@@ -69,6 +70,71 @@ def test_the_way_of_a_host_through_an_upgrade(prepared: Machine) -> None:
     assert started_since(prepared, before) == {f"heat-engine-{NEW}": 1, f"heat-api-{NEW}": 1}
     assert starts(prepared) == again
     assert {path: path.read_text() for path in (prepared.root / "etc").rglob("*") if path.is_file()} == files
+
+
+@pytest.fixture
+def bare(prepared: Machine, tmp_path: Path) -> Path:
+    """The programs of a release that has no uWSGI: its own one is all there is."""
+    programs = tmp_path / "venv/bin"
+    programs.mkdir(parents=True)
+    (programs / "heat-api").symlink_to(f"{prepared.source.venv}/bin/heat-api")
+    return programs
+
+
+def beside(machine: Machine) -> tuple[int, str, str]:
+    """Ask the old API beside, and return its service's command as well."""
+    file = machine.root / f"etc/supervisor.d/{machine.source.unit_beside('api')}.conf"
+    (command,) = re.findall(r"^command=(.*)$", file.read_text(), re.MULTILINE)
+    listen = machine.source.beside("api")
+    got = local_session().get(f"http://{listen.address}:{listen.port}/", timeout=5)
+    return got.status_code, got.text, command
+
+
+def written(machine: Machine) -> dict[Path, bytes]:
+    """Return the host's files; the router's bytecode is Python's own."""
+    files = [path for path in (machine.root / "etc").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    return {path: path.read_bytes() for path in files}
+
+
+def test_an_old_api_runs_beside_under_uwsgi(prepared: Machine) -> None:
+    prepared.run(steps.start_beside(prepared.source, prepared.target))
+    assert beside(prepared)[:2] == (300, OLD)
+    assert beside(prepared)[2].startswith(
+        f"{prepared.source.venv}/bin/uwsgi --http-socket {prepared.lab_host.address}:"
+    )
+
+
+@pytest.mark.parametrize("uwsgi", ["", "-h, --http-socket", "-h, --http-socket, -w|--module"])
+def test_an_old_api_without_a_uwsgi_that_can_run_it_runs_beside_by_its_own_program(
+    prepared: Machine, bare: Path, uwsgi: str
+) -> None:
+    if uwsgi:  # without Python, and for a release without heat.wsgi
+        (bare / "uwsgi").write_text(f"#!/bin/sh\necho '{uwsgi}'\n")
+        (bare / "uwsgi").chmod(0o755)
+    step = steps.start_beside(prepared.source, prepared.target)
+    prepared.run(step, VENV=str(bare.parent))
+    (status, release, command), router = beside(prepared), prepared.target.router
+    assert (status, release) == (300, OLD)
+    assert command == f"{bare}/heat-api --config-file {prepared.source.config} --config-file {router}/beside-{OLD}.conf"
+    assert look(prepared).beside["api", OLD] == "active"
+    assert prepared.answer("api") == (300, OLD), "what users reach goes on"
+
+    before = starts(prepared)
+    files = written(prepared)
+    prepared.run(step, VENV=str(bare.parent))
+    assert starts(prepared) == before
+    assert written(prepared) == files
+
+
+def test_an_old_api_that_nothing_can_run_is_told_before_anything_is_done(prepared: Machine, bare: Path) -> None:
+    (bare / "heat-api").unlink()
+    before = written(prepared)
+    expected = rf"{bare} has neither a uWSGI with Python nor heat-api, expected one of them .* of {OLD} beside: install"
+    with pytest.raises(RemoteStepError, match=expected):
+        prepared.run(steps.start_beside(prepared.source, prepared.target), VENV=str(bare.parent))
+    assert written(prepared) == before
+    told = prepared.run(steps.check_host(prepared.target), VENVS=f"{OLD}={bare.parent} {NEW}={prepared.target.venv}")
+    assert (told[f"server/{OLD}/api"], told[f"server/{NEW}/api"]) == ("", "uwsgi")
 
 
 def test_services_that_were_never_started_are_stopped_all_the_same(prepared: Machine) -> None:

@@ -10,7 +10,10 @@ FAKE = Path(__file__).with_name("fake_heat.py")
 # What `prepare` imports to see that a release works.
 MODULES = ["heat", "heat/engine", "heat/engine/service", "heat/api", "heat/api/openstack", "heat/api/openstack/v1"]
 MODULES += ["heat/api/cfn", "heat/api/cfn/v1", "heat/wsgi"]
-SCRIPTS = "[console_scripts]\nheat-engine = heat.fake:engine\nuwsgi = heat.fake:uwsgi\n"
+PROGRAMS = {"heat-engine": "engine", "heat-api": "heat_api", "uwsgi": "uwsgi"}
+SCRIPTS = "\n".join(
+    ["[console_scripts]", *(f"{name} = heat.fake:{function}" for name, function in PROGRAMS.items()), ""]
+)
 
 
 def build(directory: Path, version: str, modules: list[str] | None = None) -> str:

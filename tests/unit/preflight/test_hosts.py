@@ -52,6 +52,18 @@ def states(facts: HostFacts, **changed: Any) -> HostFacts:
     return replace(facts, state=replace(facts.state, **changed))
 
 
+def unserved(release: str, *runs: str) -> HostFacts:
+    facts = healthy(HOST, *runs)
+    return replace(facts, reported={**facts.reported, f"server/{release}/api": ""})
+
+
+def test_an_api_that_need_not_run_beside_another_needs_no_server() -> None:
+    for facts, to_come in ((unserved(OLD), ahead(cold=True)), (unserved(NEW, OLD, NEW), ahead())):
+        assert checks(facts, to_come)["release"].outcome is PASSED
+    assert checks(unserved(OLD, OLD, NEW))["release"].outcome is FAILED
+    assert checks(unserved(NEW, NEW), ahead(target(OLD)))["release"].outcome is FAILED
+
+
 def test_nothing_is_wrong_with_a_healthy_host() -> None:
     found = checks(healthy(HOST))
     assert outcomes(found) == {name: PASSED for name in NAMES} | {"heat-status": SKIPPED}
@@ -127,6 +139,13 @@ SPOILED: dict[str, tuple[HostFacts, HostCheckContext, str, Outcome, tuple[str, .
         "services",
         FAILED,
         (f"none of its services runs: heat-engine ({OLD} inactive), heat-api (not installed)", "`unit`"),
+    ),
+    "an API that nothing can run once more": (
+        unserved(OLD),
+        ahead(),
+        "release",
+        FAILED,
+        (f"/opt/heat/{OLD}/bin has neither a uWSGI with Python nor heat-api", "expected one", "pyuwsgi", "`venv`"),
     ),
     "another release than on paper": (
         states(healthy(HOST), installed={OLD: "24.0.0"}),

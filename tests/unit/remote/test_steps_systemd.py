@@ -14,7 +14,7 @@ from heat_upgrade.cloud.model import Cloud, Deployment
 from heat_upgrade.hosts import HostState
 from heat_upgrade.remote import step as remote
 from heat_upgrade.remote import steps
-from heat_upgrade.remote.step import Step
+from heat_upgrade.remote.step import STEPS_DIRECTORY, Step
 from tests.unit._helpers.clouds.broken import edited
 
 FAKES = Path(__file__).parents[1] / "_helpers/fake_systemd"
@@ -252,6 +252,82 @@ def test_a_preview_tells_what_prepare_would_do_and_leaves_no_trace(configured: H
     assert [line[1:] for line in difference[5:] if line.startswith("+")] == new[2:], "as it was told"
 
 
+@pytest.fixture
+def console(tmp_path: Path) -> Host:
+    """A host whose old release has Heat's own programs for both APIs, and no uWSGI."""
+    beside = {"services.api.beside": {"address": "::1", "port": 9004}, "services.user": None}
+    host = Host(tmp_path, **beside)
+    old = host.deployment(OLD, "edge.example")
+    for config in (old.config, host.deployment(NEW, "edge.example").config):
+        Path(config).parent.mkdir(parents=True)
+    Path(old.config).write_text("[DEFAULT]\nhost = c1\n")
+    pipelines = "[pipeline:heat-api]\npipeline = apiv1app\n[pipeline:heat-api-cfn]\npipeline = apicfnv1app\n"
+    Path(old.config).with_name("api-paste.ini").write_text(pipelines)
+    (Path(old.venv) / "bin").mkdir(parents=True)
+    for name in ("heat-api", "heat-api-cfn"):
+        (Path(old.venv) / "bin" / name).symlink_to("/bin/true")
+    return host
+
+
+def start_beside(host: Host) -> subprocess.CompletedProcess[bytes]:
+    """Run the step up to where the APIs would answer, which nothing here does."""
+    step = steps.start_beside(host.deployment(OLD, "edge.example"), host.deployment(NEW, "edge.example"))
+    return host.run(step, ANSWER_TIMEOUT="0")
+
+
+def test_beside_heats_own_servers_are_told_where_to_listen(console: Host) -> None:
+    start_beside(console)
+    router, written = f"{console.root}/etc/{NEW}/router", units(console)
+    options = f"--config-file {console.root}/etc/{OLD}/heat.conf --config-file {router}/beside-{OLD}.conf"
+    for role in ("api", "api-cfn"):
+        unit = written[f"heat-{role}-{OLD}-beside"]
+        assert f"ExecStart={console.root}/opt/{OLD}/bin/heat-{role} {options}" in unit
+        assert f"Environment=PYTHONPATH={router}" in unit
+        assert "@" not in "".join(unit)
+    conf = Path(f"{router}/beside-{OLD}.conf").read_text()
+    assert conf.startswith(f"[paste_deploy]\napi_paste_config = {router}/beside-{OLD}-paste.ini\n")
+    assert "\n[heat_api]\nbind_host = ::1\nbind_port = 9004\nworkers = 2\ncert_file =\nkey_file =\n" in conf
+    assert "\n[heat_api_cfn]\nbind_host = 127.0.0.1\nbind_port = 18000\nworkers = 1\ncert_file =\nkey_file =\n" in conf
+
+
+def test_beside_uwsgi_is_told_by_its_command_line(console: Host) -> None:
+    uwsgi = Path(console.deployment(OLD).venv) / "bin/uwsgi"
+    uwsgi.write_text("#!/bin/sh\necho '    -w|--module   load a WSGI module'\n")
+    uwsgi.chmod(0o755)
+    (Path(console.deployment(OLD).venv) / "lib/python3.11/site-packages/heat/wsgi").mkdir(parents=True)
+    start_beside(console)
+    router, api = f"{console.root}/etc/{NEW}/router", " ".join(units(console)[f"heat-api-{OLD}-beside"])
+    assert (
+        f"ExecStart={uwsgi} --http-socket [::1]:9004 --module heat.wsgi.api:application --pythonpath {router} " in api
+    )
+    assert "PYTHONPATH=" not in api
+    assert Path(f"{router}/beside-{OLD}.conf").read_text().count("[") == 1, "where the API's files are, no more"
+
+
+def test_without_a_server_for_the_old_api_nothing_is_written_or_started(console: Host) -> None:
+    (Path(console.deployment(OLD).venv) / "bin/heat-api-cfn").unlink()
+    before = sorted(path for path in (console.root / "etc").rglob("*"))
+    done = start_beside(console)
+    assert f"/opt/{OLD}/bin has neither a uWSGI with Python nor heat-api-cfn, expected".encode() in done.stderr
+    assert (units(console), console.calls()) == ({}, [])
+    assert sorted(path for path in (console.root / "etc").rglob("*")) == before
+
+
+def test_in_front_heats_own_server_listens_as_its_heat_conf_says(console: Host) -> None:
+    """A release that a run goes back to, and whose service an operator has run without uWSGI."""
+    old, new = console.deployment(OLD, "edge.example"), console.deployment(NEW, "edge.example")
+    step = steps.switch_api(new, old)
+    console.run(replace(step, name="install_router"))
+    router, unit = f"{console.root}/etc/{OLD}/router", units(console)[f"heat-api-{OLD}"]
+    options = f"--config-file {console.root}/etc/{OLD}/heat.conf --config-file {router}/router.conf"
+    assert f"ExecStart={console.root}/opt/{OLD}/bin/heat-api {options}" in unit
+    assert "bind_" not in Path(f"{router}/router.conf").read_text()
+    console.run(steps.close_router(new, old))
+    unit = units(console)[f"heat-api-{OLD}"]
+    assert f"ExecStart={console.root}/opt/{OLD}/bin/heat-api --config-file {console.root}/etc/{OLD}/heat.conf" in unit
+    assert "PYTHONPATH" not in "".join(unit)
+
+
 def test_an_ipv6_address_and_both_apis(configured: Host) -> None:
     assert configured.run(prepare(configured, "edge.example")).returncode == 0
     written = units(configured)
@@ -280,6 +356,18 @@ def test_systemd_understands_the_units(configured: Host) -> None:
     programs.mkdir(parents=True)
     for name in ("heat-engine", "uwsgi"):
         (programs / name).symlink_to("/bin/true")
+    settings = {
+        "VENV": str(programs.parent),
+        "ROLE": "api",
+        "OPTIONS": "--config-file /a",
+        "PATH": "/b",
+        "USER": "heat",
+    }
+    console = (STEPS_DIRECTORY / "units/systemd-api-console").read_text()
+    for name, value in settings.items():
+        console = console.replace(f"@{name}@", value)
+    (programs / "heat-api").symlink_to("/bin/true")
+    (configured.root / "units/console.service").write_text(console)
     files = sorted((configured.root / "units").iterdir())
     me = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
     for path in files:

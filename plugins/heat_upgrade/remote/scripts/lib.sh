@@ -112,6 +112,19 @@ installed_release() {
     "$python" -B -c 'from importlib import metadata; print(metadata.version("openstack-heat"))' 2>/dev/null || true
 }
 
+# api_server VENV ROLE: what can run an API of a release: uwsgi, or console, which is Heat's own server of releases up to 24;
+# empty where neither is there. A distribution's uWSGI has Python as a plugin only, and heat.wsgi came with 24.
+api_server() {
+    local runs_python='' console=''
+    [[ ! -x $1/bin/uwsgi || $("$1/bin/uwsgi" --help 2>&1 || true) != *--module* ]] || runs_python=yes
+    [[ ! -x $1/bin/heat-$2 ]] || console=yes
+    if [[ -n $runs_python ]] && { [[ -z $console ]] || compgen -G "$1/lib*/python3*/*-packages/heat/wsgi" >/dev/null; }; then
+        echo uwsgi
+    elif [[ -n $console ]]; then
+        echo console
+    fi
+}
+
 service_state() {
     local line
     line=$(service_states "$1")

@@ -69,11 +69,12 @@ render() {
     # Without an account systemd takes root; supervisord takes its own.
     [[ $SERVICE_MANAGER == supervisor ]] || user=${user:-$(id -un)}
     [[ $role == engine ]] || kind=api
+    [[ $role == engine || $(api_server "$VENV" "$role") != console ]] || kind=api-console
     [[ $role == api-cfn ]] && prefix=API_CFN || prefix=API
     local address=${prefix}_ADDRESS port=${prefix}_PORT processes=${prefix}_PROCESSES threads=${prefix}_THREADS
     local module=heat.wsgi.${role#api-}:application
     sed -e "s|@RELEASE@|$RELEASE|g; s|@ROLE@|$role|g; s|@UNIT@|$2|g; s|@VENV@|$VENV|g; s|@OPTIONS@|$options|g; s|@MODULE@|$module|g" \
-        -e "s|@PYTHONPATH@|${path:+ --pythonpath $path}|g" \
+        -e "s|@PYTHONPATH@|${path:+ --pythonpath $path}|g; s|@PATH@|$path|g; ${path:+#}/PYTHONPATH=/d" \
         -e "s|@USER@|$user|g; s|@STOP_TIMEOUT@|$STOP_TIMEOUT|g; s|@LOG_DIR@|$STATE/log|g" \
         -e "s|@ADDRESS@|${!address-}|g; s|@PORT@|${!port-}|g; s|@PROCESSES@|${!processes-}|g; s|@THREADS@|${!threads-}|g" \
         -e "${user:+#}/^[Uu]ser *=/d" \

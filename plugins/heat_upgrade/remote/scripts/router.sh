@@ -27,8 +27,25 @@ paste_of() {
     fail "api_paste_config of $1 is '$name', which is no file that can be read in ${1%/*}, /etc/heat or $2/etc/heat: correct it, then clear this task"
 }
 
-# Print what an API reads after its heat.conf.
-paste_option() { printf '[paste_deploy]\napi_paste_config = %s\n' "$1"; }
+# conf_of NAME: print what an API reads after its heat.conf.
+conf_of() {
+    local word
+    printf '[paste_deploy]\napi_paste_config = %s\n' "$ROUTER/$1-paste.ini"
+    [[ $1 == beside-* ]] || return 0 # in front it goes on to listen as its heat.conf says
+    for word in $UNITS; do listen_options "${word%%=*}"; done
+}
+
+# listen_options ROLE: print where an API listens beside another one, for Heat's own server, which has no command line for
+# it; uWSGI has. Without TLS, as the router speaks to it.
+listen_options() {
+    local prefix=API
+    [[ $(api_server "$VENV" "$1") == console ]] || return 0
+    [[ $1 != api-cfn ]] || prefix=API_CFN
+    local address=${prefix}_ADDRESS port=${prefix}_PORT processes=${prefix}_PROCESSES
+    address=${!address#[}
+    printf '\n[heat_%s]\nbind_host = %s\nbind_port = %s\nworkers = %s\ncert_file =\nkey_file =\n' \
+        "${1//-/_}" "${address%]}" "${!port}" "${!processes}"
+}
 
 # edited_paste FILE WORD...: print an api-paste.ini with what the words say.
 edited_paste() { as_root cat "$1" | python3 -B "$here/router/paste.py" "${@:2}"; }
@@ -39,7 +56,7 @@ install_paste() {
     shift
     paste=$(paste_of "$CONFIG" "$VENV")
     install_file "$ROUTER/$name-paste.ini" "$CONFIG" edited_paste "$paste" "$@"
-    install_file "$ROUTER/$name.conf" "$CONFIG" paste_option "$ROUTER/$name-paste.ini"
+    install_file "$ROUTER/$name.conf" "$CONFIG" conf_of "$name"
 }
 
 # write_api_units NAME: the services of the release's APIs, which read NAME.conf too; those that run keep their files.
