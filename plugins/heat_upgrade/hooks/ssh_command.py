@@ -31,6 +31,7 @@ LOGGED_AT_ONCE, MOST_LOGGED = 500, 20000
 LAST_LINES = 20
 
 _OWN_ERROR = "error: "
+LOG = logging.getLogger(__name__)
 
 
 class LogOffset(NamedTuple):
@@ -197,7 +198,8 @@ class Conversation:
         line = said = ""
         with suppress(OSError):
             self._channel.sendall(json.dumps(question).encode() + b"\n")
-            line = self._answers.readline(MOST_RESULTS)
+            while (line := self._answers.readline(MOST_RESULTS)) and not line.startswith("{"):
+                LOG.info("%s: %s", self._host, line.rstrip("\n"))
             said = "" if line.endswith("\n") else self._channel.recv_stderr(PIECE).decode("utf-8", "replace").strip()
         if said:
             raise RemoteStepError(f"{self._host}: {said.splitlines()[-1].removeprefix(_OWN_ERROR)}")
@@ -207,3 +209,7 @@ class Conversation:
                 "answer: check the host and its sshd, then clear this task"
             )
         return json.loads(line)
+
+    def end(self) -> None:
+        """Let the step end: nothing more will be asked."""
+        self._channel.shutdown_write()

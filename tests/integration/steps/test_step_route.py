@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,16 @@ def test_a_step_that_ends_with_an_error_is_told(machine: Machine, folder: Path) 
     broken = type(step)(step.name, {**step.settings, "ROUTER": ""}, step.state)
     with machine.hook.conversation(broken) as talk, pytest.raises(RemoteStepError, match="ROUTER is not set"):
         talk.ask({"verb": "show", "words": []}, 30)
+
+
+def test_it_waits_for_another_step_on_the_host(machine: Machine, folder: Path) -> None:
+    with ThreadPoolExecutor(1) as pool, machine.hook.conversation(steps.route(machine.target)) as first:
+        first.ask({"verb": "show", "words": []}, 30)
+        with machine.hook.conversation(steps.route(machine.target)) as second:
+            answer = pool.submit(second.ask, {"verb": "show", "words": []}, 30)
+            assert first.ask({"verb": "hold", "words": ["changes", 5, 5]}, 30)["state"]["sequence"] == 2
+            first.end()
+            assert answer.result()["state"]["sequence"] == 2
 
 
 def test_a_connection_that_breaks_ends_the_process_and_its_lock(machine: Machine, folder: Path) -> None:

@@ -106,6 +106,7 @@ UNIT = "/etc/systemd/system/heat-engine@26.0.2.service"
         "find /var/backups/heat -maxdepth 1 -name heat-prod-before-26.0.2-*.part -delete",
         "tee /var/backups/heat/heat-prod-before-26.0.2-20260101T000000Z.sql.gz.part",
         "touch /var/lib/heat/out-of-rotation",
+        "install -d -m 750 -g heat /etc/heat/router",
         "install -d -m 700 -o heat /etc/heat/26.0.2/router/run",
         f"python3 -B {STATE}/router/state.py /etc/heat/26.0.2/router inherit /etc/heat/25.0.2/router",
         f"python3 -B {STATE}/router/state.py /etc/heat/26.0.2/router converse",

@@ -6,9 +6,8 @@ source "${BASH_SOURCE[0]%/*}/release.sh"
 # Beside heat.conf, and readable like it: nothing of the release's own configuration is changed for the router.
 make_router_folder() {
     local user=${SERVICE_USER:-$(id -un)}
-    (umask 022 && as_root mkdir -p "$ROUTER")
-    as_root chmod --reference="${ROUTER%/*}" "$ROUTER"
-    as_root chown --reference="${ROUTER%/*}" "$ROUTER"
+    # The state file takes this group, by which the services read it; what lies above may be anybody's.
+    as_root install -d -m 750 -g "$(id -gn "$user")" "$ROUTER"
     # The APIs' own: what they count there, and the locks of requests under way.
     as_root test -d "$ROUTER/run" || as_root install -d -m 700 -o "$user" "$ROUTER/run"
     install_file "$ROUTER/heat_upgrade_router.py" "" cat "$here/router/heat_upgrade_router.py"

@@ -56,6 +56,9 @@ service_enable() {
     as_root sed -i -e '/^autostart *=/d' -e "/^\[program:/a autostart=$2" "$file"
 }
 
+# A file that was written anew says nothing of what a boot starts; elsewhere that is no matter of the file.
+service_comes_back() { service_enable "$1" true; }
+
 service_start() {
     service_enable "$1" true
     supervisorctl update "$1" >/dev/null # takes the file as it is now; starts the program if it is new

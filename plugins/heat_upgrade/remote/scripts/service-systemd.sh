@@ -33,6 +33,9 @@ service_stop_timeout() { systemctl show -p TimeoutStopUSec --value "$1.service";
 
 service_file() { echo "$UNIT_DIR/$1.service"; }
 
+# What a boot starts is no matter of the unit's file.
+service_comes_back() { :; }
+
 service_start() {
     as_root systemctl daemon-reload
     as_root systemctl reset-failed "$1.service" 2>/dev/null || true
