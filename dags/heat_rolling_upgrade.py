@@ -84,7 +84,8 @@ def guide(cloud: Cloud) -> None:
     over = (approve_flip, may_flip, *some_first(), flip_sides, wait_until_drained)
     end = (approve_retire, close, retire, verify_cloud, delete_old_vhost, show_plan)
     in_order(*ahead, *beside, *in_front, *over, *end)
-    chain(may_flip, flip_sides)
+    # What the run doesn't need is skipped before its turn, and holds up nobody then.
+    chain(prove_new_side, may_flip, flip_sides)
     chain([sync_database, close], watch_api)
     chain([show_plan, watch_api], report(cloud, "Rolling upgrade"))
 

@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
 
 from heat_upgrade import hosts
 from heat_upgrade.formatting import duration, first_few, markdown_text
-from heat_upgrade.names import DRAIN
+from heat_upgrade.names import DRAIN, FLIP_CANARY
 from heat_upgrade.notifications.send import notifiers
 from heat_upgrade.operators.base import UpgradeTask
 from heat_upgrade.run.approvals import (
@@ -170,18 +170,21 @@ def _ahead(plan: Plan) -> str:
     )
 
 
-def skip_unasked_waves(task: BaseOperator, cloud: Cloud, plan: Plan) -> None:
+def skip_unneeded(task: BaseOperator, cloud: Cloud, plan: Plan) -> None:
     """
-    Skip the questions between the hosts that the run doesn't ask, so that they don't even start.
+    Skip the questions that the run doesn't ask, and a canary that it doesn't have, so that they don't even start.
 
     :param task: one that comes before the sweep, at its end
     :param cloud: the cloud
     :param plan: the run's plan
     """
-    wanted = later_waves_to_ask_before(cloud, plan)
-    later = (each for each in task.get_flat_relatives(upstream=False) if isinstance(each, ApproveWaveOperator))
-    if unwanted := [each.task_id for each in later if each.wave not in wanted]:
-        raise DownstreamTasksSkipped(tasks=unwanted)  # type: ignore[no-untyped-call]
+    waves = later_waves_to_ask_before(cloud, plan)
+    later = task.get_flat_relatives(upstream=False)
+    unneeded = [each.task_id for each in later if isinstance(each, ApproveWaveOperator) and each.wave not in waves]
+    unneeded += [each.task_id for each in later if isinstance(each, ApproveFlipOperator) and not each.asks(plan)]
+    unneeded += [each.task_id for each in later if each.task_id == FLIP_CANARY and not plan.canary]
+    if unneeded:
+        raise DownstreamTasksSkipped(tasks=unneeded)  # type: ignore[no-untyped-call]
 
 
 class ApproveWaveOperator(ApproveOperator):

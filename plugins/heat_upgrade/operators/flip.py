@@ -18,7 +18,7 @@ from heat_upgrade.counts import counts_of
 from heat_upgrade.exceptions import RemoteStepError, TransientError, UpgradeError
 from heat_upgrade.flip.protocol import bring_to
 from heat_upgrade.flip.rule import Goal, HostSides, Sides, sides_after
-from heat_upgrade.operators.approvals import skip_unasked_waves
+from heat_upgrade.operators.approvals import skip_unneeded
 from heat_upgrade.operators.base import UpgradeTask
 from heat_upgrade.operators.steps import StepsOperator, raise_first
 from heat_upgrade.readings import Unavailable
@@ -212,6 +212,12 @@ class CloseOperator(FlipTask, StepsOperator):
     def run(self, plan: Plan, context: Context) -> dict[str, Any]:
         """Close the routers, unless that is done, then stop the APIs beside."""
         closed = self.flip(plan)
+        if left := closed["in_flight"]:
+            raise TransientError(
+                f"{left} stacks were changed on the side of {plan.source} since it had drained, expected none; the "
+                f"others are on {plan.target} now. The next try looks again; if they don't end, clear "
+                "wait_until_drained, which names them"
+            )
         StepsOperator.run(self, plan, context)
         return {**closed, "counts": self._counts(plan)}
 
@@ -224,14 +230,11 @@ class CloseOperator(FlipTask, StepsOperator):
         return {name: counts for name, counts in found.items() if not isinstance(counts, Unavailable)}
 
     def sides_after(self, plan: Plan, routers: Sequence[HostRouter], now: Sides) -> Sides:
-        """Return that nothing is left, or raise."""
+        """Take from the list what is done; the rest is for the next try, so that each of them has less to wait for."""
         after = super().sides_after(plan, routers, now)
-        if after.stacks:
-            raise TransientError(
-                f"{len(after.stacks)} stacks were changed on the side of {plan.source} since it had drained, expected "
-                "none: the next try looks again; if they don't end, clear wait_until_drained, which names them"
-            )
-        return after
+        # What was made below a listed stack meanwhile is found by that one.
+        left = {stack: side for stack, side in after.stacks.items() if stack in now.stacks}
+        return replace(after, stacks=left, closed=not after.stacks)
 
     def steps(self, plan: Plan) -> list[PlacedStep]:
         """Stop the source's APIs beside, on every host, and take the router out of the services' files."""
@@ -280,9 +283,9 @@ class StartBesideOperator(StepsOperator):
         return f"on every host of the run users are on {plan.target} alone"
 
     def run(self, plan: Plan, context: Context) -> Any:
-        """Start them, and skip the questions of the sweep that the run doesn't ask."""
+        """Start them, and skip what the run doesn't need later on."""
         super().run(plan, context)
-        skip_unasked_waves(self, self.cloud, plan)
+        skip_unneeded(self, self.cloud, plan)
 
     def summary(self, plan: Plan) -> str:
         """Name the release."""

@@ -86,7 +86,7 @@ def test_the_structure_of_a_small_cloud(load: LoadDags) -> None:
         "controller_3.leave_rotation": {"controller_3.switch_api"},
         "controller_3.switch_api": {"controller_3.rejoin_rotation"},
         "controller_3.rejoin_rotation": {"prove_new_side"},
-        "prove_new_side": {"approve_flip"},
+        "prove_new_side": {"approve_flip", "may_flip"},
         "approve_flip": {"may_flip"},
         "may_flip": {"flip_canary", "flip"},
         "flip_canary": {"watch_canary"},

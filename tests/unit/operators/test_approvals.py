@@ -25,7 +25,7 @@ from heat_upgrade.operators.approvals import (
     ApproveOutageOperator,
     ApproveRetireOperator,
     ApproveWaveOperator,
-    skip_unasked_waves,
+    skip_unneeded,
 )
 from heat_upgrade.readings import StackRow
 from heat_upgrade.run.approvals import (
@@ -177,7 +177,8 @@ def flip() -> ApproveFlipOperator:
 def before_the_sweep() -> EmptyOperator:
     with DAG("upgrade", schedule=None):
         first = EmptyOperator(task_id="start_beside")
-        first >> [wave(2), wave(3)]
+        first >> [wave(2), wave(3), ApproveFlipOperator(task_id="approve_flip", cloud=CLOUD)]
+        first >> EmptyOperator(task_id="flip_canary")
     return first
 
 
@@ -300,17 +301,17 @@ class TestOperators:
     @pytest.mark.parametrize(
         ("approvals", "skipped"),
         [
-            (Approvals.NONE, {"approve-wave-2", "approve-wave-3"}),
-            (Approvals.FLIP, {"approve-wave-2", "approve-wave-3"}),
-            (Approvals.FIRST_HOST, {"approve-wave-3"}),
-            (Approvals.EVERY_HOST, set()),
+            (Approvals.NONE, {"approve-wave-2", "approve-wave-3", "approve_flip", "flip_canary"}),
+            (Approvals.FLIP, {"approve-wave-2", "approve-wave-3", "flip_canary"}),
+            (Approvals.FIRST_HOST, {"approve-wave-3", "approve_flip", "flip_canary"}),
+            (Approvals.EVERY_HOST, {"flip_canary"}),
         ],
     )
     def test_questions_that_the_run_does_not_ask_cost_the_sweep_nothing(
         self, approvals: Approvals, skipped: set[str]
     ) -> None:
         task = before_the_sweep()
-        assert skipped_by(lambda: skip_unasked_waves(task, CLOUD, plan(approvals))) == skipped
+        assert skipped_by(lambda: skip_unneeded(task, CLOUD, plan(approvals))) == skipped
 
     @pytest.mark.parametrize(
         ("event", "who"),

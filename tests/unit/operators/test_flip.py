@@ -228,15 +228,26 @@ def test_going_back_what_is_in_flight_on_the_new_side_stays_there(back: World, f
 
 
 def test_it_is_not_closed_over_a_stack_that_is_worked_on(world: World, flip: Callable[..., Any]) -> None:
-    world.sweep(*NAMES, default=NEW, stacks={ROOT: OLD})
-    world.database.trees_in_flight.return_value = in_flight(ROOT)
-    with pytest.raises(TransientError, match="1 stacks were changed on the side of 25"):
-        flip(kind=CloseOperator)
-    assert {(world.state(name).closed, world.state(name).hold) for name in NAMES} == {(False, None)}
+    world.sweep(*NAMES, default=NEW, stacks={ROOT: OLD, OTHER: OLD})
+    world.database.trees_in_flight.return_value = in_flight(ROOT, CHILD, owner=ROOT)
+    assert flip(kind=CloseOperator)["in_flight"] == 1
+    for name in NAMES:
+        found = world.state(name)
+        assert (found.closed, found.hold) == (False, None)
+        assert found.stacks == {ROOT: OLD}, "what is done has gone over; a child is found by its root"
     world.database.trees_in_flight.return_value = []
-    flip(kind=CloseOperator)
+    assert flip(kind=CloseOperator)["in_flight"] == 0
     assert {(world.state(name).closed, len(world.state(name).stacks)) for name in NAMES} == {(True, 0)}
     assert not flip(kind=CloseOperator)["moved"], "a second try finds nothing to hold"
+
+
+def test_while_stacks_are_left_the_old_apis_stay(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.sweep(*NAMES, default=NEW, stacks={ROOT: OLD})
+    world.database.trees_in_flight.return_value = in_flight(ROOT)
+    close = CloseOperator(task_id="close", cloud=CLOUD)
+    monkeypatch.setattr(CloseOperator, "steps", lambda *_: pytest.fail("an API beside would stop"))
+    with pytest.raises(TransientError, match=f"1 stacks were changed on the side of {OLD} since .* clear wait_until"):
+        close.run(PLAN, {})
 
 
 def test_the_end_stops_whatever_runs_beside(world: World) -> None:

@@ -55,10 +55,10 @@ def test_of_a_hold_that_another_try_has_begun_nobody_knows_the_length(monkeypatc
 def test_the_close_leaves_what_the_routers_have_done(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"controller-1": NUMBERS, "controller-2": Unavailable("away")}
     monkeypatch.setattr("heat_upgrade.operators.flip.counts_of", lambda *_: found)
-    monkeypatch.setattr(CloseOperator, "flip", lambda *_: {"moved": True})
+    monkeypatch.setattr(CloseOperator, "flip", lambda *_: {"moved": True, "in_flight": 0})
     monkeypatch.setattr(StepsOperator, "run", lambda *_: None)
     left = CloseOperator(task_id="close", cloud=CLOUD).execute(context(PLAN))
-    assert left == {"moved": True, "counts": {"controller-1": NUMBERS}}
+    assert left == {"moved": True, "in_flight": 0, "counts": {"controller-1": NUMBERS}}
 
 
 @pytest.mark.parametrize(

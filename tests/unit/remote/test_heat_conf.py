@@ -46,7 +46,8 @@ def test_only_the_vhost_of_transport_url_changes(url: str, expected: str) -> Non
 def test_a_vhost_is_percent_encoded_and_read_back() -> None:
     text = rewritten("[DEFAULT]\ntransport_url=rabbit://u:p@h/old\n", "--vhost", "/a b%")
     assert "transport_url = rabbit://u:p@h/%2Fa%20b%25\n" in text
-    assert run(["vhost"], text).stdout == "/a b%\n"
+    assert run(["named", "c1"], text).stdout == "/a b%\nc1\n"
+    assert run(["named", "c1"], text + "host = heat\n").stdout == "/a b%\nheat\n"
 
 
 def test_comments_order_and_other_sections_survive() -> None:

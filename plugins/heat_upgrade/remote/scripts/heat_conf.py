@@ -1,7 +1,7 @@
 """Read and rewrite a heat.conf as text, so that comments, order and odd characters survive.
 
 heat_conf.py get SECTION KEY DEFAULT                    < heat.conf   print one value
-heat_conf.py vhost                                      < heat.conf   print the vhost of transport_url
+heat_conf.py named HOSTNAME                             < heat.conf   print the vhost, and the name of its engines
 heat_conf.py facts                                      < heat.conf   print what preflight asks, a line each
 heat_conf.py mysql-options                              < heat.conf   print [database] connection as an option file
 heat_conf.py rewrite --vhost V [--set S K V] [--add S K V] [--move OLD=NEW]  < heat.conf   print the new heat.conf
@@ -236,7 +236,7 @@ def parse():
     getter.add_argument("section")
     getter.add_argument("key")
     getter.add_argument("default")
-    verbs.add_parser("vhost")
+    verbs.add_parser("named").add_argument("hostname")
     verbs.add_parser("facts")
     verbs.add_parser("mysql-options")
     rewriter = verbs.add_parser("rewrite")
@@ -259,8 +259,8 @@ def main():
     lines = sys.stdin.read().splitlines()
     if arguments.verb == "get":
         print(get(lines, arguments.section, arguments.key, arguments.default))
-    elif arguments.verb == "vhost":
-        print(unquote(transport_url(lines)["vhost"] or ""))
+    elif arguments.verb == "named":
+        print(unquote(transport_url(lines)["vhost"] or ""), get(lines, "DEFAULT", "host", arguments.hostname), sep="\n")
     elif arguments.verb == "facts":
         print("\n".join(f"{name}={value}" for name, value in facts(lines).items()))
     elif arguments.verb == "mysql-options":

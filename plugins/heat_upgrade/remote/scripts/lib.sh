@@ -107,8 +107,14 @@ esac
 
 # The release of Heat that a venv holds; empty where there is none.
 installed_release() {
-    local python=$1/bin/python3 # by which name a distribution has it too
+    local python=$1/bin/python3 found # by which name a distribution has it too
     [[ -x $python ]] || return 0
+    # As a rule one folder names it, and no Python has to start.
+    mapfile -t found < <(compgen -G "$1/lib/python3*/*-packages/openstack_heat-*.dist-info")
+    if [[ ${#found[@]} == 1 && ${found[0]##*/} =~ ^openstack_heat-([0-9][0-9a-z.]*)\.dist-info$ ]]; then
+        echo "${BASH_REMATCH[1]}"
+        return
+    fi
     "$python" -B -c 'from importlib import metadata; print(metadata.version("openstack-heat"))' 2>/dev/null || true
 }
 
