@@ -100,7 +100,7 @@ def _cloud(lab: Lab) -> dict[str, Any]:
         },
         "rotation": {"kind": "healthcheck", "file": str(any_host.rotation_file), "settle": 3},
         "waves": [1],
-        "drain": {"interval": 5, "readings": 3, "timeout": 1800},
+        "drain": {"interval": 3, "readings": 3, "timeout": 1800},
         # For a run whose form names projects.
         "canary": {"minutes": 2},
         "backup": {"host": lab.hosts[0].name, "directory": str(lab.state / "backups")},
