@@ -72,9 +72,17 @@ def finished(api: AirflowApi, dag: str, run_id: str, state: str) -> DagRun:
     """Return what Airflow recorded of a run's times."""
     (began, ended), tasks = _times(api.run(dag, run_id)), _task_times(api, dag, run_id)
     drain = tasks.get("wait_until_drained")
-    windows = {task: Window(*tasks[task]) for task in ("flip", "close") if task in tasks}
+    windows = {task: _held(api, dag, run_id, task) for task in ("flip", "close") if task in tasks}
     moments = Moments(began, windows.get("flip"), drain[1] if drain else None, windows.get("close"))
     return DagRun(dag, run_id, state, ended - began, drain[1] - drain[0] if drain else 0.0, moments)
+
+
+def _held(api: AirflowApi, dag: str, run_id: str, task: str) -> Window | None:
+    """Return from when to when a task held what users change, as it tells; None where it had nothing to hold."""
+    told = api.xcoms(dag, run_id, task).get("return_value") or {}
+    if "held_from" not in told:
+        return None
+    return Window(*(datetime.fromisoformat(told[key]).timestamp() for key in ("held_from", "held_until")))
 
 
 def failed_logs(api: AirflowApi, run: DagRun) -> str:

@@ -14,6 +14,9 @@ transport_url = {transport_url}
 host = {host}
 auth_encryption_key = {key}
 num_engine_workers = 1
+# Two cores carry all of the lab. By default an engine that doesn't answer for two seconds counts as dead to the others,
+# and what it works on is taken from it; with four hosts, both releases and Airflow at work at once that happens.
+engine_life_check_timeout = 15
 environment_dir = {directory}/environment.d
 template_dir = {directory}/templates
 heat_metadata_server_url = {cfn_server}

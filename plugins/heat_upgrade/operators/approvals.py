@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow.sdk import BaseOperator, Context
+    from airflow.sdk.definitions.mappedoperator import MappedOperator
 
     from heat_upgrade.cloud.model import Cloud
     from heat_upgrade.cloud.sections import Host
@@ -179,12 +180,24 @@ def skip_unneeded(task: BaseOperator, cloud: Cloud, plan: Plan) -> None:
     :param plan: the run's plan
     """
     waves = later_waves_to_ask_before(cloud, plan)
+
+    def needed(each: object) -> bool:
+        if isinstance(each, ApproveWaveOperator):
+            return each.wave in waves
+        return each.asks(plan) if isinstance(each, ApproveFlipOperator) else bool(plan.canary)
+
     later = task.get_flat_relatives(upstream=False)
-    unneeded = [each.task_id for each in later if isinstance(each, ApproveWaveOperator) and each.wave not in waves]
-    unneeded += [each.task_id for each in later if isinstance(each, ApproveFlipOperator) and not each.asks(plan)]
-    unneeded += [each.task_id for each in later if each.task_id == FLIP_CANARY and not plan.canary]
-    if unneeded:
+    if unneeded := [each.task_id for each in later if may_be_unneeded(each) and not needed(each)]:
         raise DownstreamTasksSkipped(tasks=unneeded)  # type: ignore[no-untyped-call]
+
+
+def may_be_unneeded(task: BaseOperator | MappedOperator) -> bool:
+    """
+    Tell whether a task may be skipped long before its turn, by the one that knows that the run doesn't need it.
+
+    :param task: a task of a rolling upgrade
+    """
+    return isinstance(task, ApproveWaveOperator | ApproveFlipOperator) or task.task_id == FLIP_CANARY
 
 
 class ApproveWaveOperator(ApproveOperator):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -58,10 +57,10 @@ class HostRouter:
     def __init__(self, conversation: Conversation, host: str, releases: Sequence[str], what: str) -> None:
         self._conversation, self._host, self._releases, self._what = conversation, host, releases, what
         self._number = 0
-        self._since: float | None = None
+        self._since: datetime | None = None
         self.touched: frozenset[str] = frozenset()
-        # Seconds from before the hold to its end, as seen from here; None where this try didn't see both.
-        self.held: float | None = None
+        # From before the hold to its end, as seen from here; None where this try didn't see both.
+        self.held: tuple[datetime, datetime] | None = None
 
     def read(self) -> HostSides:
         """Return what it knows."""
@@ -71,7 +70,7 @@ class HostRouter:
 
     def hold(self) -> None:
         """Have changes wait for a bound, and see those done that are under way."""
-        self._since = time.monotonic()
+        self._since = datetime.now(UTC)
         self.touched = frozenset(self._ask("hold", self._what, HELD_FOR, UNDER_WAY)["touched"])
 
     def prepare(self, sides: Sides) -> None:
@@ -82,7 +81,7 @@ class HostRouter:
         """Have it go on, by what it knows."""
         self._ask("release", self._number)
         if self._since is not None:
-            self.held = time.monotonic() - self._since
+            self.held = self._since, datetime.now(UTC)
 
     @property
     def host(self) -> str:
@@ -140,7 +139,7 @@ class FlipTask(UpgradeTask):
             "ended": datetime.now(UTC).isoformat(),
             "moved": sides is not None,
             "in_flight": len(sides.stacks) if sides else 0,
-            "held": {router.host: round(router.held, 3) for router in routers if router.held is not None},
+            **_held(routers),
         }
 
     def sides_after(self, plan: Plan, routers: Sequence[HostRouter], now: Sides) -> Sides:
@@ -351,3 +350,15 @@ def _at_once(pool: ThreadPoolExecutor, routers: Sequence[HostRouter], act: Calla
     results = list(pool.map(tried, routers))
     raise_first([result for result in results if isinstance(result, Exception)])
     return results
+
+
+def _held(routers: Sequence[HostRouter]) -> dict[str, Any]:
+    """Return how many seconds each host held changes, and from when to when any did."""
+    held = {router.host: router.held for router in routers if router.held}
+    if not held:
+        return {"held": {}}
+    return {
+        "held": {host: round((end - begin).total_seconds(), 3) for host, (begin, end) in held.items()},
+        "held_from": min(begin for begin, _ in held.values()).isoformat(),
+        "held_until": max(end for _, end in held.values()).isoformat(),
+    }

@@ -25,7 +25,7 @@ from heat_upgrade.names import (
     VERIFY,
     WATCH,
 )
-from heat_upgrade.operators.approvals import ApproveWaveOperator
+from heat_upgrade.operators.approvals import may_be_unneeded
 from heat_upgrade.operators.base import CloudOperator
 from heat_upgrade.readings import Unavailable, read
 from heat_upgrade.run.timings import Timings, tasks_of_move
@@ -185,8 +185,7 @@ class Gathered:
         # A task that took no time never had its turn, whether it could note when it began or not.
         began = {task for task, note in self.began.items() if note or self.crumbs[task]["duration"]}
         dag = self.operator.get_dag()
-        # A question that a run doesn't ask is skipped before its turn, by the task that knows it.
-        tasks = [task for task in dag.tasks if not isinstance(task, ApproveWaveOperator)] if dag else []
+        tasks = [task for task in dag.tasks if not may_be_unneeded(task)] if dag else []
         rules = {task.task_id: (task.trigger_rule, task.upstream_task_ids) for task in tasks if task.task_id in states}
         return "stopped" if was_stopped(states, began, rules) else "success"
 

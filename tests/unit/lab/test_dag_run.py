@@ -20,6 +20,14 @@ class Airflow:
     def run(self, *_: str) -> dict[str, Any]:
         return _record("run", "00:00:10", "00:03:10")
 
+    def xcoms(self, dag: str, run: str, task: str) -> dict[str, Any]:
+        """Return what a task tells of its hold, which is a part of its time; of one that began at 00:02 it tells none."""
+        begin, end = self._tasks[task]
+        if begin and begin.startswith("00:02"):
+            return {"return_value": {"held": {}}}
+        held = {"held_from": f"1970-01-01T{begin}+00:00", "held_until": f"1970-01-01T{end}+00:00"}
+        return {"return_value": {"held": {"c1": 1.0}, **held}}
+
     def task_instances(self, *_: str) -> list[dict[str, Any]]:
         return [{"state": self._state, **_record(task, *times)} for task, times in self._tasks.items()]
 
@@ -42,6 +50,7 @@ def _record(name: str, begin: str | None, end: str | None) -> dict[str, Any]:
             Moments(10.0, Window(60.5, 63.0), 104.0, Window(105.0, 107.0)),
         ),
         ({"wait_until_drained": ("00:01:04", "00:01:44")}, 40.0, Moments(10.0, gate=104.0)),
+        ({"flip": ("00:02:00", "00:02:09")}, 0.0, Moments(10.0)),
         ({"flip": ("00:01:00", None), "wait_until_drained": (None, None)}, 0.0, Moments(10.0)),
     ],
 )

@@ -132,6 +132,8 @@ def test_what_is_new_goes_to_the_target_and_what_is_in_flight_stays(world: World
     told = flip()
     assert told["moved"]
     assert told["in_flight"] == 2
+    assert set(told["held"]) == set(NAMES)
+    assert told["began"] <= told["held_from"] < told["held_until"] <= told["ended"]
     for name in NAMES:
         found = world.state(name)
         assert (found.default, found.stacks, found.hold) == (NEW, {ROOT: OLD, CHILD: OLD}, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,11 +27,11 @@ class Conversation:
     """With a host that takes some seconds for each answer."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 100.0
-        monkeypatch.setattr("heat_upgrade.operators.flip.time", SimpleNamespace(monotonic=lambda: self.now))
+        self.now = datetime(2026, 11, 27, tzinfo=UTC)
+        monkeypatch.setattr("heat_upgrade.operators.flip.datetime", SimpleNamespace(now=lambda _: self.now))
 
     def ask(self, question: dict[str, Any], timeout: float) -> dict[str, Any]:
-        self.now += 0.5
+        self.now += timedelta(seconds=0.5)
         return {"state": STATE}
 
 
@@ -42,7 +43,9 @@ def test_a_hold_is_measured_from_its_beginning_to_its_end(monkeypatch: pytest.Mo
     router.prepare(Sides(NEW))
     assert router.held is None, "it lasts"
     router.release()
-    assert router.held == 1.5
+    assert router.held
+    begin, end = router.held
+    assert (end - begin).total_seconds() == 1.5
 
 
 def test_of_a_hold_that_another_try_has_begun_nobody_knows_the_length(monkeypatch: pytest.MonkeyPatch) -> None:
