@@ -9,8 +9,8 @@ from lab.traffic.account import Account
 from lab.traffic.work import EVERY
 
 HELD = 2.0  # seconds that the flip, or the close, may hold what changes a stack
-# Reads are never held. So much longer than the control run's longest may one take while all hosts are at work at once.
-READ = 0.5
+# Reads are never held. Heat answers at every half second here, and all hosts at work at once may cost one more of those.
+READ = 1.0
 ROUND = 2.0  # seconds around the flip in which an answer of one side may still come after one of the other
 GATE = 15.0  # seconds from the last work of the old side to the opening of the drain's gate
 SOON = 5.0  # seconds between two changes by one user that a moment has parted

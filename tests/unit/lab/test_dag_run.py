@@ -21,7 +21,7 @@ class Airflow:
         return _record("run", "00:00:10", "00:03:10")
 
     def xcoms(self, dag: str, run: str, task: str) -> dict[str, Any]:
-        """Return what a task tells of its hold, which is a part of its time; of one that began at 00:02 it tells none."""
+        """Return what a task tells of its hold; one that began at 00:02 had nothing to hold."""
         begin, end = self._tasks[task]
         if begin and begin.startswith("00:02"):
             return {"return_value": {"held": {}}}
