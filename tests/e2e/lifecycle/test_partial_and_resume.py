@@ -214,7 +214,8 @@ class TestFirstPart:
         assert skipped == {
             *("prepare.controller_2", FAILING),
             *(f"controller_2.{step}" for step in ("leave_rotation", "switch_api", "rejoin_rotation")),
-            *("approve-wave-2", "may_flip", "flip", GATE, "approve_retire", "close", "retire"),
+            *("approve-wave-2", "approve_flip", "flip_canary", "watch_canary", "end_canary"),
+            *("may_flip", "flip", GATE, "approve_retire", "close", "retire"),
             *("verify_cloud", "delete_old_vhost", "show_plan"),
         }
         assert set(first.tasks.values()) == {"skipped", "success"}
