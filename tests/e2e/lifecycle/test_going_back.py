@@ -143,7 +143,6 @@ def test_a_dry_run_afterwards_knows_how_long_it_took_before(api: AirflowApi, lab
     upgrade = [each for each in runs if "timings" in api.xcoms(run.dag_id, each, "report")][-1]
     assert upgrade not in (run.run_id, story.run.run_id, story.rehearsal.run_id)
     assert f"as its tasks took in {upgrade}, and" in plan
-    assert "when it moved last, the slowest)" in plan
     # The upgrade may have been the second part of one, without the first host.
     assert not re.search(r"^\| `controller_2\.switch_api` .*\|  \|$", plan, re.MULTILINE), "it has a time"
 
