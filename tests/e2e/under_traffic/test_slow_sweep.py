@@ -57,7 +57,7 @@ def judge(traffic: Account, control: Account, moments: Moments) -> None:
     shown = f"{table(control, traffic)}\n\n{moments_table(traffic, control, moments)}"
     print(shown)
     assert verdict(traffic, control) == [], shown
-    assert judge_moments(traffic, control, moments) == [], shown
+    assert judge_moments(traffic, control, moments, alone=False) == [], shown
     assert traffic.requests.failed == 0, shown
     assert traffic.created_twice == traffic.stolen == [], shown
     assert traffic.stuck == traffic.unsettled == [], shown

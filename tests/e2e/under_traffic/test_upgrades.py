@@ -202,7 +202,7 @@ def test_users_notice_no_flip_and_no_stack_is_worked_on_by_two_sides(story: Stor
     assert moments.close
     assert moments.flip.end <= moments.gate <= moments.close.begin
     shown = moments_table(story.traffic, story.control, moments)
-    assert judge_moments(story.traffic, story.control, moments) == [], shown
+    assert judge_moments(story.traffic, story.control, moments, alone=False) == [], shown
 
 
 def test_the_traffic_went_on_over_all_the_releases(story: Story) -> None:

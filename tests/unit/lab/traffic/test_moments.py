@@ -60,6 +60,12 @@ def test_a_change_may_wait_two_seconds_longer_than_usual(second: int, name: str)
     assert judge(upgrade({"create": {1065: 9.0}})) == [], "at no particular moment"
 
 
+def test_beside_other_work_seconds_are_not_judged() -> None:
+    slow = upgrade({"create": {1051: 9.0}, "show": {1051: 9.0}})
+    assert len(judge(slow)) == 2
+    assert judge_moments(slow, control(), MOMENTS, alone=False) == []
+
+
 def test_a_read_may_not_wait() -> None:
     (reason,) = judge(upgrade({"show": {1051: 1.6}}))
     assert reason == (
