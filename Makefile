@@ -13,7 +13,7 @@ STEPS := $(shell grep -rlI '^\#!/usr/bin/env bash' plugins/heat_upgrade/remote/s
 	deploy/entrypoint deploy/initialize lab/compose/images/postgres/start $(wildcard lab/compose/machine/usr/local/sbin/*)
 
 .DEFAULT_GOAL := demo
-.PHONY: help demo stop env test test-unit test-integration test-e2e test-collect test-fresh test-fresh-short test-compose docker faults lint compare bench lock setup packages clean
+.PHONY: help demo stop env test test-unit test-integration test-e2e test-collect test-long test-fresh test-fresh-short test-compose docker faults lint compare bench lock setup packages clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -56,8 +56,11 @@ docker: setup ## a Docker engine: the one that answers, else one of the lab's ow
 	@docker version >/dev/null 2>&1 || lab/debian-packages docker.io docker-compose debootstrap
 	@$(BIN)/python -m lab.compose engine
 
-faults: setup ## whole runs with a fault at every task, and slow ones, under traffic; writes docs/faults.md
-	@HEAT_UPGRADE_FAULTS=full $(BIN)/pytest -s -m "long or not long" tests/faults tests/e2e/test_half_way.py tests/e2e/under_traffic/test_slow_sweep.py
+test-long: setup ## stories under traffic in full: three releases there and back, slow sweeps, every half-way course
+	@HEAT_UPGRADE_LONG=1 $(BIN)/pytest -s -m "long or not long" tests/e2e/under_traffic tests/e2e/test_half_way.py
+
+faults: setup ## whole runs with a fault at every task, under traffic; writes docs/faults.md
+	@HEAT_UPGRADE_FAULTS=full $(BIN)/pytest -s -m "long or not long" tests/faults
 
 lint: $(VENV)/installed ## ruff, mypy, who may import whom, shellcheck
 	@$(BIN)/ruff check

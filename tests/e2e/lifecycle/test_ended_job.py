@@ -104,7 +104,8 @@ def _write(lab: Lab, api: AirflowApi, cloud: str) -> None:
 
 def test_a_task_that_a_user_fails_takes_its_step_along(story: Story) -> None:
     assert story.at_work
-    assert story.tries[ENDED] == 2
+    # One more where Airflow had just taken the marked one up once more as it was cleared.
+    assert story.tries[ENDED] in (2, 3)
     assert story.installed[ENDED] == 1
 
 

@@ -17,12 +17,12 @@ from lab.traffic.moments import Moments
 from tests.e2e.labs import NEW, OLD, answer, explain, in_front, programs, side
 
 # Ten minutes, and a run of some more; the last stacks may take three.
-pytestmark = pytest.mark.timeout(2400)
+pytestmark = [pytest.mark.timeout(2400), pytest.mark.long]
 
 SECOND_HOST, FLIP = "approve-wave-2", "approve_flip"
 PATIENCE = 600.0  # seconds for the first part of a run on a busy machine
 # Seconds for which the cloud stands half-swept, or swept, in all.
-STANDS = [pytest.param(60, id="a-minute"), pytest.param(600, id="ten-minutes", marks=pytest.mark.long)]
+STANDS = [pytest.param(60, id="a-minute"), pytest.param(600, id="ten-minutes")]
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
-"""Two upgrades and the way back in one stretch of traffic; then a run that finds nothing to do."""
+"""Upgrades in one stretch of traffic, in `make test-long` there and back; then a run that finds nothing to do."""
 
 from __future__ import annotations
 
 import gzip
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,10 @@ QUICK = 60.0
 # Seconds without an answer after which it would be another stretch of traffic.
 UNBROKEN = 5
 REVISIONS = {OLD: "c6214ca60943", NEW: "97b2a986f922"}
+# Where each leg of the journey goes, and the vhost that it leaves.
+WHOLE_JOURNEY = ((NEW, OLD_VHOST), (NEXT, NEW_VHOST), (NEW, NEXT_VHOST))
+JOURNEY = WHOLE_JOURNEY if os.environ.get("HEAT_UPGRADE_LONG") else WHOLE_JOURNEY[:1]
+TARGETS = [target for target, _ in JOURNEY]
 PARAMETERS = {"target_release", "hosts", "approvals", "delete_old_vhost", "dry_run"}
 
 
@@ -76,20 +81,18 @@ class Leg:
 
 @dataclass(frozen=True)
 class Story:
-    """What happened: the journey's three legs under one traffic, and the run for which nothing was left."""
+    """What happened: the journey's legs under one traffic, and the run for which nothing was left."""
 
     control: Account
     traffic: Account
-    upgrade: Leg
-    next_upgrade: Leg
-    way_back: Leg
+    legs: list[Leg]
     processes: ProcessWatch
     idle_run: DagRun
     idle_snapshot: CloudSnapshot
 
     @property
-    def legs(self) -> tuple[Leg, Leg, Leg]:
-        return self.upgrade, self.next_upgrade, self.way_back
+    def upgrade(self) -> Leg:
+        return self.legs[0]
 
 
 @pytest.fixture(scope="module")
@@ -102,13 +105,12 @@ def secrets(lab: Lab) -> Secrets:
 def story(lab: Lab, control: Account, secrets: Secrets) -> Story:
     with ProcessWatch(secrets) as processes:
         legs, traffic = under_traffic(lab, "journey", lambda: list(journey(lab)))
-    upgrade, next_upgrade, way_back = legs
     idle_run = run_upgrade(lab, {"target_release": NEW, "delete_old_vhost": True})
-    return Story(control, traffic, upgrade, next_upgrade, way_back, processes, idle_run, snapshot(lab, *LASTING))
+    return Story(control, traffic, legs, processes, idle_run, snapshot(lab, *LASTING))
 
 
 def journey(lab: Lab) -> Iterator[Leg]:
-    for target, left in ((NEW, OLD_VHOST), (NEXT, NEW_VHOST), (NEW, NEXT_VHOST)):
+    for target, left in JOURNEY:
         run = run_upgrade(lab, {"target_release": target})
         assert run.state == "success", explain(airflow_client(lab), run)
         clients = [client["name"] for client in management_get(lab, f"vhosts/{left}/connections")]
@@ -122,11 +124,9 @@ def api(lab: Lab, story: Story) -> AirflowApi:
     return airflow_client(lab)
 
 
-@pytest.fixture(params=("upgrade", "next_upgrade", "way_back"))
+@pytest.fixture(params=range(len(JOURNEY)), ids=TARGETS)
 def leg(request: pytest.FixtureRequest, story: Story) -> Leg:
-    leg = getattr(story, request.param)
-    assert isinstance(leg, Leg)
-    return leg
+    return story.legs[request.param]
 
 
 def test_all_tasks_of_the_runs_end_well(api: AirflowApi, leg: Leg) -> None:
@@ -158,8 +158,9 @@ def test_the_report_tells_of_every_host_the_drain_the_api_and_the_checks(lab: La
     assert "| smoke stack | heat-upgrade-smoke-" in text
 
 
+@pytest.mark.long
 def test_the_report_compares_with_the_run_before(api: AirflowApi, story: Story) -> None:
-    first, second = (api.report(leg.run.dag_id, leg.run.run_id) for leg in (story.upgrade, story.next_upgrade))
+    first, second = (api.report(leg.run.dag_id, leg.run.run_id) for leg in story.legs[:2])
     (alone,), (compared,) = (
         [line.split(" | ") for line in text.splitlines() if line.startswith("| preflight")] for text in (first, second)
     )
@@ -187,7 +188,7 @@ def test_no_request_fails_and_no_stack_is_lost(story: Story) -> None:
 
 
 def test_it_was_one_stretch_of_traffic_from_before_the_first_run_to_after_the_last(story: Story) -> None:
-    first, *_, last = story.legs
+    first, last = story.legs[0], story.legs[-1]
     assert story.traffic.began < first.run.moments.began
     assert last.run.moments.close
     assert last.run.moments.close.end < story.traffic.ended
@@ -208,12 +209,12 @@ def test_users_notice_no_flip_and_no_stack_is_worked_on_by_two_sides(story: Stor
 def test_the_traffic_went_on_over_all_the_releases(story: Story) -> None:
     assert set(story.control.releases["api"]) == {OLD}
     for service in ("api", "engine"):
-        assert set(story.traffic.releases[service]) == {OLD, NEW, NEXT}
+        assert set(story.traffic.releases[service]) == {OLD, *TARGETS}
 
 
 def test_every_api_and_engine_answers_with_the_target(lab: Lab, story: Story) -> None:
     apis = [host.name for host in lab.hosts_with("api")]
-    assert [leg.answering for leg in story.legs] == [dict.fromkeys(apis, target) for target in (NEW, NEXT, NEW)]
+    assert [leg.answering for leg in story.legs] == [dict.fromkeys(apis, target) for target in TARGETS]
     assert all(map(cfn_answers, lab.hosts_with("api-cfn")))
     assert consumed_queues(lab, NEW_VHOST) >= {f"engine.{host.name}" for host in lab.hosts_with("engine")}
     assert programs(lab, NEW)
@@ -233,19 +234,19 @@ def test_each_run_starts_the_targets_services_once(lab: Lab, story: Story) -> No
 
     again = {host.name: dict.fromkeys(services(host, NEW), 2) for host in lab.hosts}
     everything = starts((OLD, NEW, NEXT), (OLD, NEW, NEXT))
-    assert story.upgrade.snapshot["starts"] == starts((OLD, NEW), (OLD,))
-    assert story.next_upgrade.snapshot["starts"] == starts((OLD, NEW, NEXT), (OLD, NEW))
-    assert story.way_back.snapshot["starts"] == {name: everything[name] | again[name] for name in everything}
+    back = {name: everything[name] | again[name] for name in everything}
+    expected = [starts((OLD, NEW), (OLD,)), starts((OLD, NEW, NEXT), (OLD, NEW)), back]
+    assert [leg.snapshot["starts"] for leg in story.legs] == expected[: len(JOURNEY)]
 
 
 def test_after_each_run_a_boot_starts_the_target_alone(lab: Lab, story: Story) -> None:
-    for leg, target in zip(story.legs, (NEW, NEXT, NEW), strict=True):
+    for leg, target in zip(story.legs, TARGETS, strict=True):
         assert leg.enabled == {host.name: set(services(host, target)) for host in lab.hosts}
     assert [file for host in lab.hosts for file in (host.root / "etc/supervisor.d").glob("*-beside*")] == []
 
 
 def test_after_each_run_every_router_knows_the_target_alone(lab: Lab, story: Story) -> None:
-    for leg, target in zip(story.legs, (NEW, NEXT, NEW), strict=True):
+    for leg, target in zip(story.legs, TARGETS, strict=True):
         assert leg.sides.keys() == {host.name for host in lab.hosts_with("api")}
         for state in leg.sides.values():
             assert state
@@ -265,7 +266,7 @@ def test_the_schema_is_the_newest_release_s_and_never_goes_back(story: Story) ->
 def test_the_first_backup_is_a_whole_dump_from_before_the_migration(lab: Lab, story: Story) -> None:
     backups = files_below(lab.state / "backups")
     # The way back migrates nothing, so it takes none.
-    assert [NEW in file.name for file in backups] == [True, False]
+    assert [NEW in file.name for file in backups] == [True, False][: len(JOURNEY)]
     dump = gzip.decompress(backups[0].read_bytes()).decode()
     assert dump.splitlines()[-1].startswith("-- Dump completed")
     assert REVISIONS[OLD] in dump
@@ -280,7 +281,7 @@ def nameless(parts: list[list[dict[str, str]]]) -> list[list[dict[str, str]]]:
 
 def test_a_run_with_nothing_left_to_do_changes_nothing(api: AirflowApi, story: Story) -> None:
     assert story.idle_run.state == "success", explain(api, story.idle_run)
-    before, after = story.way_back.snapshot, story.idle_snapshot
+    before, after = story.legs[-1].snapshot, story.idle_snapshot
     # It was the run that deletes the old vhost.
     assert set(changes(before, after)) <= {f"rights: {OLD_VHOST}"}
     new, old = (nameless(before["rights"][vhost]) for vhost in (NEW_VHOST, OLD_VHOST))
@@ -293,7 +294,7 @@ def test_a_run_with_nothing_left_to_do_is_over_in_under_a_minute(story: Story) -
 
 
 def test_the_old_vhost_is_deleted_where_that_is_asked_for(lab: Lab, story: Story) -> None:
-    assert OLD_VHOST in story.way_back.snapshot["rights"]
+    assert OLD_VHOST in story.legs[-1].snapshot["rights"]
     assert OLD_VHOST not in vhosts(lab)
     assert NEW_VHOST in vhosts(lab)
 
