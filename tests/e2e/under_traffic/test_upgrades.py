@@ -55,7 +55,7 @@ REVISIONS = {OLD: "c6214ca60943", NEW: "97b2a986f922"}
 WHOLE_JOURNEY = ((NEW, OLD_VHOST), (NEXT, NEW_VHOST), (NEW, NEXT_VHOST))
 JOURNEY = WHOLE_JOURNEY if os.environ.get("HEAT_UPGRADE_LONG") else WHOLE_JOURNEY[:1]
 TARGETS = [target for target, _ in JOURNEY]
-PARAMETERS = {"target_release", "hosts", "approvals", "delete_old_vhost", "dry_run"}
+PARAMETERS = {"target_release", "hosts", "canary", "approvals", "delete_old_vhost", "dry_run"}
 
 
 @dataclass(frozen=True)
@@ -327,7 +327,7 @@ class TestPasswords:
         files = [file for file in files_below(lab.airflow_home) if file != store]
         logs = lab.airflow_home / "logs"
         assert len([file for file in files if file.is_relative_to(logs)]) > 20
-        assert len([file for file in files if file.name in ("report.html", "report.md")]) == 8
+        assert len([file for file in files if file.name in ("report.html", "report.md")]) == 2 * (len(JOURNEY) + 1)
         assert in_files(secrets, files) == {}
 
     def test_they_are_in_no_table_of_airflow(self, lab: Lab, story: Story, secrets: Secrets) -> None:
@@ -346,7 +346,7 @@ class TestPasswords:
         files = [file for host in lab.hosts for file in files_below(host.root)]
         kept = [file for file in files if "site-packages" not in file.parts]
         found = in_files(secrets, kept)
-        assert set(found) == {str(host.config(release)) for host in lab.hosts for release in (OLD, NEW, NEXT)}
+        assert set(found) == {str(host.config(release)) for host in lab.hosts for release in (OLD, *TARGETS)}
         assert {file.stat().st_mode & 0o077 for file in kept if str(file) in found} == {0}
 
 

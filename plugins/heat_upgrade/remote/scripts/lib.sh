@@ -122,7 +122,7 @@ installed_release() {
 # empty where neither is there. A distribution's uWSGI has Python as a plugin only, and heat.wsgi came with 24.
 api_server() {
     local runs_python='' console=''
-    [[ ! -x $1/bin/uwsgi || $("$1/bin/uwsgi" --help 2>&1 || true) != *--module* ]] || runs_python=yes
+    [[ ! -x $1/bin/uwsgi || $(PYTHONDONTWRITEBYTECODE=1 "$1/bin/uwsgi" --help 2>&1 || true) != *--module* ]] || runs_python=yes
     [[ ! -x $1/bin/heat-$2 ]] || console=yes
     if [[ -n $runs_python ]] && { [[ -z $console ]] || compgen -G "$1/lib*/python3*/*-packages/heat/wsgi" >/dev/null; }; then
         echo uwsgi
