@@ -13,6 +13,7 @@ _OPERATORS = (
     "api_watch",
     "apis",
     "approvals",
+    "canary",
     "database",
     "dry_run",
     "engines",
@@ -25,7 +26,7 @@ _OPERATORS = (
     "verify",
     "vhosts",
 )
-_TRIGGERS = ("api_watch", "drain", "job", "run", "stacks")
+_TRIGGERS = ("api_watch", "canary", "drain", "job", "run", "stacks")
 
 
 def get_provider_info() -> dict[str, Any]:
