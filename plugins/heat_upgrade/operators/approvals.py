@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow.sdk import BaseOperator, Context
-    from airflow.sdk.definitions.mappedoperator import MappedOperator
 
     from heat_upgrade.cloud.model import Cloud
     from heat_upgrade.cloud.sections import Host
@@ -191,13 +190,13 @@ def skip_unneeded(task: BaseOperator, cloud: Cloud, plan: Plan) -> None:
         raise DownstreamTasksSkipped(tasks=unneeded)  # type: ignore[no-untyped-call]
 
 
-def may_be_unneeded(task: BaseOperator | MappedOperator) -> bool:
+def may_be_unneeded(task: object) -> bool:
     """
     Tell whether a task may be skipped long before its turn, by the one that knows that the run doesn't need it.
 
     :param task: a task of a rolling upgrade
     """
-    return isinstance(task, ApproveWaveOperator | ApproveFlipOperator) or task.task_id == FLIP_CANARY
+    return isinstance(task, ApproveWaveOperator | ApproveFlipOperator) or getattr(task, "task_id", "") == FLIP_CANARY
 
 
 class ApproveWaveOperator(ApproveOperator):
