@@ -267,7 +267,11 @@ class AirflowApi:
     def reparse(self, dag_id: str) -> None:
         """Have a DAG's file parsed anew at once, for example after a change of a cloud file."""
         before = self._dag(dag_id)
-        self._call("PUT", f"parseDagFile/{before['file_token']}")
+        try:
+            self._call("PUT", f"parseDagFile/{before['file_token']}")
+        except AirflowApiError as error:
+            if ": 409 " not in str(error):
+                raise  # else somebody has asked for it already, and it is still to come
         deadline = time.monotonic() + 60.0
         while self._dag(dag_id)["last_parsed_time"] == before["last_parsed_time"]:
             if time.monotonic() > deadline:

@@ -18,7 +18,7 @@ from lab.processes import wait_until
 from tests.e2e.labs import NEW, NEW_VHOST, OLD, OLD_VHOST, answer, consumed_queues, in_front, programs
 from tests.e2e.lifecycle.sinks import MAIL_PASSWORD, PATH, TOKEN, Sinks
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 PATIENCE = 300.0  # seconds for one step on a busy machine
 SECOND_HOST, FLIP, RETIRE = "approve-wave-2", "approve_flip", "approve_retire"
