@@ -31,7 +31,7 @@ def cold_upgrade(cloud: Cloud) -> DAG:
 
 def guide(cloud: Cloud) -> None:
     """Build the tasks, and put them in order; between ``may_stop`` and ``verify_cloud`` users have no Heat."""
-    with_engine, with_api = cloud.hosts_with("engine"), [host for host in cloud.hosts if host.api_roles]
+    with_engine, with_api = cloud.hosts_with("engine"), cloud.api_hosts
     started, done = notifiers(cloud, "started"), notifiers(cloud, "done")
     preflight = PreflightOperator(task_id=names.PREFLIGHT, cold=True, on_success_callback=started)
     prepare = for_each(cloud.hosts, names.PREPARE, PrepareHostOperator)

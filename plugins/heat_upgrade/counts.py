@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from heat_upgrade.clients import Clients
+from heat_upgrade import hosts
 from heat_upgrade.exceptions import TransientError
-from heat_upgrade.hosts import SSH_SESSIONS_AT_ONCE
-from heat_upgrade.readings import Unavailable, read
 from heat_upgrade.remote import steps
 from heat_upgrade.router.state import COUNTED, MOST
 
 if TYPE_CHECKING:
     from heat_upgrade.cloud.model import Cloud, Deployment
+    from heat_upgrade.cloud.sections import Host
     from heat_upgrade.hooks.host import HeatHostHook
+    from heat_upgrade.readings import Unavailable
 
 # As many for each host, whatever it tells.
 NAMES = tuple(dict.fromkeys(COUNTED.values()))
@@ -33,13 +31,11 @@ def counts_of(cloud: Cloud, release: str) -> dict[str, Counts | Unavailable]:
     :param cloud: the cloud
     :param release: the version whose APIs are, or were, behind the routers
     """
-    clients = Clients(cloud)
-    fronts = [cloud.deployment(host, cloud.release(release)) for host in cloud.hosts if host.api_roles]
-    # The hooks read their connections here, in the task's own thread.
-    asked = [partial(_counts, front, clients.host(front.host)) for front in fronts]
-    with ThreadPoolExecutor(SSH_SESSIONS_AT_ONCE) as pool:
-        found = pool.map(read, asked)
-        return {front.host.name: each for front, each in zip(fronts, found, strict=True)}
+
+    def counts(host: Host, hook: HeatHostHook) -> Counts:
+        return _counts(cloud.deployment(host, cloud.release(release)), hook)
+
+    return hosts.ask(cloud, cloud.api_hosts, counts)
 
 
 def _counts(front: Deployment, hook: HeatHostHook) -> Counts:

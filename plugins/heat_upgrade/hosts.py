@@ -6,18 +6,21 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from heat_upgrade.clients import Clients
+from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.readings import Unavailable, read
 from heat_upgrade.remote import steps
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from heat_upgrade.cloud.model import Cloud
     from heat_upgrade.cloud.sections import Host, Role
     from heat_upgrade.hooks.host import HeatHostHook
+
+Answer = TypeVar("Answer")
 
 # A service in one of these states still works, or will.
 ALIVE = frozenset({"active", "starting", "stopping"})
@@ -137,16 +140,29 @@ def inspect(cloud: Cloud, hosts: Sequence[Host]) -> dict[str, HostState | Unavai
     :param cloud: the cloud
     :param hosts: some of its hosts
     """
+
+    def look(host: Host, hook: HeatHostHook) -> HostState:
+        return HostState.parse(host, hook.run_step(steps.look(cloud, host), idle_timeout=120))
+
+    return ask(cloud, hosts, look)
+
+
+def ask(
+    cloud: Cloud, hosts: Sequence[Host], question: Callable[[Host, HeatHostHook], Answer]
+) -> dict[str, Answer | Unavailable]:
+    """
+    Ask hosts something, at once, and return each one's answer, or why there is none.
+
+    :param cloud: the cloud
+    :param hosts: some of its hosts
+    :param question: asks one of them
+    """
     clients = Clients(cloud)
     # The hooks read their connections here, in the task's own thread.
-    asked = [partial(_inspect, cloud, host, clients.host(host)) for host in hosts]
+    asked = [partial(question, host, clients.host(host)) for host in hosts]
     with ThreadPoolExecutor(SSH_SESSIONS_AT_ONCE) as pool:
         found = pool.map(read, asked)
-        return {host.name: state for host, state in zip(hosts, found, strict=True)}
-
-
-def _inspect(cloud: Cloud, host: Host, hook: HeatHostHook) -> HostState:
-    return HostState.parse(host, hook.run_step(steps.look(cloud, host), idle_timeout=120))
+        return {host.name: answer for host, answer in zip(hosts, found, strict=True)}
 
 
 def states_of(cloud: Cloud, hosts: Sequence[Host]) -> dict[str, HostState]:
@@ -162,3 +178,18 @@ def states_of(cloud: Cloud, hosts: Sequence[Host]) -> dict[str, HostState]:
             raise state.error
         states[name] = state
     return states
+
+
+def refuse_unless_in_front(states: Mapping[str, HostState], target: str) -> None:
+    """
+    Refuse a flip that some hosts' APIs wouldn't take: they would send one stack's changes to two sides.
+
+    :param states: of all hosts with an API
+    :param target: the release that has to be in front
+    :raises UpgradeError: when it isn't so on some of them
+    """
+    if left := [name for name, state in states.items() if not state.apis_moved(target)]:
+        raise UpgradeError(
+            f"{', '.join(left)}: an API of {target} isn't in front there, expected it on every host with an API: "
+            "clear these hosts' switch_api"
+        )

@@ -106,13 +106,18 @@ class Cloud(Section):
         return [host for host in self.hosts if role in host.roles]
 
     @property
+    def api_hosts(self) -> list[Host]:
+        """Return the hosts with an API of either kind, in the order of the file."""
+        return [host for host in self.hosts if host.api_roles]
+
+    @property
     def backup_host(self) -> Host:
         """Return the host that backs up the database: the one named, else the first with an engine."""
         return self.host(self.backup.host) if self.backup.host else self.hosts_with("engine")[0]
 
     def api_waves(self) -> list[list[Host]]:
         """Return the hosts with an API, wave after wave; the last size repeats until all are placed."""
-        hosts = [host for host in self.hosts if host.api_roles]
+        hosts = self.api_hosts
         return list(_cut(hosts, [_size(wave, len(hosts)) for wave in self.waves]))
 
     def deployment(self, host: Host, release: Release) -> Deployment:

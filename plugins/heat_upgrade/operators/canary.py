@@ -69,7 +69,7 @@ class CanaryTask(UpgradeTask):
         """Return what would be done, in a sentence that begins with a verb."""
 
     def _over(self, plan: Plan) -> str:
-        states = hosts.states_of(self.cloud, [host for host in self.cloud.hosts if host.api_roles])
+        states = hosts.states_of(self.cloud, self.cloud.api_hosts)
         if all(state.users_on(plan.target) for state in states.values()):
             return f"users are on the side of {plan.target} already: nobody is left to go ahead of"
         return ""
@@ -160,7 +160,7 @@ class WatchCanaryOperator(CanaryTask):
 
     def _see_under_way(self, plan: Plan) -> None:
         """Ask one host: a flip leaves all of them alike."""
-        host = next(host for host in self.cloud.hosts if host.api_roles)
+        host = self.cloud.api_hosts[0]
         front = self.cloud.deployment(host, self.cloud.release(plan.target))
         sides = Sides.of_json(json.loads(self.clients.host(host).run_step(steps.read_sides(front))["state"]))
         if not goal_of(plan).reached_by(sides):

@@ -161,13 +161,9 @@ class FlipTask(UpgradeTask):
         return HostRouter(conversation, front.host.name, (plan.source, plan.target), self.what)
 
     def _fronts(self, plan: Plan) -> list[Deployment]:
-        """Return the target wherever a router is in front of it: a host that it isn't in front of would cross."""
-        states = hosts.states_of(self.cloud, [host for host in self.cloud.hosts if host.api_roles])
-        if left := [name for name, state in states.items() if not state.apis_moved(plan.target)]:
-            raise UpgradeError(
-                f"{', '.join(left)}: an API of {plan.target} isn't in front there, expected it on every host with an "
-                "API: clear these hosts' switch_api"
-            )
+        """Return the target wherever a router is in front of it."""
+        states = hosts.states_of(self.cloud, self.cloud.api_hosts)
+        hosts.refuse_unless_in_front(states, plan.target)
         # Closed by an earlier try; or never swept, before a run that takes the sweep back.
         alone = [name for name, state in states.items() if state.closed(plan.target)]
         routed = [state for state in states.values() if state.router]
@@ -245,8 +241,7 @@ class CloseOperator(FlipTask, StepsOperator):
                     self.cloud.deployment(host, self.cloud.release(plan.target)),
                 ),
             )
-            for host in self.cloud.hosts
-            if host.api_roles
+            for host in self.cloud.api_hosts
         ]
 
     def summary(self, plan: Plan) -> str:
@@ -270,11 +265,13 @@ class StartBesideOperator(StepsOperator):
         source, target = self.cloud.release(plan.source), self.cloud.release(plan.target)
         return [
             PlacedStep(
-                self.clients.machine(host),
-                steps.start_beside(self.cloud.deployment(host, source), self.cloud.deployment(host, target)),
+                self.clients.machine(state.host),
+                steps.start_beside(
+                    self.cloud.deployment(state.host, source), self.cloud.deployment(state.host, target)
+                ),
             )
-            for host in (state.host for state in states.values())
-            if not states[host.name].closed(plan.target)
+            for state in states.values()
+            if not state.closed(plan.target)
         ]
 
     def idle(self, plan: Plan) -> str:

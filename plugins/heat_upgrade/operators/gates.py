@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from heat_upgrade.run.plan import Plan
     from heat_upgrade.windows import Period
 
+# Asks what the hosts with an API run, the first time that somebody wants to know.
+States = Callable[[], dict[str, "HostState"]]
 # How long a window has to stay open, None for not at all; and the reason, if there is one to give.
 RequiredTime = tuple[timedelta | None, str]
 
@@ -86,36 +90,48 @@ class WindowGateOperator(UpgradeTask):
 
     def run(self, plan: Plan, context: Context) -> None:
         """Check the cloud and the clock, and wait if it isn't time yet."""
-        self.check(plan)
-        period, reason = self._decide(plan)
+        states = self._states()
+        self.check(plan, states)
+        period, reason = self._decide(plan, states)
         self.log.info(reason)
         if period:
             notify(self.cloud, "window", context, *messages.window(self.cloud, reason))
             self.defer(trigger=DateTimeTrigger(moment=period.start), method_name="execute_complete")
 
-    def check(self, plan: Plan) -> None:
-        """Check nothing but the clock."""
+    def check(self, plan: Plan, states: States) -> None:
+        """
+        Check nothing but the clock.
+
+        :param plan: the run's plan
+        :param states: asks what the hosts with an API run, once
+        """
 
     def preview(self, plan: Plan, context: Context) -> PlannedAction:
         """Say whether it would wait at this moment, and why."""
+        return self._preview(plan, self._states())
+
+    def _preview(self, plan: Plan, states: States) -> PlannedAction:
         try:
-            period, reason = self._decide(plan)
+            period, reason = self._decide(plan, states)
         except UpgradeError as error:
             return PlannedAction(f"fail, as it is now: {error}")
         return PlannedAction(reason[:1].lower() + reason[1:] if period else f"go on at once. {reason}")
 
     @abstractmethod
-    def needed(self, plan: Plan, windows: Windows) -> RequiredTime:
+    def needed(self, plan: Plan, windows: Windows, states: States) -> RequiredTime:
         """Return how long a window has to stay open."""
 
-    def _decide(self, plan: Plan) -> tuple[Period | None, str]:
+    def _states(self) -> States:
+        return cache(partial(hosts.states_of, self.cloud, self.cloud.api_hosts))
+
+    def _decide(self, plan: Plan, states: States) -> tuple[Period | None, str]:
         """Return the window to wait for, None to go on, and why."""
         windows = self.cloud.windows
         if windows is None:
             return None, "The cloud file has no windows: nothing to wait for"
         if plan.ignore_windows:
             return None, "Maintenance windows are ignored, as this run's ignore_windows asks for it"
-        needed, reason = self.needed(plan, windows)
+        needed, reason = self.needed(plan, windows, states)
         if needed is None:
             return None, reason
         period, wait = self._window(windows, needed)
@@ -144,13 +160,13 @@ class WindowGateOperator(UpgradeTask):
 class SweepGateOperator(WindowGateOperator):
     """A gate on the way to what users notice; a sweep or an outage that has begun, or is over, waits for nothing."""
 
-    def needed(self, plan: Plan, windows: Windows) -> RequiredTime:
+    def needed(self, plan: Plan, windows: Windows, states: States) -> RequiredTime:
         """Inspect which APIs remain, and decide by that."""
-        states = hosts.states_of(self.cloud, [host for host in self.cloud.hosts if host.api_roles])
-        remaining = {name for name, state in states.items() if name in plan.hosts and not state.apis_moved(plan.target)}
+        found = states()
+        remaining = {name for name, state in found.items() if name in plan.hosts and not state.apis_moved(plan.target)}
         if not remaining:
             return None, f"Every API of this run is on {plan.target} already: no window is needed"
-        if begun := [name for name, state in states.items() if _has_begun(state, plan)]:
+        if begun := [name for name, state in found.items() if _has_begun(state, plan)]:
             what = "APIs have been stopped there" if plan.cold else f"APIs of {plan.target} serve there already"
             return None, (
                 f"{', '.join(begun)}: {what}. A cloud left half-way is the worst state, so the run goes on whether a "
@@ -178,32 +194,26 @@ class MayPrepareOperator(SweepGateOperator):
 class MayFlipOperator(WindowGateOperator):
     """The gate before users are sent to the target: its side is ready on every host, and a window is open."""
 
-    def run(self, plan: Plan, context: Context) -> None:
-        """End the run here where hosts are left for another one, else check the cloud and the clock."""
-        if stay := self._staying(plan, self._states()):
-            raise AirflowSkipException(_left_for_another_run(plan, stay))
-        super().run(plan, context)
-
     def preview(self, plan: Plan, context: Context) -> PlannedAction:
         """Say whether the run would end here, and how many engines of the target there are by now."""
-        if stay := self._staying(plan, self._states()):
+        states = self._states()
+        if stay := self._staying(plan, states()):
             return PlannedAction(f"end the run here. {_left_for_another_run(plan, stay)}", ends_run=True)
         vhost, listening = self._listening(plan)
         engines = f"see an engine of {plan.target} on vhost {vhost} ({listening} listen now)"
-        return PlannedAction(f"{engines}, then {super().preview(plan, context).text}")
+        return PlannedAction(f"{engines}, then {self._preview(plan, states).text}")
 
-    def check(self, plan: Plan) -> None:
+    def check(self, plan: Plan, states: States) -> None:
         """
-        Refuse to go on where an API isn't in front, or where its calls would find no engine.
+        End the run where hosts are left for another one; refuse an API that isn't in front, and one without an engine.
 
+        :raises AirflowSkipException: when hosts are left for another run
         :raises TransientError: when this run has started engines: they need a while to come back to a broker
         :raises UpgradeError: when it has none to start, or an API isn't where it should be
         """
-        if left := [name for name, state in self._states().items() if not state.apis_moved(plan.target)]:
-            raise UpgradeError(
-                f"{', '.join(left)}: an API of {plan.target} isn't in front there, expected it on every host with an "
-                "API: clear these hosts' switch_api"
-            )
+        if stay := self._staying(plan, states()):
+            raise AirflowSkipException(_left_for_another_run(plan, stay))
+        hosts.refuse_unless_in_front(states(), plan.target)
         vhost, listening = self._listening(plan)
         if not listening:
             found = (
@@ -217,14 +227,11 @@ class MayFlipOperator(WindowGateOperator):
             )
         self.log.info("%d engine processes of %s listen on vhost %s", listening, plan.target, vhost)
 
-    def needed(self, plan: Plan, windows: Windows) -> RequiredTime:
+    def needed(self, plan: Plan, windows: Windows, states: States) -> RequiredTime:
         """Ask for an open window with room for the canary, unless the flip is over or has begun: then no wait helps."""
-        if any(state.users_on(plan.target) for state in self._states().values()):
+        if any(state.users_on(plan.target) for state in states().values()):
             return None, f"Users are on the side of {plan.target} already: no window is needed"
         return DELAY + canary_time(self.cloud, plan.canary), ""
-
-    def _states(self) -> dict[str, HostState]:
-        return hosts.states_of(self.cloud, [host for host in self.cloud.hosts if host.api_roles])
 
     def _staying(self, plan: Plan, states: dict[str, HostState]) -> list[str]:
         return [name for name, state in states.items() if name not in plan.hosts and not state.apis_moved(plan.target)]
