@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
+from airflow.sdk.exceptions import AirflowFailException
 
 from heat_upgrade import hosts
 from heat_upgrade.formatting import duration, first_few, markdown_text
-from heat_upgrade.names import DRAIN, FLIP_CANARY
+from heat_upgrade.names import DRAIN
 from heat_upgrade.notifications.send import notifiers
 from heat_upgrade.operators.base import UpgradeTask
 from heat_upgrade.run.approvals import (
@@ -27,7 +27,7 @@ from heat_upgrade.run.plan import Plan
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow.sdk import BaseOperator, Context
+    from airflow.sdk import Context
 
     from heat_upgrade.cloud.model import Cloud
     from heat_upgrade.cloud.sections import Host
@@ -134,6 +134,8 @@ class ApproveFlipOperator(ApproveOperator):
         """Ask where the run does so."""
         return plan.approvals in (Approvals.FLIP, Approvals.EVERY_HOST)
 
+    is_needed = asks
+
     def remains(self, plan: Plan, states: Mapping[str, HostState]) -> bool:
         """Look whether users are still on the source's side, and every API is ready to send them on."""
         apis = [state for state in states.values() if state.host.api_roles]
@@ -170,35 +172,6 @@ def _ahead(plan: Plan) -> str:
     )
 
 
-def skip_unneeded(task: BaseOperator, cloud: Cloud, plan: Plan) -> None:
-    """
-    Skip the questions that the run doesn't ask, and a canary that it doesn't have, so that they don't even start.
-
-    :param task: one that comes before the sweep, at its end
-    :param cloud: the cloud
-    :param plan: the run's plan
-    """
-    waves = later_waves_to_ask_before(cloud, plan)
-
-    def needed(each: object) -> bool:
-        if isinstance(each, ApproveWaveOperator):
-            return each.wave in waves
-        return each.asks(plan) if isinstance(each, ApproveFlipOperator) else bool(plan.canary)
-
-    later = task.get_flat_relatives(upstream=False)
-    if unneeded := [each.task_id for each in later if may_be_unneeded(each) and not needed(each)]:
-        raise DownstreamTasksSkipped(tasks=unneeded)  # type: ignore[no-untyped-call]
-
-
-def may_be_unneeded(task: object) -> bool:
-    """
-    Tell whether a task may be skipped long before its turn, by the one that knows that the run doesn't need it.
-
-    :param task: a task of a rolling upgrade
-    """
-    return isinstance(task, ApproveWaveOperator | ApproveFlipOperator) or getattr(task, "task_id", "") == FLIP_CANARY
-
-
 class ApproveWaveOperator(ApproveOperator):
     """
     Ask before further APIs move.
@@ -213,6 +186,8 @@ class ApproveWaveOperator(ApproveOperator):
     def asks(self, plan: Plan) -> bool:
         """Ask where the run does so between hosts."""
         return self.wave in later_waves_to_ask_before(self.cloud, plan)
+
+    is_needed = asks
 
     def remains(self, plan: Plan, states: Mapping[str, HostState]) -> bool:
         """Look whether an API of the next hosts hasn't moved."""

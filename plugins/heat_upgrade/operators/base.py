@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped
 
 from heat_upgrade.clients import Clients
 from heat_upgrade.exceptions import TransientError
@@ -102,6 +102,10 @@ class UpgradeTask(CloudOperator):
         """Return why the task is no part of the run; empty where it is."""
         return ""
 
+    def is_needed(self, plan: Plan) -> bool:
+        """Say whether the run needs the task; one that it doesn't is skipped long before its turn."""
+        return True
+
     def _after_the_end(self, context: Context) -> PlannedAction | None:
         """Return that there is nothing to do where a real run would have ended before this task."""
         if MAY_FLIP in self.get_flat_relative_ids(upstream=True):
@@ -109,3 +113,24 @@ class UpgradeTask(CloudOperator):
             if gate and gate["ends_run"]:
                 return PlannedAction.nothing(f"the run would have ended with {MAY_FLIP}")
         return None
+
+
+def skip_unneeded(task: BaseOperator, plan: Plan) -> None:
+    """
+    Skip the tasks that the run doesn't need, so that they don't even start.
+
+    :param task: one that comes before them, at its end; whatever follows them needs an arrow past them
+    :param plan: the run's plan
+    """
+    later = task.get_flat_relatives(upstream=False)
+    if unneeded := [each.task_id for each in later if isinstance(each, UpgradeTask) and not each.is_needed(plan)]:
+        raise DownstreamTasksSkipped(tasks=unneeded)  # type: ignore[no-untyped-call]
+
+
+def may_be_unneeded(task: object) -> bool:
+    """
+    Tell whether some runs don't need a task.
+
+    :param task: a task of an upgrade
+    """
+    return isinstance(task, UpgradeTask) and type(task).is_needed is not UpgradeTask.is_needed

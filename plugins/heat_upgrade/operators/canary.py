@@ -82,6 +82,10 @@ class FlipCanaryOperator(CanaryTask, FlipTask):
         """Leave everybody else where they are."""
         return goal_of(plan)
 
+    def is_needed(self, plan: Plan) -> bool:
+        """Say whether projects go ahead; without it the canary's other tasks are skipped as well."""
+        return bool(plan.canary)
+
     def run(self, plan: Plan, context: Context) -> dict[str, Any]:
         """Count what fails without a canary, then flip, unless that is done."""
         self.skip_if_over(plan)

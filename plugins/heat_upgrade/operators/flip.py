@@ -17,8 +17,7 @@ from heat_upgrade.counts import counts_of
 from heat_upgrade.exceptions import RemoteStepError, TransientError, UpgradeError
 from heat_upgrade.flip.protocol import bring_to
 from heat_upgrade.flip.rule import Goal, HostSides, Sides, sides_after
-from heat_upgrade.operators.approvals import skip_unneeded
-from heat_upgrade.operators.base import UpgradeTask
+from heat_upgrade.operators.base import UpgradeTask, skip_unneeded
 from heat_upgrade.operators.steps import StepsOperator, raise_first
 from heat_upgrade.readings import Unavailable
 from heat_upgrade.remote import steps
@@ -281,7 +280,7 @@ class StartBesideOperator(StepsOperator):
     def run(self, plan: Plan, context: Context) -> Any:
         """Start them, and skip what the run doesn't need later on."""
         super().run(plan, context)
-        skip_unneeded(self, self.cloud, plan)
+        skip_unneeded(self, plan)
 
     def summary(self, plan: Plan) -> str:
         """Name the release."""

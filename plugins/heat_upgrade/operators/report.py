@@ -25,8 +25,7 @@ from heat_upgrade.names import (
     VERIFY,
     WATCH,
 )
-from heat_upgrade.operators.approvals import may_be_unneeded
-from heat_upgrade.operators.base import CloudOperator
+from heat_upgrade.operators.base import CloudOperator, may_be_unneeded
 from heat_upgrade.readings import Unavailable, read
 from heat_upgrade.run.timings import Timings, tasks_of_move
 from heat_upgrade.triggers.run import OthersDoneTrigger, OtherTasks, unfinished

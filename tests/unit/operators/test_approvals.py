@@ -25,8 +25,9 @@ from heat_upgrade.operators.approvals import (
     ApproveOutageOperator,
     ApproveRetireOperator,
     ApproveWaveOperator,
-    skip_unneeded,
 )
+from heat_upgrade.operators.base import skip_unneeded
+from heat_upgrade.operators.canary import FlipCanaryOperator
 from heat_upgrade.readings import StackRow
 from heat_upgrade.run.approvals import (
     HOSTS,
@@ -178,7 +179,7 @@ def before_the_sweep() -> EmptyOperator:
     with DAG("upgrade", schedule=None):
         first = EmptyOperator(task_id="start_beside")
         first >> [wave(2), wave(3), ApproveFlipOperator(task_id="approve_flip", cloud=CLOUD)]
-        first >> EmptyOperator(task_id="flip_canary")
+        first >> FlipCanaryOperator(task_id="flip_canary", cloud=CLOUD)
     return first
 
 
@@ -311,7 +312,7 @@ class TestOperators:
         self, approvals: Approvals, skipped: set[str]
     ) -> None:
         task = before_the_sweep()
-        assert skipped_by(lambda: skip_unneeded(task, CLOUD, plan(approvals))) == skipped
+        assert skipped_by(lambda: skip_unneeded(task, plan(approvals))) == skipped
 
     @pytest.mark.parametrize(
         ("event", "who"),
