@@ -18,14 +18,12 @@ from heat_upgrade.cloud.loader import load_cloud
 from heat_upgrade.cloud.model import Cloud, Deployment
 from heat_upgrade.cloud.sections import Commands, HAProxy, Host
 from heat_upgrade.hooks.heat_api import TOKEN_HEADER
+from heat_upgrade.operators.flip import HELD_FOR, UNDER_WAY
 from heat_upgrade.remote import steps
 from heat_upgrade.remote.step import Step
 from lab.cloud.model import Lab
 from lab.http import local_session
 from lab.processes import wait_until
-
-# Seconds that changes are held at the most, and for those under way.
-HELD_FOR, UNDER_WAY = 10, 6
 
 
 class Talk:

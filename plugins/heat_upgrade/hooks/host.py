@@ -200,9 +200,14 @@ class HeatHostHook(SSHHook):
     def _command(
         self, command: str, given: bytes = b"", offset: LogOffset = NOTHING_LOGGED
     ) -> Iterator[RunningCommand]:
+        with self._connected() as client:
+            yield RunningCommand(self._begin(client, command, given), self.name, offset)
+
+    @contextmanager
+    def _connected(self) -> Iterator[paramiko.SSHClient]:
         try:
             with self.get_conn() as client:
-                yield RunningCommand(self._begin(client, command, given), self.name, offset)
+                yield client
         except (OSError, EOFError, paramiko.SSHException) as broken:
             raise self._unreachable(broken) from broken
 
@@ -237,15 +242,12 @@ class HeatHostHook(SSHHook):
         :raises RemoteStepError: when the step can't be laid on the host
         """
         ensure_writable(f"run step {step.name} on {self.name}")
-        try:
-            with self.get_conn() as client:
-                # By a command of its own: what unpacks it reads standard input to its end.
-                laid = RunningCommand(self._begin(client, step.unpacking, step.bundle), self.name)
-                self._follow(step, laid, BEGIN_TIMEOUT, BEGIN_TIMEOUT)
-                judge(self.name, self._outcome(step.name, laid))
-                yield Conversation(self._begin(client, step.conversation, None), self.name, step.name)
-        except (OSError, EOFError, paramiko.SSHException) as broken:
-            raise self._unreachable(broken) from broken
+        with self._connected() as client:
+            # By a command of its own: what unpacks it reads standard input to its end.
+            laid = RunningCommand(self._begin(client, step.unpacking, step.bundle), self.name)
+            self._follow(step, laid, BEGIN_TIMEOUT, BEGIN_TIMEOUT)
+            judge(self.name, self._outcome(step.name, laid))
+            yield Conversation(self._begin(client, step.conversation, None), self.name, step.name)
 
     @contextmanager
     def local_url(self, address: str, port: int) -> Iterator[str]:

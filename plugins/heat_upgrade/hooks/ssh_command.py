@@ -209,7 +209,3 @@ class Conversation:
                 "answer: check the host and its sshd, then clear this task"
             )
         return json.loads(line)
-
-    def end(self) -> None:
-        """Let the step end: nothing more will be asked."""
-        self._channel.shutdown_write()

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from heat_upgrade import hosts
 from heat_upgrade.counts import counts_of
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from heat_upgrade.hooks.host import HeatHostHook
     from heat_upgrade.hooks.ssh_command import Conversation
     from heat_upgrade.run.plan import Plan
+
+Thing = TypeVar("Thing")
 
 # Seconds that changes wait at the most; what comes after the hold has to be through by then.
 HELD_FOR = 10
@@ -299,8 +301,7 @@ class ProveOperator(UpgradeTask):
             return
         hooks = [self.clients.host(front.host) for front in fronts]
         with ThreadPoolExecutor(len(fronts)) as pool:
-            errors = pool.map(self._prove, fronts, hooks)
-        raise_first([error for error in errors if error])
+            _at_once(pool, list(zip(fronts, hooks, strict=True)), lambda each: self._prove(*each))
 
     def preview(self, plan: Plan, context: Context) -> PlannedAction:
         """Name the hosts."""
@@ -310,19 +311,15 @@ class ProveOperator(UpgradeTask):
     def _hosts(self, plan: Plan) -> list[Host]:
         return [host for host in map(self.cloud.host, plan.hosts) if "api" in host.roles]
 
-    def _prove(self, front: Deployment, hook: HeatHostHook) -> Exception | None:
+    def _prove(self, front: Deployment, hook: HeatHostHook) -> None:
         token = secrets.token_hex(32)
+        hook.run_step(steps.probe(front, token))
         try:
-            hook.run_step(steps.probe(front, token))
-            try:
-                listen = front.listen("api")
-                with hook.local_url(listen.address, listen.port) as url:
-                    self._use(self.clients.api.past_the_balancer(url, token), front)
-            finally:
-                hook.run_step(steps.probe(front))
-        except Exception as error:
-            return error
-        return None
+            listen = front.listen("api")
+            with hook.local_url(listen.address, listen.port) as url:
+                self._use(self.clients.api.past_the_balancer(url, token), front)
+        finally:
+            hook.run_step(steps.probe(front))
 
     def _use(self, api: HeatApiHook, front: Deployment) -> None:
         host, release = front.host.name, front.release.version
@@ -336,14 +333,14 @@ class ProveOperator(UpgradeTask):
         self.log.info("%s: %s has created, updated and deleted the stack %s", host, release, name)
 
 
-def _at_once(pool: ThreadPoolExecutor, routers: Sequence[HostRouter], act: Callable[[HostRouter], Any]) -> list[Any]:
-    def tried(router: HostRouter) -> Any:
+def _at_once(pool: ThreadPoolExecutor, things: Sequence[Thing], act: Callable[[Thing], Any]) -> list[Any]:
+    def tried(thing: Thing) -> Any:
         try:
-            return act(router)
+            return act(thing)
         except Exception as error:
             return error
 
-    results = list(pool.map(tried, routers))
+    results = list(pool.map(tried, things))
     raise_first([result for result in results if isinstance(result, Exception)])
     return results
 

@@ -604,7 +604,7 @@ class Counts:
         Add to some numbers; of those called ``longest_...`` the greatest stays.
 
         :param numbers: what to add.
-        :param meaning: the request. If it changes a stack, the stack's id is told for a minute: what a signal sets off
+        :param meaning: the request. If it changes a stack, the stack's id is told for a while: what a signal sets off
             may begin only after its answer.
         """
         with self._lock:

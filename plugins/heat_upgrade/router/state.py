@@ -13,7 +13,7 @@ Change what the routers of a host go by: the side of the upgrade that writes the
     python3 state.py DIRECTORY counts                    what the routers of this host have done, in numbers
 
 NEW is a JSON object with ``sides``, ``default``, ``projects``, ``stacks`` and ``closed``. Each verb prints the state as
-JSON, after ``hold`` with ``touched``, the ids of the stacks that were changed through this host in the last minute.
+JSON, after ``hold`` with ``touched``, the ids of the stacks that were changed through this host lately.
 
 A flip keeps one invariant: **changes go by the new state on some host only if no host goes by the old one.**
 
@@ -219,7 +219,7 @@ def release(directory: Path, sequence: int) -> State:
 
 
 def touched(directory: Path) -> list[str]:
-    """Return the ids of the stacks that were changed through this host in the last minute, as its routers tell."""
+    """Return the ids of the stacks that were changed through this host lately, as its routers tell."""
     found: set[str] = set()
     for told in _told(directory):
         stacks = told.get("touched")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +64,14 @@ def test_a_step_that_ends_with_an_error_is_told(machine: Machine, folder: Path) 
 
 
 def test_it_waits_for_another_step_on_the_host(machine: Machine, folder: Path) -> None:
-    with ThreadPoolExecutor(1) as pool, machine.hook.conversation(steps.route(machine.target)) as first:
+    step = steps.route(machine.target)
+    with ThreadPoolExecutor(1) as pool, ExitStack() as its_connection:
+        first = its_connection.enter_context(machine.hook.conversation(step))
         first.ask({"verb": "show", "words": []}, 30)
-        with machine.hook.conversation(steps.route(machine.target)) as second:
+        with machine.hook.conversation(step) as second:
             answer = pool.submit(second.ask, {"verb": "show", "words": []}, 30)
             assert first.ask({"verb": "hold", "words": ["changes", 5, 5]}, 30)["state"]["sequence"] == 2
-            first.end()
+            its_connection.close()
             assert answer.result()["state"]["sequence"] == 2
 
 

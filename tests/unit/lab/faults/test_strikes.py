@@ -87,16 +87,22 @@ def test_the_next_try_waits_for_the_next_fault(
     assert struck.missed == []
 
 
-def test_what_a_flip_costs_is_over_once_a_try_has_ended_well(
-    signals: list[tuple[list[int], signal.Signals]], faults: list[Lasting]
-) -> None:
-    fault, _ = faults
+def struck_at_its_flip(fault: Lasting) -> Strikes:
+    """Return the strikes of a run whose flip's first try was hit; the fault is over."""
     watch = Mock()
     watch.await_moment.return_value = attempts(1)[FLIP]
     struck = Strikes(LAB, watch, Mock(), {Task(LAB, FLIP): [fault]}, Mock(), [])
     fault.over.set()
     struck.look(attempts(1))
     struck.wait()
+    return struck
+
+
+def test_what_a_flip_costs_is_over_once_a_try_has_ended_well(
+    signals: list[tuple[list[int], signal.Signals]], faults: list[Lasting]
+) -> None:
+    fault, _ = faults
+    struck = struck_at_its_flip(fault)
     assert len(struck.windows) == 1
     struck.look(attempts(2))
     assert len(struck.windows) == 1
@@ -113,12 +119,7 @@ def test_a_fault_that_ends_engines_excuses_who_takes_their_work_up(
     signals: list[tuple[list[int], signal.Signals]], faults: list[Lasting]
 ) -> None:
     _, fault = faults
-    watch = Mock()
-    watch.await_moment.return_value = attempts(1)[FLIP]
-    struck = Strikes(LAB, watch, Mock(), {Task(LAB, FLIP): [fault]}, Mock(), [])
-    fault.over.set()
-    struck.look(attempts(1))
-    struck.wait()
+    struck = struck_at_its_flip(fault)
     struck.end()
     assert struck.taken_up == struck.touched == {"r-001", "r-002"}
     assert len(struck.windows) == 2, "the run ended without a good try"
