@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from heat_upgrade.clients import Clients
 from heat_upgrade.exceptions import UpgradeError
+from heat_upgrade.flip.rule import Sides
 from heat_upgrade.readings import Unavailable, read
 from heat_upgrade.remote import steps
 
@@ -178,6 +179,18 @@ def states_of(cloud: Cloud, hosts: Sequence[Host]) -> dict[str, HostState]:
             raise state.error
         states[name] = state
     return states
+
+
+def sides_of(cloud: Cloud, host: Host, target: str) -> Sides:
+    """
+    Ask the router of one host by what it decides; a flip leaves all of them alike.
+
+    :param cloud: the cloud
+    :param host: a host with an API
+    :param target: the release whose APIs are in front there
+    """
+    front = cloud.deployment(host, cloud.release(target))
+    return Sides.of_json(json.loads(Clients(cloud).host(host).run_step(steps.read_sides(front))["state"]))
 
 
 def refuse_unless_in_front(states: Mapping[str, HostState], target: str) -> None:

@@ -22,8 +22,9 @@ from lab.compose.identity import MACHINE, USER, USERS_PROJECT
 from lab.http import local_session
 from lab.processes import wait_until
 from lab.scenarios.under_traffic import control_run, under_traffic
-from lab.traffic import Account, judge_moments, moments_table, table, verdict
+from lab.traffic import Account, moments_table, table, verdict
 from lab.traffic.deck import round_seconds
+from tests.moments import assert_unnoticed
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(3600)]
 
@@ -233,13 +234,7 @@ def test_no_request_fails_and_no_stack_is_lost(story: Story) -> None:
 
 
 def test_users_notice_no_flip_and_no_stack_is_worked_on_by_two_sides(story: Story) -> None:
-    moments = story.run.moments
-    assert moments.flip
-    assert moments.gate
-    assert moments.close
-    assert moments.flip.end <= moments.gate <= moments.close.begin
-    shown = moments_table(story.traffic, story.control, moments)
-    assert judge_moments(story.traffic, story.control, moments, alone=False) == [], shown
+    assert_unnoticed(story.traffic, story.control, story.run.moments)
 
 
 def test_heat_acts_for_users_by_their_trusts(deployment: Deployment, story: Story) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from abc import abstractmethod
 from datetime import UTC, datetime, timedelta
@@ -13,12 +12,11 @@ from airflow.sdk.exceptions import AirflowSkipException
 from heat_upgrade import compat, hosts
 from heat_upgrade.exceptions import TransientError, UpgradeError
 from heat_upgrade.flip.canary import APPROVED, HELD, REJECTED
-from heat_upgrade.flip.rule import Goal, Sides
+from heat_upgrade.flip.rule import Goal
 from heat_upgrade.formatting import count, duration, first_few, markdown_text, one_line
 from heat_upgrade.names import CANARY, FLIP_CANARY, WATCH_CANARY
 from heat_upgrade.operators.base import UpgradeTask
 from heat_upgrade.operators.flip import HELD_FOR, FlipTask
-from heat_upgrade.remote import steps
 from heat_upgrade.run.dry_run import PlannedAction
 from heat_upgrade.run.plan import Plan
 from heat_upgrade.triggers.canary import GRACE, CanaryTrigger, WatchedCanary
@@ -163,10 +161,8 @@ class WatchCanaryOperator(CanaryTask):
         )
 
     def _see_under_way(self, plan: Plan) -> None:
-        """Ask one host: a flip leaves all of them alike."""
         host = self.cloud.api_hosts[0]
-        front = self.cloud.deployment(host, self.cloud.release(plan.target))
-        sides = Sides.of_json(json.loads(self.clients.host(host).run_step(steps.read_sides(front))["state"]))
+        sides = hosts.sides_of(self.cloud, host, plan.target)
         if not goal_of(plan).reached_by(sides):
             raise UpgradeError(
                 f"{host.name}: the router decides by {sides}, expected {plan.source} with "

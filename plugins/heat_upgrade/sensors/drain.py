@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,6 @@ from heat_upgrade.exceptions import UpgradeError
 from heat_upgrade.notifications import messages
 from heat_upgrade.notifications.send import notifiers, pack
 from heat_upgrade.operators.base import UpgradeTask
-from heat_upgrade.remote import steps
 from heat_upgrade.run.approvals import ways_out
 from heat_upgrade.run.dry_run import PlannedAction
 from heat_upgrade.run.plan import Plan
@@ -74,11 +72,9 @@ class OldEnginesDrainedSensor(UpgradeTask, BaseSensorOperator):
 
     def kept(self, plan: Plan, states: dict[str, HostState]) -> list[str] | None:
         """Return the stacks that stayed on the old side at the flip, as a router knows them."""
-        for name, state in states.items():
+        for state in states.values():
             if state.router:
-                front = self.cloud.deployment(self.cloud.host(name), self.cloud.release(plan.target))
-                sides = json.loads(self.clients.host(front.host).run_step(steps.read_sides(front))["state"])
-                return sorted(sides["stacks"])
+                return sorted(hosts.sides_of(self.cloud, state.host, plan.target).stacks)
         # Closed by an earlier try: nothing stayed.
         return []
 

@@ -24,7 +24,7 @@ from lab.faults.sides import state_of
 from lab.http import local_session
 from lab.processes import wait_until
 from lab.scenarios.under_traffic import under_traffic
-from lab.traffic import Account, judge_moments, moments_table, table, verdict
+from lab.traffic import Account, table, verdict
 from tests.e2e.labs import (
     NEW,
     NEW_VHOST,
@@ -43,6 +43,7 @@ from tests.e2e.labs import (
 )
 from tests.e2e.leaks import ProcessWatch, Secrets, in_files, in_tables, rows
 from tests.e2e.snapshot import LASTING, CloudSnapshot, changes, files_below, snapshot, vhosts
+from tests.moments import assert_unnoticed
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -197,13 +198,7 @@ def test_it_was_one_stretch_of_traffic_from_before_the_first_run_to_after_the_la
 
 
 def test_users_notice_no_flip_and_no_stack_is_worked_on_by_two_sides(story: Story, leg: Leg) -> None:
-    moments = leg.run.moments
-    assert moments.flip
-    assert moments.gate
-    assert moments.close
-    assert moments.flip.end <= moments.gate <= moments.close.begin
-    shown = moments_table(story.traffic, story.control, moments)
-    assert judge_moments(story.traffic, story.control, moments, alone=False) == [], shown
+    assert_unnoticed(story.traffic, story.control, leg.run.moments)
 
 
 def test_the_traffic_went_on_over_all_the_releases(story: Story) -> None:

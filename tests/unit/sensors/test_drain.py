@@ -22,6 +22,7 @@ from heat_upgrade import hosts
 from heat_upgrade.clients import Clients
 from heat_upgrade.cloud.loader import load_cloud
 from heat_upgrade.cloud.model import Cloud
+from heat_upgrade.flip.rule import Sides
 from heat_upgrade.hosts import HostState, RouterState
 from heat_upgrade.run.plan import Plan
 from heat_upgrade.sensors.drain import AllApisStoppedSensor, OldEnginesDrainedSensor
@@ -108,7 +109,7 @@ def test_it_waits_in_the_triggerer_once_every_api_has_moved(sensor):
 
 
 def test_it_waits_for_the_stacks_that_stayed_at_the_flip(sensor, monkeypatch):
-    sides = {"state": json.dumps({"stacks": {"s2": OLD, "s1": OLD}})}
+    sides = {"state": json.dumps(Sides(NEW, stacks={"s2": OLD, "s1": OLD}).as_json())}
     monkeypatch.setattr(Clients, "host", lambda *_: SimpleNamespace(run_step=lambda step: sides))
     with pytest.raises(TaskDeferred) as caught:
         sensor(MOVED, MOVED, router=RouterState(NEW, listed=2)).execute(context("c1", "c2"))
