@@ -49,11 +49,12 @@ lock_host() {
 
 # wait_until SECONDS COMMAND...: poll until the command succeeds; 1 when the time is up.
 wait_until() {
-    local deadline=$((SECONDS + $1))
+    local begun=$SECONDS timeout=$1 pause=0.2
     shift
     until "$@"; do
-        ((SECONDS < deadline)) || return 1
-        sleep 0.2 9>&-
+        ((SECONDS < begun + timeout)) || return 1
+        ((SECONDS < begun + 5)) || pause=1
+        sleep "$pause" 9>&-
     done
 }
 
@@ -163,7 +164,7 @@ stop_and_check() {
     state=$(service_state "$unit")
     [[ $state != absent ]] || return 0
     service_stop "$unit"
-    # Already over, unless somebody else had begun to stop it: then the service manager doesn't wait.
+    # Not every service manager waits, least of all for what somebody else had begun to stop.
     wait_until "${STOP_TIMEOUT:-100}" service_ended "$unit" ||
         fail "$unit is '$(service_state "$unit")' after it was stopped, expected inactive: look at its log, then clear this task"
 }
