@@ -1,4 +1,4 @@
-"""From the new release back to the old one, with the APIs of all hosts in one wave."""
+"""From the new release back to the old one, all hosts in one wave, and with one question, answered as people do."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from lab.airflow.browser import AirflowUi
 from lab.airflow.client import AirflowApi
-from lab.airflow.dag_run import DagRun, dag_id, run_upgrade
+from lab.airflow.dag_run import DagRun, dag_id, finished, run_upgrade
 from lab.cloud.model import Lab
 from lab.cloud.status import answering_releases
 from lab.faults.sides import state_of
@@ -28,11 +29,24 @@ from tests.e2e.labs import (
     messages,
     programs,
     services,
+    side,
     started_since,
 )
 from tests.e2e.snapshot import EVERYTHING, LASTING, CloudSnapshot, changes, snapshot
 
 Times = tuple[datetime, datetime]
+PATIENCE = 600.0  # seconds for one part of a run on a busy machine
+QUESTION = "approve_retire"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What answered while the run asked whether to stop the engines, and what the UI showed of it."""
+
+    answering: str
+    listening: dict[str, set[str]]
+    page: str
+    complaints: list[str]
 
 
 @dataclass(frozen=True)
@@ -40,6 +54,7 @@ class Story:
     """The way back, and what the cloud was like before it."""
 
     before: CloudSnapshot
+    asked: Asked
     run: DagRun
     times: dict[str, Times]
     rehearsal: DagRun
@@ -68,9 +83,20 @@ def story(lab: Lab, api: AirflowApi, one_wave: None) -> Story:
     rehearsal = run_upgrade(lab, {"target_release": OLD, "dry_run": True}, timeout=300)
     rehearsed = untouched, snapshot(lab, *EVERYTHING)
     before = snapshot(lab, *LASTING)
-    run = run_upgrade(lab, {"target_release": OLD})
+    asked, run = go_back(lab, api)
     times = {task["task_id"]: _times(task) for task in api.task_instances(run.dag_id, run.run_id) if task["end_date"]}
-    return Story(before, run, times, rehearsal, rehearsed)
+    return Story(before, asked, run, times, rehearsal, rehearsed)
+
+
+def go_back(lab: Lab, api: AirflowApi) -> tuple[Asked, DagRun]:
+    """Go back in a run whose one question is answered in the UI."""
+    dag = dag_id(lab)
+    run = api.trigger(dag, {"target_release": OLD, "approvals": "before the old engines stop"})
+    api.wait_for_task(dag, run, QUESTION, ["awaiting_input"], timeout=PATIENCE)
+    answering, listening = side(lab), {vhost: consumed_queues(lab, vhost) for vhost in (OLD_VHOST, NEW_VHOST)}
+    with AirflowUi(lab) as ui:
+        asked = Asked(answering, listening, ui.answer(dag, run, QUESTION, "Approve"), ui.complaints())
+    return asked, finished(api, dag, run, api.wait_for_run(dag, run, timeout=PATIENCE))
 
 
 def _times(task: dict[str, Any]) -> Times:
@@ -80,6 +106,21 @@ def _times(task: dict[str, Any]) -> Times:
 def test_the_run_ends_well(api: AirflowApi, story: Story) -> None:
     assert story.run.state == "success", explain(api, story.run)
     assert "GOING BACK" in api.log(story.run.dag_id, story.run.run_id, "preflight")
+
+
+def test_before_the_engines_stop_it_is_asked_in_the_ui(lab: Lab, story: Story) -> None:
+    assert story.asked.complaints == []
+    assert f"stop the engines of {NEW}?" in story.asked.page
+    assert "No stack is in progress" in story.asked.page
+    # Users are back by then, and nobody waits for the engines that are left.
+    assert story.asked.answering == OLD
+    engines = {f"engine.{host.name}" for host in lab.hosts_with("engine")}
+    assert [vhost for vhost, queues in story.asked.listening.items() if queues >= engines] == [OLD_VHOST, NEW_VHOST]
+
+
+def test_what_is_not_to_be_asked_passes(api: AirflowApi, story: Story) -> None:
+    states = api.task_states(story.run.dag_id, story.run.run_id)
+    assert (states[QUESTION], states["approve_flip"]) == ("success", "skipped")
 
 
 def test_a_dry_run_of_it_has_changed_nothing(api: AirflowApi, story: Story) -> None:

@@ -10,6 +10,8 @@ from lab.scenarios.compare import by_the_guide
 from lab.traffic import Account, table
 from tests.e2e.labs import programs, side
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def move(lab: Lab) -> tuple[str, str]:
