@@ -146,8 +146,8 @@ class WindowGateOperator(UpgradeTask):
         if period is None:
             raise UpgradeError(
                 f"{self.task_id} needs {duration(needed)} in a window, the longest one to come is open for "
-                f"{duration(calendar.longest(now))}: lengthen a window in the cloud file, move more hosts at once "
-                "(`waves`), or trigger a run with ignore_windows"
+                f"{duration(calendar.longest(now))}: lengthen a window in the cloud file, or trigger a run with "
+                "ignore_windows"
             )
         closing = f"the open window closes in {duration(room)}" if room else "no window is open"
         return period, (
@@ -169,7 +169,7 @@ class SweepGateOperator(WindowGateOperator):
         if begun := [name for name, state in found.items() if _has_begun(state, plan)]:
             what = "APIs have been stopped there" if plan.cold else f"APIs of {plan.target} serve there already"
             return None, (
-                f"{', '.join(begun)}: {what}. A cloud left half-way is the worst state, so the run goes on whether a "
+                f"{', '.join(begun)}: {what}. What has begun isn't held up half-way, so the run goes on whether a "
                 "window is open or not"
             )
         return self.time_needed(windows), ""

@@ -14,6 +14,7 @@ from heat_upgrade.readings import Unavailable
 
 if TYPE_CHECKING:
     from heat_upgrade.cloud.model import Deployment
+    from heat_upgrade.cloud.sections import Role
 
 # KiB. A release takes 200 MB, its bytecode 100 more.
 VENV_SPACE = 512 * 1024
@@ -167,6 +168,12 @@ def release(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
             f"{', '.join(lacking)}, expected one of the two, so that the API can run once more beside the new one: "
             "install pyuwsgi there, or correct the release's `venv` in the cloud file",
         )
+    if taken := _taken_places(facts, context):
+        return failed(
+            name,
+            f"something listens at {', '.join(taken)} already, expected nothing: the API that runs is to listen there "
+            "once more, beside the new one. Set the ports that this names in the cloud file to free ones",
+        )
     if unknown := [version for version, holds in found.items() if not holds]:
         return warned(
             name,
@@ -176,17 +183,29 @@ def release(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
     return passed(name, f"openstack-heat {', '.join(found)} as installed") if found else skipped(name, "nothing runs")
 
 
+def _left_behind(facts: HostFacts, context: HostCheckContext) -> list[tuple[Deployment, Role]]:
+    """Return the APIs that are to run once more beside those to come; a cold upgrade runs none."""
+    cloud, host, target = context.target.cloud, context.target.host, context.target.release
+    left = [release for release in cloud.releases if release.version in facts.state.running - {target.version}]
+    return [(cloud.deployment(host, one), role) for one in left for role in host.api_roles if not context.cold]
+
+
+def _taken_places(facts: HostFacts, context: HostCheckContext) -> list[str]:
+    """Return where APIs are to listen beside others and something else does."""
+    return [
+        f"{one.beside(role).address}:{one.beside(role).port} (services.{role.replace('-', '_')}.beside)"
+        for one, role in _left_behind(facts, context)
+        if facts.reported.get(f"answers_beside/{one.release.version}/{role}") == "yes"
+        and facts.state.beside.get((role, one.release.version)) not in ALIVE
+    ]
+
+
 def _without_server(facts: HostFacts, context: HostCheckContext) -> list[str]:
     """Return the APIs that nothing can run beside those to come, each with what was looked for."""
-    target = context.target
-    if context.cold:
-        return []  # it runs none beside another
     return [
-        f"{target.cloud.deployment(target.host, release).venv}/bin has neither a uWSGI with Python nor heat-{role}"
-        for release in target.cloud.releases
-        if release.version in facts.state.running - {target.release.version}
-        for role in target.host.api_roles
-        if facts.reported.get(f"server/{release.version}/{role}") == ""
+        f"{one.venv}/bin has neither a uWSGI with Python nor heat-{role}"
+        for one, role in _left_behind(facts, context)
+        if facts.reported.get(f"server/{one.release.version}/{role}") == ""
     ]
 
 

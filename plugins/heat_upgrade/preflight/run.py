@@ -100,7 +100,7 @@ def window(name: str, windows: Windows | None, needed: timedelta, now: datetime,
     return failed(
         name,
         f"the longest one to come is open for {duration(calendar.longest(now))}, {told}: lengthen a window in the "
-        "cloud file, move more hosts at once (`waves`), or trigger the run with ignore_windows",
+        "cloud file, or trigger the run with ignore_windows",
     )
 
 

@@ -42,6 +42,12 @@ def check_host(target: Deployment) -> Step:
         "UV": installer.command if isinstance(installer, Uv) else "",
         "BACKUP_DIR": cloud.backup.directory if host == cloud.backup_host else "",
         "CLOUD": cloud.name,
+        "PLACES_BESIDE": " ".join(
+            f"{release.version}/{role}/{reachable(listen.address)}/{listen.port}"
+            for release in cloud.releases
+            for role in host.api_roles
+            for listen in [cloud.deployment(host, release).beside(role)]
+        ),
     }
     followers = [role for role in host.api_roles if isinstance(target.rotation(role), Healthcheck)]
     if followers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,14 @@ def test_a_host_tells_what_an_upgrade_should_know_of_it_and_nothing_changes(mach
     assert abs(int(found["backup_free"]) - shutil.disk_usage(tmp_path).free // 1024) < 1024**2
     assert "upgrade_check" not in found
     assert (files(machine), machine.lab_host.service_starts()) == (before, starts)
+
+
+def test_what_listens_where_an_api_is_to_run_beside_another_is_seen(machine: Machine) -> None:
+    place = machine.source.beside("api")
+    name = f"answers_beside/{OLD}/api"
+    assert told(machine)[name] == "no"
+    with socket.create_server((place.address, place.port)):
+        assert told(machine)[name] == "yes"
 
 
 def test_an_engines_workers_count(machine: Machine, tmp_path: Path) -> None:

@@ -59,6 +59,14 @@ def unserved(release: str, *runs: str) -> HostFacts:
     return replace(facts, reported={**facts.reported, f"server/{release}/api": ""})
 
 
+def test_an_api_that_runs_beside_another_has_its_place_itself() -> None:
+    facts = reporting(**{f"answers_beside__{OLD}__api": "yes"})
+    assert checks(facts)["release"].outcome is FAILED
+    assert checks(states(facts, beside={("api", OLD): "active"}))["release"].outcome is PASSED
+    assert checks(facts, ahead(cold=True))["release"].outcome is PASSED
+    assert checks(reporting(**{f"answers_beside__{NEW}__api": "yes"}))["release"].outcome is PASSED
+
+
 def test_an_api_that_need_not_run_beside_another_needs_no_server() -> None:
     for facts, to_come in ((unserved(OLD), ahead(cold=True)), (unserved(NEW, OLD, NEW), ahead())):
         assert checks(facts, to_come)["release"].outcome is PASSED
@@ -167,6 +175,13 @@ SPOILED: dict[str, tuple[HostFacts, HostCheckContext, str, Outcome, tuple[str, .
         "sides",
         PASSED,
         ("is half-way: heat-api",),
+    ),
+    "something else where the API is to run once more": (
+        reporting(**{f"answers_beside__{OLD}__api": "yes"}),
+        ahead(),
+        "release",
+        FAILED,
+        (":18004 (services.api.beside) already", "expected nothing", "free ones"),
     ),
     "an API that nothing can run once more": (
         unserved(OLD),

@@ -102,6 +102,7 @@ def test_preflight_asks_for_all_that_look_does_and_for_what_is_to_come() -> None
     assert (settings["VENV"], settings["CONFIG"]) == (f"/opt/heat/{NEW}", f"/etc/heat/{NEW}/heat.conf")
     assert settings["URLS"] == "api=http://10.0.0.11:8004/healthcheck"
     assert settings["HEALTHCHECK_FILE"] == "/var/lib/heat/controller-1/out"
+    assert settings["PLACES_BESIDE"].split()[:2] == [f"{OLD}/api/127.0.0.1/18004", f"{NEW}/api/127.0.0.1/18005"]
     assert settings["BACKUP_DIR"] == "", "another host has the backups"
     assert steps.check_host(deployment(NEW, "controller-2")).settings["BACKUP_DIR"] == "/var/backups/heat"
 
