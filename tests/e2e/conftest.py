@@ -21,7 +21,7 @@ ORDER = {
         "test_windows.py",
         "test_stranded_stacks.py",
     ),
-    "under_traffic": ("test_upgrades.py", "test_slow_sweep.py", "test_guide.py"),
+    "under_traffic": ("test_upgrades.py", "test_slow_sweep.py", "test_canary.py", "test_guide.py"),
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from lab.airflow.client import AirflowApi, TaskStates
-from lab.airflow.dag_run import DagRun, failed_logs
+from lab.airflow.dag_run import DagRun, failed_logs, run_upgrade
 from lab.airflow.server import start_airflow
 from lab.cloud.bring_up import bring_up, take_down
 from lab.cloud.host import programs as host_programs
@@ -137,6 +137,15 @@ def side(lab: Lab) -> str:
     """Return the release that every API of a lab answers users with, and an engine of it behind each."""
     (release,) = set(answering_releases(lab).values())
     return release
+
+
+def next_move(lab: Lab) -> tuple[str, str]:
+    """Return from which release to which a lab can be upgraded; one on the last release goes back first."""
+    releases = list(RELEASES)
+    if side(lab) == releases[-1]:
+        assert run_upgrade(lab, {"target_release": releases[-2]}).state == "success"
+    source = side(lab)
+    return source, releases[releases.index(source) + 1]
 
 
 def in_front(lab: Lab) -> dict[str, str]:

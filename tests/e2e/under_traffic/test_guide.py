@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from lab.cloud.model import RELEASES, Lab
+from lab.cloud.model import Lab
 from lab.cloud.status import answering_releases
 from lab.scenarios.compare import by_the_guide
 from lab.traffic import Account, table
-from tests.e2e.labs import programs, side
+from tests.e2e.labs import next_move, programs
 
 pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
-def move(lab: Lab) -> tuple[str, str]:
-    """Return the release that the tests before have left, and the next one."""
-    releases, source = list(RELEASES), side(lab)
-    return source, releases[releases.index(source) + 1]
+def move(lab: Lab, control: Account) -> tuple[str, str]:
+    return next_move(lab)
 
 
 @pytest.fixture(scope="module")
