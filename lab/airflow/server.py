@@ -64,6 +64,11 @@ scheduler_idle_sleep_time = 0.2
 scheduler_health_check_threshold = 15
 orphaned_tasks_check_interval = 10
 
+[workers]
+# A task's process that is over is noticed after so many seconds. A deferred task whose trigger fires sooner counts as
+# lost for the scheduler, and is tried again.
+min_heartbeat_interval = 1
+
 [dag_processor]
 refresh_interval = 5
 min_file_process_interval = 10
