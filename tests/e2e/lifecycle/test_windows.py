@@ -61,6 +61,8 @@ def idle_opening(lab: Lab, api: AirflowApi, told: Sinks) -> datetime:
 class Story:
     """A run that waits for a window, flips in it and is stopped; and another one that finishes outside of any."""
 
+    source: str
+    target: str
     run: str
     opening: datetime
     waited: dict[str, str]
@@ -75,8 +77,9 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story(lab: Lab, api: AirflowApi, idle_opening: datetime) -> Story:
-    dag, logs = dag_id(lab), {}
-    run = api.trigger(dag, {"target_release": NEW})
+    dag, logs, source = dag_id(lab), {}, side(lab)
+    target = NEW if source == OLD else OLD
+    run = api.trigger(dag, {"target_release": target})
     api.wait_for_task(dag, run, GATE, ["deferred"], timeout=PATIENCE)
     waited, answering, front = api.task_states(dag, run), side(lab), in_front(lab)
     logs["preflight"], logs["later"] = api.log(dag, run, "preflight"), api.log(dag, run, GATE)
@@ -93,8 +96,10 @@ def story(lab: Lab, api: AirflowApi, idle_opening: datetime) -> Story:
     after_flip = side(lab)
 
     write_window(lab, lab.name, idle_opening + LATER)
-    finish = run_upgrade(lab, {"target_release": NEW})
+    finish = run_upgrade(lab, {"target_release": target})
     return Story(
+        source=source,
+        target=target,
         run=run,
         opening=opening,
         waited=waited,
@@ -112,7 +117,7 @@ def test_all_before_the_flip_needs_no_window(lab: Lab, story: Story) -> None:
     assert "the run waits for it before users are touched" in " ".join(story.logs["preflight"].split())
     done = ("start_new_engines.controller_1", "start_beside", "controller_2.rejoin_rotation", "prove_new_side")
     assert {story.waited[name] for name in done} == {"success"}
-    assert story.in_front == dict.fromkeys(story.in_front, NEW)
+    assert story.in_front == dict.fromkeys(story.in_front, story.target)
     assert len(story.in_front) == len(lab.hosts_with("api"))
 
 
@@ -120,12 +125,12 @@ def test_the_flip_waits_for_one_and_goes_on_by_itself(
     lab: Lab, told: Sinks, story: Story, idle_opening: datetime
 ) -> None:
     assert story.waited["flip"] == "none"
-    assert story.answering == OLD
+    assert story.answering == story.source
     later = f"Waiting until {idle_opening + LATER:%Y-%m-%d %H:%M} UTC"
     assert later in story.logs["later"]
     assert story.flip_began >= story.opening
     assert "A window is open for another" in story.logs["opened"]
-    assert story.after_flip == NEW
+    assert story.after_flip == story.target
     messages = [body for body in told.bodies() if body["run_id"] == story.run]
     assert {(body["event"], body["task_id"]) for body in messages} == {("window", GATE)}
     first_told, then_told = (body["text"] for body in messages)
@@ -137,9 +142,9 @@ def test_what_follows_a_flip_waits_for_no_window_also_in_another_run(
     lab: Lab, api: AirflowApi, told: Sinks, story: Story
 ) -> None:
     assert story.finish.state == "success", explain(api, story.finish)
-    assert f"Users are on the side of {NEW} already: no window is needed" in story.finish_log
+    assert f"Users are on the side of {story.target} already: no window is needed" in story.finish_log
     assert [body for body in told.bodies() if body["run_id"] == story.finish.run_id] == []
-    assert programs(lab, OLD) == []
+    assert programs(lab, story.source) == []
 
 
 def test_a_scheduled_run_with_nothing_pending_is_skipped(api: AirflowApi, idle_opening: datetime) -> None:
@@ -158,9 +163,9 @@ def test_a_scheduled_run_with_nothing_pending_is_skipped(api: AirflowApi, idle_o
 def test_a_run_that_ignores_the_windows_flips_outside_of_them(
     lab: Lab, api: AirflowApi, told: Sinks, story: Story, idle_opening: datetime
 ) -> None:
-    run = run_upgrade(lab, {"target_release": OLD, "ignore_windows": True})
+    run = run_upgrade(lab, {"target_release": story.source, "ignore_windows": True})
     assert run.state == "success", explain(api, run)
     ignored = "Maintenance windows are ignored, as this run's ignore_windows asks for it"
     assert ignored in api.log(run.dag_id, run.run_id, GATE)
     assert [body for body in told.bodies() if body["run_id"] == run.run_id] == []
-    assert side(lab) == OLD
+    assert side(lab) == story.source
