@@ -57,6 +57,7 @@ def _checks_of(target: Deployment) -> dict[str, HostCheck]:
         "sudo": sudo,
         "services": services,
         "release": release,
+        "heat.conf": heat_conf,
         "vhost": vhost,
         **({"sides": sides} if target.host.api_roles else {}),
         **(engine if "engine" in target.host.roles else {}),
@@ -209,10 +210,22 @@ def _without_server(facts: HostFacts, context: HostCheckContext) -> list[str]:
     ]
 
 
+def heat_conf(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
+    """Check that the upgrade reads the running releases' heat.conf as Heat does, so that it can be carried over."""
+    cloud = context.target.cloud
+    running = [cloud.deployment(facts.state.host, one) for one in cloud.releases if one.version in facts.state.running]
+    found = [(one.config, facts.configured(one.release.version, "problem")) for one in running]
+    if problems := "; ".join(f"{config}: {problem}" for config, problem in found if problem):
+        return failed(name, problems)
+    return passed(name, ", ".join(f"{config} can be carried over" for config, _ in found) or "nothing runs")
+
+
 def vhost(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
     """Check that the running releases' heat.conf names the vhost that the cloud file says."""
     cloud = context.target.cloud
     running = [one for one in cloud.releases if one.version in facts.state.running]
+    if any(facts.configured(one.version, "problem") for one in running):
+        return skipped(name, "heat.conf can't be read")
     found = {one.version: facts.state.vhosts.get(one.version) for one in running}
     if wrong := [one for one in running if found[one.version] != one.vhost]:
         told = "; ".join(

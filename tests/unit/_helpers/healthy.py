@@ -51,6 +51,7 @@ def healthy(host: Host, *releases: str, **reported: str) -> HostFacts:
             f"stop_timeout/{release}": "1h",
             f"schema/{release}": BEFORE if release == OLD else f"{BEFORE} {BETWEEN} {HEAD}",
             f"conf/{release}/login": "heat",
+            f"conf/{release}/database": "readable",
             f"conf/{release}/graceful_shutdown_timeout": "600",
             f"conf/{release}/health_backends": "disable_by_file",
             f"conf/{release}/health_file": f"/var/lib/heat/{host.name}/out",

@@ -19,7 +19,7 @@ from tests.unit._helpers.healthy import CLOUD, GIB, LONGEST, NEW, NEXT, OLD, con
 
 PASSED, SKIPPED, WARNED, FAILED = Outcome
 HOST = CLOUD.host("controller-1")
-NAMES = ["SSH", "host key", "clock", "sudo", "services", "release", "vhost", "sides"]
+NAMES = ["SSH", "host key", "clock", "sudo", "services", "release", "heat.conf", "vhost", "sides"]
 NAMES += ["engine", "memory", "graceful stop"]
 NAMES += ["Python", "disk", "heat-status", "rotation api"]
 
@@ -203,6 +203,16 @@ SPOILED: dict[str, tuple[HostFacts, HostCheckContext, str, Outcome, tuple[str, .
         "release",
         WARNED,
         (f"{OLD} runs", "on paper only", "`venv`"),
+    ),
+    "a heat.conf that can't be carried over": (
+        states(
+            reporting(**{f"conf__{OLD}__problem": "no transport_url in [DEFAULT], expected one: write it there"}),
+            vhosts={},
+        ),
+        ahead(),
+        "heat.conf",
+        FAILED,
+        (f"/etc/heat/{OLD}/heat.conf: no transport_url in [DEFAULT], expected one: write it there",),
     ),
     "another vhost than on paper": (
         states(healthy(HOST), vhosts={OLD: "/"}),

@@ -377,6 +377,35 @@ def test_systemd_understands_the_units(configured: Host) -> None:
     assert about == []
 
 
+def check(host: Host) -> dict[str, str]:
+    done = host.run(steps.check_host(host.deployment(NEW)))
+    assert done.returncode == 0, done.stderr
+    assert b"S3CRET" not in done.stdout + done.stderr
+    return remote.results(done.stdout.decode().splitlines())
+
+
+@pytest.mark.parametrize(
+    ("transport_url", "problem"),
+    [
+        ("", "no transport_url in [DEFAULT] of heat.conf, expected rabbit://...: write it there"),
+        (
+            "transport_url = rabbit://heat:12/S3CRET@h/v",
+            "transport_url in [DEFAULT] of heat.conf is no URL of the form",
+        ),
+    ],
+)
+def test_preflight_is_told_why_a_heat_conf_cannot_be_carried_over(
+    configured: Host, transport_url: str, problem: str
+) -> None:
+    config = Path(configured.deployment(OLD).config)
+    assert check(configured)[f"conf/{OLD}/login"] == "heat"
+    config.write_text(f"[DEFAULT]\n{transport_url}\n")
+    told = check(configured)
+    assert told[f"conf/{OLD}/problem"].startswith(problem)
+    assert {name for name in told if name.startswith("conf/")} == {f"conf/{OLD}/problem"}
+    assert f"vhost/{OLD}" not in told
+
+
 def test_preflight_is_told_of_an_engines_memory_and_of_how_long_its_stop_may_take(host: Host) -> None:
     host.unit(
         f"heat-engine-{OLD}",

@@ -15,12 +15,24 @@ import argparse
 import re
 import sys
 from difflib import SequenceMatcher
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote
 
 SECTION = re.compile(r"\s*\[(?P<name>[^\]]+)\]")
 OPTION = re.compile(r"(?P<key>[^\s=:#;\[][^=:]*?)(?P<sign>\s*[=:]\s*)(?P<value>.*?)\s*$")
-# Everything before the vhost may hold passwords of several brokers; the query holds TLS options.
-TRANSPORT_URL = re.compile(r"(?P<brokers>[\w+.-]+://[^/?#]*)(?:/(?P<vhost>[^?#]*))?(?P<query>\?.*)?")
+# As oslo.messaging reads it, by urlparse: a / ? # in a password ends the brokers there, and Heat finds none. An @
+# behind them is such a password's end.
+TRANSPORT_URL = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<brokers>[^/?#]*)(?:/(?P<vhost>[^?#@]*))?(?P<query>\?[^#@]*)?", re.IGNORECASE
+)
+# One broker's host and port, of which oslo.messaging makes a number.
+PLACE = re.compile(r"\[[^\[\]]*\](:\d+)?|[^:\[\]]*(:\d+)?|[^:]*(:[^:]*){2,}")
+# As SQLAlchemy reads it (sqlalchemy/engine/url.py): a password ends at the first @, whatever else is in it.
+DATABASE_URL = re.compile(
+    r"(?:mysql|mariadb)[\w+]*://"
+    r"(?:(?P<user>[^:/]*)(?::(?P<password>[^@]*))?@)?"
+    r"(?:(?:\[(?P<ipv6>[^/?]+)\]|(?P<ipv4>[^/:?@]+))?(?::(?P<port>\d*))?)?"
+    r"/(?P<database>[^?@]+)(?:\?(?P<query>.*))?"
+)
 
 MASK = "***"
 NAME = re.compile(r"[\w.-]+")
@@ -83,8 +95,10 @@ def transport_url(lines):
             "error: no transport_url in [DEFAULT] of heat.conf, expected rabbit://...: "
             "write it there (the upgrade changes nothing but its vhost), then retry"
         )
-    match = TRANSPORT_URL.fullmatch(url)
-    if not match:
+    # urlparse drops them, which is how a URL that goes on in the next line comes together.
+    match = TRANSPORT_URL.fullmatch(re.sub(r"[\t\r\n]", "", url))
+    places = [broker.rpartition("@")[2] for broker in match["brokers"].split(",")] if match else [":"]
+    if not all(PLACE.fullmatch(place) for place in places):
         sys.exit(
             "error: transport_url in [DEFAULT] of heat.conf is no URL of the form "
             "rabbit://user:password@host:port/vhost: correct it (percent-encode / ? # in passwords), then retry"
@@ -92,11 +106,17 @@ def transport_url(lines):
     return match
 
 
+def login(url):
+    """Return as whom Heat logs in at the first broker that wants to know."""
+    users = [broker.rpartition("@")[0].partition(":")[0] for broker in url["brokers"].split(",")]
+    return unquote(next(filter(None, users), ""))
+
+
 def facts(lines):
     """Return what preflight wants to know; a password is none of it."""
-    brokers = transport_url(lines)["brokers"].partition("://")[2]
     return {
-        "login": unquote(re.split("[:@]", brokers)[0]) if "@" in brokers else "",
+        "login": login(transport_url(lines)),
+        "database": "readable" if database_url(lines) else "unreadable",
         "graceful_shutdown_timeout": get(lines, "DEFAULT", "graceful_shutdown_timeout", "60"),
         "health_backends": get(lines, "healthcheck", "backends", ""),
         "health_file": get(lines, "healthcheck", "disable_by_file_path", ""),
@@ -105,8 +125,9 @@ def facts(lines):
 
 def change_vhost(lines, vhost):
     """Give transport_url another vhost and leave its brokers, passwords and TLS options to the letter."""
-    match = transport_url(lines)
-    put(lines, "DEFAULT", "transport_url", f"{match['brokers']}/{quote(vhost, safe='')}{match['query'] or ''}")
+    url = transport_url(lines)
+    place = f"{url['scheme']}{url['brokers']}/{quote(vhost, safe='')}"
+    put(lines, "DEFAULT", "transport_url", place + (url["query"] or ""))
 
 
 def move_paths(lines, old, new):
@@ -203,30 +224,40 @@ def sections_of(lines):
 def option_value(text):
     """Quote a value as MySQL's and MariaDB's option files want it."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    for character, letter in ("\n", "n"), ("\r", "r"), ("\t", "t"):
+        escaped = escaped.replace(character, f"\\{letter}")
     return f'"{escaped}"'
+
+
+def database_url(lines):
+    """Take [database] connection apart, None if it leads to no MySQL or MariaDB."""
+    url = get(lines, "database", "connection") or ""
+    match = DATABASE_URL.fullmatch(url)
+    if not match or not url.isprintable():
+        return None
+    more = get(lines, "database", "connection_parameters") or ""  # oslo.db appends them
+    return {
+        "host": match["ipv4"] or match["ipv6"],
+        "port": match["port"],
+        "user": unquote(match["user"] or ""),
+        "password": unquote(match["password"] or ""),
+        "database": match["database"],
+        **dict(parse_qsl(f"{match['query'] or ''}&{more}")),
+    }
 
 
 def mysql_options(lines):
     """Turn [database] connection into an option file for mysqldump, and name the database in a comment."""
-    url = urlsplit(get(lines, "database", "connection") or "")
-    if not url.scheme.startswith("mysql") or not url.path.strip("/"):
+    url = database_url(lines)
+    if not url:
         sys.exit(
             "error: [database] connection in heat.conf is no URL of the form mysql+pymysql://user:password@host/name: "
-            "correct it, or take the backup by hand and mark this task as a success"
+            "correct it (percent-encode @ in the password), or take the backup by hand and mark this task as a success"
         )
-    query = {key: values[-1] for key, values in parse_qs(url.query).items()}
-    values = {
-        "host": url.hostname,
-        "port": str(url.port) if url.port else None,
-        "socket": query.get("unix_socket"),
-        "user": unquote(url.username or ""),
-        "password": unquote(url.password or ""),
-        "ssl-ca": query.get("ssl_ca"),
-        "ssl-cert": query.get("ssl_cert"),
-        "ssl-key": query.get("ssl_key"),
-    }
-    body = "\n".join(f"{key}={option_value(value)}" for key, value in values.items() if value)
-    return f"# database: {unquote(url.path.strip('/'))}\n[client]\n{body}\n"
+    names = {"unix_socket": "socket", "ssl_ca": "ssl-ca", "ssl_cert": "ssl-cert", "ssl_key": "ssl-key"}
+    options = ["host", "port", "unix_socket", "user", "password", "ssl_ca", "ssl_cert", "ssl_key"]
+    body = "\n".join(f"{names.get(key, key)}={option_value(url[key])}" for key in options if url.get(key))
+    return f"# database: {url['database']}\n[client]\n{body}\n"
 
 
 def parse():
@@ -270,4 +301,10 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Exception as error:
+        # A traceback ends with words of the file, which may be a password.
+        sys.exit(
+            f"error: heat.conf can't be read ({type(error).__name__}): report it with the file, without its secrets"
+        )
