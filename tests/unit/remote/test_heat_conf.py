@@ -12,7 +12,7 @@ from heat_upgrade.remote.step import STEPS_DIRECTORY
 from lab.compose.identity import URL, heat_configuration
 
 DEFAULT = "[DEFAULT]\ntransport_url = rabbit://h/v\n"
-ODD_PASSWORD = "p%40%2F%25%3F%23%27%22%20x$y:z"
+ODD_PASSWORD = "p%40%2F%25%3F%23%27%22%20x$$y:z"
 
 
 def run(arguments: list[str], config: str) -> subprocess.CompletedProcess[str]:
@@ -253,6 +253,8 @@ def test_parameters_that_oslo_db_appends_count() -> None:
     [
         "mysql+pymysql://heat:S3CRET@S3CRET@h/heat",
         "mysql+pymysql://heat:p@h:S3CRET/heat",
+        "mysql+pymysql://heat:S3CRET@h:/heat",
+        "mysql+pymysql://heat:S3CRET@[h]i/heat",
         "mysql+pymysql://heat:S3CRET@h",
         "mysql+pymysql://heat:S3CRET@h/heat/S3CRET@h",
         "postgresql://heat:S3CRET@h/heat",
@@ -279,6 +281,8 @@ def test_a_database_url_that_leads_nowhere_is_refused_without_showing_it(url: st
         "rabbit://heat:12#S3CRET@h:5672/v",
         "rabbit://heat:p,S3CRET@h:5672/v",
         "rabbit://heat:p@h:S3CRET/v",
+        "rabbit://heat:S3CRET]@h/v",
+        "rabbit://heat:[::1]S3CRET@h/v",
         "rabbit://heat:p@h1:5672,heat:S3CRET",
         "1rabbit://h/S3CRET",
     ],
@@ -292,15 +296,124 @@ def test_a_transport_url_that_heat_cannot_use_is_refused_without_showing_it(url:
 
 
 def test_what_nobody_has_thought_of_shows_nothing_either() -> None:
-    done = subprocess.run(
-        [sys.executable, "-X", "utf8=0", str(STEPS_DIRECTORY / "heat_conf.py"), "facts"],
-        input=b"[DEFAULT]\ntransport_url = rabbit://heat:S3CRET\xff\n",
-        capture_output=True,
-        env={"PYTHONIOENCODING": "ascii:strict"},
-        check=False,
-    )
-    assert done.stderr.startswith(b"error: heat.conf can't be read (UnicodeDecodeError): report it")
+    done = run(["get", "DEFAULT", "a", ""], "[DEFAULT]\na = S3CRET $b\nb = S3CRET $a\n")
+    assert done.stderr.startswith("error: heat.conf can't be read (RecursionError): report it")
+    assert "S3CRET" not in done.stderr
+
+
+def test_another_encoding_is_refused() -> None:
+    command = [sys.executable, str(STEPS_DIRECTORY / "heat_conf.py"), "facts"]
+    config = b"[DEFAULT]\ntransport_url = rabbit://h:S3CRET\xff\n"
+    done = subprocess.run(command, input=config, capture_output=True, check=False)
+    assert done.stderr.startswith(b"error: heat.conf isn't UTF-8, expected it to be")
     assert b"S3CRET" not in done.stderr
+
+
+def test_utf_8_survives_whatever_the_locale_is() -> None:
+    command = [sys.executable, str(STEPS_DIRECTORY / "heat_conf.py"), "rewrite", "--vhost", "v"]
+    config = f"{DEFAULT}# Wärme\nhost = höst\u2028b\n".encode()
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = subprocess.run(command, input=config, capture_output=True, env=plain, check=False)
+    assert done.stdout == config
+
+
+# The lines as they stand there; the file's first option is on the fifth line.
+CONTINUED = """\
+# a comment
+
+[DEFAULT]
+
+transport_url = rabbit://heat:p@rmq1:5672,
+                heat:q@rmq2:5672/old
+plugin_dirs = /opt/heat/25/lib,
+\t/opt/heat/25/share, /mnt/opt/heat/25
+logging_context_format_string = "%(asctime)s
+    [%(request_id)s] %(message)s"
+    # no comment
+graceful_shutdown_timeout = 3600
+
+[healthcheck]
+backends = one,
+    two
+# [database] is a section's other name for oslo.config
+[DATABASE]
+connection = mysql+pymysql://heat:p@h/heat
+"""
+
+
+def test_options_of_several_lines_are_read_and_written_as_a_whole() -> None:
+    moves = ("--move", "/opt/heat/25=/opt/heat/26", "--add", "healthcheck", "backends", "three")
+    text = rewritten(CONTINUED, "--vhost", "new", "--set", "database", "connection", "'x'", *moves)
+    assert text == (
+        CONTINUED.replace("rmq1:5672,\n                heat:q@rmq2:5672/old", "rmq1:5672,heat:q@rmq2:5672/new")
+        .replace(" /opt/heat/25", " /opt/heat/26")
+        .replace("\t/opt/heat/25", "\t/opt/heat/26")
+        .replace("one,\n    two", "one,two,three")
+        .replace("mysql+pymysql://heat:p@h/heat", "\"'x'\"")
+    )
+    assert run(["named", "c1"], CONTINUED).stdout == "old\nc1\n"
+    assert run(["facts"], CONTINUED).stdout == (
+        "login=heat\ndatabase=readable\ngraceful_shutdown_timeout=3600\nhealth_backends=one, two\nhealth_file=\n"
+    )
+    again = rewritten(text, "--vhost", "new", *moves)
+    assert again == text
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("[DEFAULT] # comment", "begins a section, expected nothing behind its ]"),
+        ("[", "begins a section"),
+        ("S3CRET", "is no option, expected key = value"),
+        ("= S3CRET", "is no option, expected key = value"),
+        ("\n    S3CRET", "continues no option"),
+        ("# a comment ends it\n    S3CRET", "continues no option"),
+    ],
+)
+def test_a_line_that_heat_cannot_read_is_refused_without_showing_it(line: str, reason: str) -> None:
+    for verb in (["facts"], ["named", "c1"], ["rewrite", "--vhost", "v"]):
+        done = run(verb, f"{DEFAULT}{line}\n")
+        assert done.stderr.startswith(f"error: line {3 + line.count(chr(10))} of heat.conf {reason}")
+        assert "S3CRET" not in done.stdout + done.stderr
+
+
+def test_an_option_before_every_section_is_refused() -> None:
+    assert "line 1 of heat.conf stands before the first section" in run(["facts"], "host = a\n").stderr
+
+
+@pytest.mark.parametrize(
+    ("config", "value"),
+    [
+        ("[default]\nhost = a\n", "other"),
+        ("[ DEFAULT ]\nhost = a\n", "other"),
+        ("[DEFAULT]\n# host = a\nhost : b = c\n", "b = c"),
+        ("[DEFAULT]\nhost = '\n", ""),
+        ("[DEFAULT]\nhost = 'a'b'\n", "a'b"),
+        ("[DEFAULT]\r\nhost = a\r\nhost = b\r\n", "b"),
+        ("[DEFAULT]\nhost = a\x0cb\n", "a\x0cb"),
+        ("[DEFAULT]\nhost = ${name}-$other.name-$nobody\nname = a\n[other]\nname = b\n", "a-b-$nobody"),
+        ("[DEFAULT]\nhost = $$1-\\$2-$\n", "$1-$2-$"),
+    ],
+)
+def test_a_value_is_what_oslo_config_makes_of_it(config: str, value: str) -> None:
+    assert run(["get", "DEFAULT", "host", "other"], config).stdout == f"{value}\n"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("rabbit://u:p$$q@h/old", "rabbit://u:p$$q@h/new"),
+        (r"rabbit://u:p\$q@h/old", r"rabbit://u:p\$q@h/new"),
+        ("rabbit://$rpc/old", "rabbit://u:p@h1,u:p@h2/new"),
+        ("rabbit://u:p$$q@h/$rpc", None),
+        ("rabbit://u:p$nowhere@h/old", None),
+    ],
+)
+def test_what_transport_url_names_is_carried_over(url: str, expected: str | None) -> None:
+    config = "[DEFAULT]\ntransport_url = {}\nrpc = u:p@h1,u:p@h2\n"
+    done = run(["rewrite", "--vhost", "new"], config.format(url))
+    assert done.stdout == (config.format(expected) if expected else "")
+    assert done.stderr == "" if expected else "error: transport_url in [DEFAULT] of heat.conf" in done.stderr
 
 
 def test_the_last_of_two_values_counts() -> None:
