@@ -407,10 +407,11 @@ def test_a_value_is_what_oslo_config_makes_of_it(config: str, value: str) -> Non
         ("rabbit://$rpc/old", "rabbit://u:p@h1,u:p@h2/new"),
         ("rabbit://u:p$$q@h/$rpc", None),
         ("rabbit://u:p$nowhere@h/old", None),
+        ("rabbit://u:$password@h/old", None),
     ],
 )
 def test_what_transport_url_names_is_carried_over(url: str, expected: str | None) -> None:
-    config = "[DEFAULT]\ntransport_url = {}\nrpc = u:p@h1,u:p@h2\n"
+    config = "[DEFAULT]\ntransport_url = {}\nrpc = u:p@h1,u:p@h2\npassword = p$nowhere\n"
     done = run(["rewrite", "--vhost", "new"], config.format(url))
     assert done.stdout == (config.format(expected) if expected else "")
     assert done.stderr == "" if expected else "error: transport_url in [DEFAULT] of heat.conf" in done.stderr

@@ -146,9 +146,11 @@ class Others:
 
     def __getitem__(self, name):
         group, dot, key = name.partition(".")
-        for place in ((group, key) if dot else (self.section, name), ("DEFAULT", name)):
-            if (value := get(self.lines, *place)) is not None:
-                return value
+        for section, option_name in ((group, key) if dot else (self.section, name), ("DEFAULT", name)):
+            value, others = raw(self.lines, section, option_name), Others(self.lines, section)
+            text = substituted(value or "", others)
+            if value is not None and not others.unknown:
+                return text
         self.unknown.append(name)
         raise KeyError(name)
 
