@@ -125,7 +125,7 @@ def check_database(
         judge("schema", facts.revision, partial(schema, migration=migration, hosts=hosts)),
         judge("clock", facts.ahead, partial(check_clock, todo=ago)),
         judge("backup space", facts.size, partial(backup_space, host=backup_host)),
-        backup_tools("backup", backup_host),
+        backup_tools("backup", backup_host, migration.source),
         last_backup("last backup", backup_host),
         judge("longest resource", facts.longest, longest),
         judge("legacy stacks", facts.in_progress, partial(legacy_stacks, migration=migration)),
@@ -198,7 +198,7 @@ def backup_space(name: str, size: int, *, host: HostFacts | None) -> Check:
     return passed(name, told)
 
 
-def backup_tools(name: str, host: HostFacts | None) -> Check:
+def backup_tools(name: str, host: HostFacts | None, source: Release | None) -> Check:
     """Check that a dump can be made and written."""
     if host is None:
         return skipped(name, "the backup host wasn't asked")
@@ -210,6 +210,12 @@ def backup_tools(name: str, host: HostFacts | None) -> Check:
     if host.reported.get("backup_writable") != "yes":
         return failed(
             name, f"backup.directory can't be written on {where}, expected so: correct it, or give the user the right"
+        )
+    if source and host.configured(source.version, "database") == "unreadable":
+        return failed(
+            name,
+            f"[database] connection in {source.version}'s heat.conf on {where} is no URL of a MySQL or MariaDB, "
+            "expected mysql+pymysql://user:password@host/name: correct it (percent-encode @ in the password)",
         )
     return passed(name, f"by mysqldump on {where}")
 

@@ -57,6 +57,8 @@ def _checks_of(target: Deployment) -> dict[str, HostCheck]:
         "sudo": sudo,
         "services": services,
         "release": release,
+        "heat.conf": heat_conf,
+        "sources": sources,
         "vhost": vhost,
         **({"sides": sides} if target.host.api_roles else {}),
         **(engine if "engine" in target.host.roles else {}),
@@ -209,10 +211,71 @@ def _without_server(facts: HostFacts, context: HostCheckContext) -> list[str]:
     ]
 
 
+def heat_conf(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
+    """Check that the upgrade reads the running releases' heat.conf as Heat does, so that it can be carried over."""
+    cloud = context.target.cloud
+    running = [cloud.deployment(facts.state.host, one) for one in cloud.releases if one.version in facts.state.running]
+    found = [(one.config, facts.configured(one.release.version, "problem")) for one in running]
+    if problems := "; ".join(f"{config}: {problem}" for config, problem in found if problem):
+        return failed(name, problems)
+    return passed(name, ", ".join(f"{config} can be carried over" for config, _ in found) or "nothing runs")
+
+
+def sources(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
+    """Check that the running services read what the new release will: the heat.conf that its own is made from."""
+    told = list(_sources(facts, context))
+    if wrong := [text for verdict, text in told if verdict is failed]:
+        return failed(name, "; ".join(wrong))
+    if doubtful := [text for verdict, text in told if verdict is warned]:
+        return warned(name, "; ".join(doubtful))
+    return passed(name, ", ".join(text for _, text in told) or "nothing runs that is carried over")
+
+
+def _sources(facts: HostFacts, context: HostCheckContext) -> Iterator[tuple[Callable[[str, str], Check], str]]:
+    """Yield of each service that is to be replaced what it reads, and how that is to be taken."""
+    cloud, version_to_come = context.target.cloud, context.target.release.version
+    for (role, version), state in facts.state.services.items():
+        if state not in ALIVE or version == version_to_come:
+            continue
+        deployment = cloud.deployment(facts.state.host, cloud.release(version))
+        yield _source(f"heat-{role} {version}", f"{version}/{role}", deployment, facts)
+
+
+def _source(
+    service: str, key: str, deployment: Deployment, facts: HostFacts
+) -> tuple[Callable[[str, str], Check], str]:
+    config, found = deployment.config, facts.reported.get(f"sources/{key}")
+    if found is None:
+        return warned, (
+            f"what {service} reads can't be told from its process, expected {config} alone: compare its command line"
+        )
+    # What an earlier upgrade has put in front of it is not the operator's.
+    files = [file for file in found.split() if not file.startswith(f"{deployment.router}/")]
+    first = facts.reported.get(f"defaults/{key}", "").split()
+    if variables := facts.reported.get(f"environment/{key}"):
+        return failed, (
+            f"{service} takes {variables} from its environment, expected every option in {config}, from which the new "
+            "release's is made: write them there, and take them out of the service"
+        )
+    if files != [*first, config]:
+        return failed, (
+            f"{service} reads {', '.join(files) or 'no file'}, expected {config} alone, from which the new release's "
+            "is made: move all that counts into it, and start the service with that --config-file and no --config-dir"
+        )
+    if first:
+        return warned, (
+            f"{service} reads {', '.join(first)} before {config}, expected that alone: the new release reads them too, "
+            "but the upgrade itself goes by heat.conf, so see that transport_url, host and connection are there"
+        )
+    return passed, f"{service} reads {config} alone"
+
+
 def vhost(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
     """Check that the running releases' heat.conf names the vhost that the cloud file says."""
     cloud = context.target.cloud
     running = [one for one in cloud.releases if one.version in facts.state.running]
+    if any(facts.configured(one.version, "problem") for one in running):
+        return skipped(name, "heat.conf can't be read")
     found = {one.version: facts.state.vhosts.get(one.version) for one in running}
     if wrong := [one for one in running if found[one.version] != one.vhost]:
         told = "; ".join(

@@ -28,7 +28,7 @@ FIRST, SECOND = "controller-1", "controller-2"
 ENGINE = f"heat-engine-{OLD}"
 EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
 
-OF_HOSTS = ["SSH", "host key", "clock", "sudo", "services", "release", "vhost", "sides"]
+OF_HOSTS = ["SSH", "host key", "clock", "sudo", "services", "release", "heat.conf", "sources", "vhost", "sides"]
 OF_HOSTS += ["engine", "memory", "graceful stop"]
 OF_HOSTS += ["Python", "disk", "heat-status", "rotation api", "rotation api-cfn"]
 OF_RABBITMQ = ["management user", "nodes", "alarms", "engines", "vhost", "queues", "expiry", "permissions", "new vhost"]

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import MySQLdb
 import pytest
@@ -113,6 +114,18 @@ def test_the_dump_restores_to_the_same_database(host: Machine, database: Lab, tm
     assert [path.name for path in dump.parent.iterdir()] == [dump.name]
     assert dump.stat().st_mode & 0o077 == 0, "a dump holds what Heat's users have"
     assert restored(database, dump) == content(database, "heat")
+
+
+@pytest.mark.parametrize("password", ["Kq3/9xT+Zw==", "12/abc#d?e[f", "a%40b%0Ac"])
+def test_the_dump_is_made_with_the_login_that_heat_has(
+    host: Machine, database: Lab, tmp_path: Path, password: str
+) -> None:
+    with connected(database, "mysql", root=True) as cursor:
+        cursor.execute("CREATE OR REPLACE USER odd@'%%' IDENTIFIED BY %s", [unquote(password)])
+        cursor.execute("GRANT ALL ON *.* TO odd@'%'")
+    host.database = re.sub("//[^@]*@", f"//odd:{password}@", database.database_url())
+    host.configure()
+    assert restored(database, Path(host.run(back_up(host, tmp_path))["backup"])) == content(database, "heat")
 
 
 @pytest.mark.usefixtures("sudo")

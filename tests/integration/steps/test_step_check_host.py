@@ -52,6 +52,10 @@ def test_a_host_tells_what_an_upgrade_should_know_of_it_and_nothing_changes(mach
     assert found[f"conf/{OLD}/graceful_shutdown_timeout"] == "60"
     assert found[f"conf/{OLD}/health_backends"] == "disable_by_file"
     assert found[f"conf/{OLD}/health_file"] == str(machine.lab_host.rotation_file)
+    for role in ("engine", "api"):
+        first = found[f"defaults/{OLD}/{role}"].split()
+        assert found[f"sources/{OLD}/{role}"].split() == [*first, machine.source.config]
+        assert found[f"environment/{OLD}/{role}"] == ""
     assert (found["healthcheck/api"], found["out_of_rotation"]) == ("200", "no")
     assert (found["mysqldump"], found["backup_writable"]) == ("yes", "yes")
     assert "backup_newest" not in found

@@ -51,10 +51,12 @@ def healthy(host: Host, *releases: str, **reported: str) -> HostFacts:
             f"stop_timeout/{release}": "1h",
             f"schema/{release}": BEFORE if release == OLD else f"{BEFORE} {BETWEEN} {HEAD}",
             f"conf/{release}/login": "heat",
+            f"conf/{release}/database": "readable",
             f"conf/{release}/graceful_shutdown_timeout": "600",
             f"conf/{release}/health_backends": "disable_by_file",
             f"conf/{release}/health_file": f"/var/lib/heat/{host.name}/out",
             **{f"server/{release}/{role}": "uwsgi" for role in host.api_roles},
+            **{f"sources/{release}/{role}": f"/etc/heat/{release}/heat.conf" for role in host.roles},
         }
     facts |= {name.replace("__", "/"): value for name, value in reported.items()}
     state = HostState(

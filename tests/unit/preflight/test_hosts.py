@@ -19,7 +19,7 @@ from tests.unit._helpers.healthy import CLOUD, GIB, LONGEST, NEW, NEXT, OLD, con
 
 PASSED, SKIPPED, WARNED, FAILED = Outcome
 HOST = CLOUD.host("controller-1")
-NAMES = ["SSH", "host key", "clock", "sudo", "services", "release", "vhost", "sides"]
+NAMES = ["SSH", "host key", "clock", "sudo", "services", "release", "heat.conf", "sources", "vhost", "sides"]
 NAMES += ["engine", "memory", "graceful stop"]
 NAMES += ["Python", "disk", "heat-status", "rotation api"]
 
@@ -203,6 +203,76 @@ SPOILED: dict[str, tuple[HostFacts, HostCheckContext, str, Outcome, tuple[str, .
         "release",
         WARNED,
         (f"{OLD} runs", "on paper only", "`venv`"),
+    ),
+    "a heat.conf that can't be carried over": (
+        states(
+            reporting(**{f"conf__{OLD}__problem": "no transport_url in [DEFAULT], expected one: write it there"}),
+            vhosts={},
+        ),
+        ahead(),
+        "heat.conf",
+        FAILED,
+        (f"/etc/heat/{OLD}/heat.conf: no transport_url in [DEFAULT], expected one: write it there",),
+    ),
+    "a distribution's file before heat.conf": (
+        reporting(**{f"sources__{OLD}__engine": f"/usr/share/heat/heat-dist.conf /etc/heat/{OLD}/heat.conf"}),
+        ahead(),
+        "sources",
+        FAILED,
+        (
+            f"heat-engine {OLD} reads /usr/share/heat/heat-dist.conf, /etc/heat/{OLD}/heat.conf",
+            f"expected /etc/heat/{OLD}/heat.conf alone",
+            "move all that counts into it",
+        ),
+    ),
+    "files that win over heat.conf": (
+        reporting(
+            **{
+                f"sources__{OLD}__api": f"/etc/heat/{OLD}/heat.conf /etc/heat/heat.conf.d/1.conf",
+                f"defaults__{OLD}__api": "/etc/heat/heat.conf.d/1.conf",
+            }
+        ),
+        ahead(),
+        "sources",
+        FAILED,
+        (f"heat-api {OLD} reads /etc/heat/{OLD}/heat.conf, /etc/heat/heat.conf.d/1.conf", "no --config-dir"),
+    ),
+    "files that both releases read before heat.conf": (
+        reporting(
+            **{
+                f"sources__{OLD}__api": f"/etc/heat/heat.conf.d/1.conf /etc/heat/{OLD}/heat.conf",
+                f"defaults__{OLD}__api": "/etc/heat/heat.conf.d/1.conf",
+            }
+        ),
+        ahead(),
+        "sources",
+        WARNED,
+        (
+            f"heat-api {OLD} reads /etc/heat/heat.conf.d/1.conf before",
+            "the new release reads them too",
+            "transport_url",
+        ),
+    ),
+    "options in the environment": (
+        reporting(**{f"environment__{OLD}__engine": "OS_DATABASE__CONNECTION"}),
+        ahead(),
+        "sources",
+        FAILED,
+        (f"heat-engine {OLD} takes OS_DATABASE__CONNECTION from its environment", "expected every option in /etc/heat"),
+    ),
+    "a service that starts in a way of its own": (
+        reporting(**{f"sources__{OLD}__api": ""}),
+        ahead(),
+        "sources",
+        WARNED,
+        (f"what heat-api {OLD} reads can't be told", "compare its command line"),
+    ),
+    "what an earlier upgrade has put in front": (
+        reporting(**{f"sources__{OLD}__api": f"/etc/heat/{OLD}/heat.conf /etc/heat/{OLD}/router/router.conf"}),
+        ahead(),
+        "sources",
+        PASSED,
+        (f"heat-engine {OLD} reads /etc/heat/{OLD}/heat.conf alone, heat-api",),
     ),
     "another vhost than on paper": (
         states(healthy(HOST), vhosts={OLD: "/"}),

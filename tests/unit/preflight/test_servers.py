@@ -249,6 +249,13 @@ BROKEN_DATABASES: dict[str, tuple[dict[str, Any], dict[str, str], str, Outcome, 
     ),
     "space that nobody tells": ({}, {"backup_free": ""}, "backup space", WARNED, ("can't be told", "`df`")),
     "no mysqldump": ({}, {"mysqldump": "no"}, "backup", FAILED, ("mysqldump isn't on controller-2", "expected it")),
+    "a database's address that mysqldump can't be told": (
+        {},
+        {f"conf__{OLD}__database": "unreadable"},
+        "backup",
+        FAILED,
+        (f"connection in {OLD}'s heat.conf on controller-2 is no URL", "expected mysql+pymysql://", "percent-encode @"),
+    ),
     "a folder that is closed": ({}, {"backup_writable": "no"}, "backup", FAILED, ("can't be written", "correct it")),
     "a stack without convergence": (
         {"in_progress": [stack("new"), stack("old", convergence=False)]},

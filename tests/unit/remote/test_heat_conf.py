@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -10,7 +11,8 @@ import pytest
 from heat_upgrade.remote.step import STEPS_DIRECTORY
 from lab.compose.identity import URL, heat_configuration
 
-ODD_PASSWORD = "p%40%2F%25%3F%23%27%22%20x$y:z"
+DEFAULT = "[DEFAULT]\ntransport_url = rabbit://h/v\n"
+ODD_PASSWORD = "p%40%2F%25%3F%23%27%22%20x$$y:z"
 
 
 def run(arguments: list[str], config: str) -> subprocess.CompletedProcess[str]:
@@ -209,9 +211,210 @@ def test_a_secret_that_changes_is_seen_to_change() -> None:
 def test_the_database_url_becomes_an_option_file() -> None:
     config = f"[database]\nconnection = mysql+pymysql://he%40t:{ODD_PASSWORD}@db:3307/heat%2Ddb?ssl_ca=/etc/ca.pem\n"
     assert run(["mysql-options"], config).stdout == (
-        "# database: heat-db\n[client]\n"
+        "# database: heat%2Ddb\n[client]\n"
         'host="db"\nport="3307"\nuser="he@t"\npassword="p@/%?#\'\\" x$y:z"\nssl-ca="/etc/ca.pem"\n'
     )
+
+
+def options_of(url: str, more: str = "") -> dict[str, str]:
+    done = run(["mysql-options"], f"[database]\nconnection = {url}\n{more}")
+    assert done.returncode == 0, done.stderr
+    name, _, *options = done.stdout.splitlines()
+    found = dict(option.replace('"', "").split("=", 1) for option in options)
+    return {"database": name.removeprefix("# database: "), **found}
+
+
+# What SQLAlchemy takes each for; the names are those of mysqldump.
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("heat:Kq3/9xT+Zw==@h:3999/heat", {"user": "heat", "password": "Kq3/9xT+Zw==", "host": "h", "port": "3999"}),
+        ("heat:12/abc@h:3999/heat", {"user": "heat", "password": "12/abc", "host": "h", "port": "3999"}),
+        ("heat:a#b?c[d:e%40%2B@h/heat", {"user": "heat", "password": "a#b?c[d:e@+", "host": "h"}),
+        ("heat:p%0Aq@h/heat", {"user": "heat", "password": "p\\nq", "host": "h"}),
+        ("heat@[fd00::1]:3306/heat", {"user": "heat", "host": "fd00::1", "port": "3306"}),
+        ("heat:p@/heat?unix_socket=/run/my.sock", {"user": "heat", "password": "p", "socket": "/run/my.sock"}),
+        ("h/heat?user=he%2Bat&password=p+q", {"user": "he+at", "password": "p q", "host": "h"}),
+    ],
+)
+@pytest.mark.parametrize("dialect", ["mysql+pymysql", "mysql", "mariadb+mysqldb"])
+def test_the_database_url_is_read_as_heat_reads_it(dialect: str, url: str, expected: dict[str, str]) -> None:
+    assert options_of(f"{dialect}://{url}") == {"database": "heat", **expected}
+    assert "database=readable" in run(["facts"], f"{DEFAULT}[database]\nconnection = {dialect}://{url}\n").stdout
+
+
+def test_parameters_that_oslo_db_appends_count() -> None:
+    found = options_of("mysql+pymysql://h/heat?ssl_ca=/a", "connection_parameters = ssl_cert=/c&ssl_key=/k\n")
+    assert found == {"database": "heat", "host": "h", "ssl-ca": "/a", "ssl-cert": "/c", "ssl-key": "/k"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql+pymysql://heat:S3CRET@S3CRET@h/heat",
+        "mysql+pymysql://heat:p@h:S3CRET/heat",
+        "mysql+pymysql://heat:S3CRET@h:/heat",
+        "mysql+pymysql://heat:S3CRET@[h]i/heat",
+        "mysql+pymysql://heat:S3CRET@h",
+        "mysql+pymysql://heat:S3CRET@h/heat/S3CRET@h",
+        "postgresql://heat:S3CRET@h/heat",
+        "S3CRET",
+        "",
+    ],
+)
+def test_a_database_url_that_leads_nowhere_is_refused_without_showing_it(url: str) -> None:
+    config = f"{DEFAULT}[database]\nconnection = {url}\n"
+    done = run(["mysql-options"], config)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: [database] connection in heat.conf is no URL of the form mysql+pymysql://")
+    assert "S3CRET" not in done.stderr
+    assert "database=unreadable" in run(["facts"], config).stdout
+
+
+# Their parts would be taken for a vhost, a host or a query, and shown; Heat itself finds no broker.
+@pytest.mark.parametrize(
+    "url",
+    [
+        "rabbit://heat:Kq3/9xT+Zw==@h:5672/v",
+        "rabbit://heat:12/S3CRET@h:5672/v",
+        "rabbit://heat:12?S3CRET@h:5672/v",
+        "rabbit://heat:12#S3CRET@h:5672/v",
+        "rabbit://heat:p,S3CRET@h:5672/v",
+        "rabbit://heat:p@h:S3CRET/v",
+        "rabbit://heat:S3CRET]@h/v",
+        "rabbit://heat:[::1]S3CRET@h/v",
+        "rabbit://heat:p@h1:5672,heat:S3CRET",
+        "1rabbit://h/S3CRET",
+    ],
+)
+def test_a_transport_url_that_heat_cannot_use_is_refused_without_showing_it(url: str) -> None:
+    for verb in (["facts"], ["named", "c1"], ["rewrite", "--vhost", "v"]):
+        done = run(verb, f"[DEFAULT]\ntransport_url = {url}\n")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "error: transport_url in [DEFAULT] of heat.conf is no URL" in done.stderr
+        assert not re.search(r"S3CRET|Kq3|9xT", done.stderr)
+
+
+def test_what_nobody_has_thought_of_shows_nothing_either() -> None:
+    done = run(["get", "DEFAULT", "a", ""], "[DEFAULT]\na = S3CRET $b\nb = S3CRET $a\n")
+    assert done.stderr.startswith("error: heat.conf can't be read (RecursionError): report it")
+    assert "S3CRET" not in done.stderr
+
+
+def test_another_encoding_is_refused() -> None:
+    command = [sys.executable, str(STEPS_DIRECTORY / "heat_conf.py"), "facts"]
+    config = b"[DEFAULT]\ntransport_url = rabbit://h:S3CRET\xff\n"
+    done = subprocess.run(command, input=config, capture_output=True, check=False)
+    assert done.stderr.startswith(b"error: heat.conf isn't UTF-8, expected it to be")
+    assert b"S3CRET" not in done.stderr
+
+
+def test_utf_8_survives_whatever_the_locale_is() -> None:
+    command = [sys.executable, str(STEPS_DIRECTORY / "heat_conf.py"), "rewrite", "--vhost", "v"]
+    config = f"{DEFAULT}# Wärme\nhost = höst\u2028b\n".encode()
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = subprocess.run(command, input=config, capture_output=True, env=plain, check=False)
+    assert done.stdout == config
+
+
+# The lines as they stand there; the file's first option is on the fifth line.
+CONTINUED = """\
+# a comment
+
+[DEFAULT]
+
+transport_url = rabbit://heat:p@rmq1:5672,
+                heat:q@rmq2:5672/old
+plugin_dirs = /opt/heat/25/lib,
+\t/opt/heat/25/share, /mnt/opt/heat/25
+logging_context_format_string = "%(asctime)s
+    [%(request_id)s] %(message)s"
+    # no comment
+graceful_shutdown_timeout = 3600
+
+[healthcheck]
+backends = one,
+    two
+# [database] is a section's other name for oslo.config
+[DATABASE]
+connection = mysql+pymysql://heat:p@h/heat
+"""
+
+
+def test_options_of_several_lines_are_read_and_written_as_a_whole() -> None:
+    moves = ("--move", "/opt/heat/25=/opt/heat/26", "--add", "healthcheck", "backends", "three")
+    text = rewritten(CONTINUED, "--vhost", "new", "--set", "database", "connection", "'x'", *moves)
+    assert text == (
+        CONTINUED.replace("rmq1:5672,\n                heat:q@rmq2:5672/old", "rmq1:5672,heat:q@rmq2:5672/new")
+        .replace(" /opt/heat/25", " /opt/heat/26")
+        .replace("\t/opt/heat/25", "\t/opt/heat/26")
+        .replace("one,\n    two", "one,two,three")
+        .replace("mysql+pymysql://heat:p@h/heat", "\"'x'\"")
+    )
+    assert run(["named", "c1"], CONTINUED).stdout == "old\nc1\n"
+    assert run(["facts"], CONTINUED).stdout == (
+        "login=heat\ndatabase=readable\ngraceful_shutdown_timeout=3600\nhealth_backends=one, two\nhealth_file=\n"
+    )
+    again = rewritten(text, "--vhost", "new", *moves)
+    assert again == text
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("[DEFAULT] # comment", "begins a section, expected nothing behind its ]"),
+        ("[", "begins a section"),
+        ("S3CRET", "is no option, expected key = value"),
+        ("= S3CRET", "is no option, expected key = value"),
+        ("\n    S3CRET", "continues no option"),
+        ("# a comment ends it\n    S3CRET", "continues no option"),
+    ],
+)
+def test_a_line_that_heat_cannot_read_is_refused_without_showing_it(line: str, reason: str) -> None:
+    for verb in (["facts"], ["named", "c1"], ["rewrite", "--vhost", "v"]):
+        done = run(verb, f"{DEFAULT}{line}\n")
+        assert done.stderr.startswith(f"error: line {3 + line.count(chr(10))} of heat.conf {reason}")
+        assert "S3CRET" not in done.stdout + done.stderr
+
+
+def test_an_option_before_every_section_is_refused() -> None:
+    assert "line 1 of heat.conf stands before the first section" in run(["facts"], "host = a\n").stderr
+
+
+@pytest.mark.parametrize(
+    ("config", "value"),
+    [
+        ("[default]\nhost = a\n", "other"),
+        ("[ DEFAULT ]\nhost = a\n", "other"),
+        ("[DEFAULT]\n# host = a\nhost : b = c\n", "b = c"),
+        ("[DEFAULT]\nhost = '\n", ""),
+        ("[DEFAULT]\nhost = 'a'b'\n", "a'b"),
+        ("[DEFAULT]\r\nhost = a\r\nhost = b\r\n", "b"),
+        ("[DEFAULT]\nhost = a\x0cb\n", "a\x0cb"),
+        ("[DEFAULT]\nhost = ${name}-$other.name-$nobody\nname = a\n[other]\nname = b\n", "a-b-$nobody"),
+        ("[DEFAULT]\nhost = $$1-\\$2-$\n", "$1-$2-$"),
+    ],
+)
+def test_a_value_is_what_oslo_config_makes_of_it(config: str, value: str) -> None:
+    assert run(["get", "DEFAULT", "host", "other"], config).stdout == f"{value}\n"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("rabbit://u:p$$q@h/old", "rabbit://u:p$$q@h/new"),
+        (r"rabbit://u:p\$q@h/old", r"rabbit://u:p\$q@h/new"),
+        ("rabbit://$rpc/old", "rabbit://u:p@h1,u:p@h2/new"),
+        ("rabbit://u:p$$q@h/$rpc", None),
+        ("rabbit://u:p$nowhere@h/old", None),
+        ("rabbit://u:$password@h/old", None),
+    ],
+)
+def test_what_transport_url_names_is_carried_over(url: str, expected: str | None) -> None:
+    config = "[DEFAULT]\ntransport_url = {}\nrpc = u:p@h1,u:p@h2\npassword = p$nowhere\n"
+    done = run(["rewrite", "--vhost", "new"], config.format(url))
+    assert done.stdout == (config.format(expected) if expected else "")
+    assert done.stderr == "" if expected else "error: transport_url in [DEFAULT] of heat.conf" in done.stderr
 
 
 def test_the_last_of_two_values_counts() -> None:
@@ -225,6 +428,9 @@ def test_the_last_of_two_values_counts() -> None:
         (f"rabbit://heat:{ODD_PASSWORD}@h/v", "heat"),
         ("rabbit://h%40t:p@h1:1,other:q@h2:2/v", "h@t"),
         ("rabbit://heat@h/v", "heat"),
+        ("rabbit://he@t:p@h/v", "he@t"),
+        ("rabbit://heat:p@q@h:5672/v", "heat"),
+        ("rabbit://h1:5672,heat:q@h2:2/v", "heat"),
         ("rabbit://h:5672/v", ""),
     ],
 )
@@ -232,6 +438,7 @@ def test_preflight_is_told_of_the_user_and_never_of_the_password(url: str, login
     done = run(["facts"], f"[DEFAULT]\ntransport_url = {url}\n[healthcheck]\nbackends = disable_by_file\n")
     assert done.stdout.splitlines() == [
         f"login={login}",
+        "database=unreadable",
         "graceful_shutdown_timeout=60",
         "health_backends=disable_by_file",
         "health_file=",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -375,6 +376,52 @@ def test_systemd_understands_the_units(configured: Host) -> None:
     done = subprocess.run(["systemd-analyze", "verify", *files], capture_output=True, text=True, check=False)
     about = [line for line in (done.stdout + done.stderr).splitlines() if str(configured.root) in line]
     assert about == []
+
+
+def check(host: Host) -> dict[str, str]:
+    done = host.run(steps.check_host(host.deployment(NEW)))
+    assert done.returncode == 0, done.stderr
+    assert b"S3CRET" not in done.stdout + done.stderr
+    return remote.results(done.stdout.decode().splitlines())
+
+
+@pytest.mark.parametrize(
+    ("transport_url", "problem"),
+    [
+        ("", "no transport_url in [DEFAULT] of heat.conf, expected rabbit://...: write it there"),
+        (
+            "transport_url = rabbit://heat:12/S3CRET@h/v",
+            "transport_url in [DEFAULT] of heat.conf is no URL of the form",
+        ),
+    ],
+)
+def test_preflight_is_told_why_a_heat_conf_cannot_be_carried_over(
+    configured: Host, transport_url: str, problem: str
+) -> None:
+    config = Path(configured.deployment(OLD).config)
+    assert check(configured)[f"conf/{OLD}/login"] == "heat"
+    config.write_text(f"[DEFAULT]\n{transport_url}\n")
+    told = check(configured)
+    assert told[f"conf/{OLD}/problem"].startswith(problem)
+    assert {name for name in told if name.startswith("conf/")} == {f"conf/{OLD}/problem"}
+    assert f"vhost/{OLD}" not in told
+
+
+def test_preflight_is_told_what_the_running_services_read(configured: Host) -> None:
+    program = configured.root / "heat-engine"
+    program.write_text("import sys\nprint('runs', flush=True)\nsys.stdin.read()\n")
+    command = [sys.executable, str(program), "--config-file", "/etc/heat/heat.conf", "--config-file", "/etc/heat/more"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as engine:
+        assert engine.stdout
+        assert engine.stdout.readline() == b"runs\n"
+        since = ago(60)
+        for role, pid in (("engine", engine.pid), ("api", os.getpid())):
+            unit = f"heat-{role}-{OLD}"
+            configured.unit(unit, ActiveState="active", ActiveEnterTimestampMonotonic=since, MainPID=pid)
+        found = check(configured)
+        engine.communicate()
+    assert found[f"sources/{OLD}/engine"].endswith("/etc/heat/heat.conf /etc/heat/more")
+    assert f"sources/{OLD}/api" not in found, "it isn't Heat's"
 
 
 def test_preflight_is_told_of_an_engines_memory_and_of_how_long_its_stop_may_take(host: Host) -> None:
