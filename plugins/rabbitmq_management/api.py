@@ -15,6 +15,7 @@ from requests.auth import HTTPBasicAuth
 
 from rabbitmq_management.connection import Endpoint
 from rabbitmq_management.exceptions import RabbitMQManagementError, RabbitMQRefusedError, RabbitMQUnavailableError
+from rabbitmq_management.records import STATISTICS_ON
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -33,10 +34,6 @@ _BUSY = {requests.codes.request_timeout, requests.codes.too_many_requests}
 _SHOWN = 200
 
 _STATISTICS_ARE_OFF = "Stats in management UI are disabled on this node"
-STATISTICS_ON = (
-    "set management_agent.disable_metrics_collector and management.disable_stats to false in rabbitmq.conf on every "
-    "node, and restart the nodes one by one"
-)
 
 
 def quoted(text: str) -> str:

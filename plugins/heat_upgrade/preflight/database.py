@@ -63,7 +63,7 @@ class DatabaseFacts:
             size=read(database.size),
             longest=read(lambda: longest_resource(database.recent_events(EVENTS, EVENT_DAYS))),
             in_progress=read(database.stacks_in_progress),
-            work=read(work) if work else Unavailable.not_asked("RabbitMQ doesn't answer which engines are alive"),
+            work=read(work) if work else Unavailable.not_asked("RabbitMQ doesn't tell which engines are alive"),
         )
 
 

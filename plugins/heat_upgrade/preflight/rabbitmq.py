@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from heat_upgrade.formatting import first_few
 from heat_upgrade.preflight.check import Check, failed, judge, passed, skipped, warned
 from heat_upgrade.readings import WORK_TOPICS, Unavailable, read
+from rabbitmq_management.records import STATISTICS_ON
 
 if TYPE_CHECKING:
     from heat_upgrade.cloud.sections import Release
@@ -58,18 +59,20 @@ class BrokerFacts:
         tags = read(rabbitmq.tags)
         if isinstance(tags, Unavailable):
             return cls(tags, *[Unavailable.not_asked("the management API doesn't answer")] * 6)
+        nodes = read(rabbitmq.nodes)
         if source is None:
             nothing = Unavailable.not_asked("it isn't known which release runs")
-            return cls(tags, read(rabbitmq.nodes), *[nothing] * 5)
-        consumers = read(partial(_consumers, rabbitmq, source, target))
+            return cls(tags, nodes, *[nothing] * 5)
+        unseen = _unseen(nodes)
+        consumers = read(partial(_consumers, rabbitmq, source, target)) if unseen is None else unseen
         if not isinstance(consumers, Unavailable) and source.vhost not in consumers:
             gone = Unavailable.not_asked(f"vhost {source.vhost!r} is gone, which is over once the upgrade is")
-            return cls(tags, read(rabbitmq.nodes), consumers, *[gone] * 4)
+            return cls(tags, nodes, consumers, *[gone] * 4)
         return cls(
             tags=tags,
-            nodes=read(rabbitmq.nodes),
+            nodes=nodes,
             consumers=consumers,
-            queues=read(partial(_queues, rabbitmq, source.vhost)),
+            queues=read(partial(_queues, rabbitmq, source.vhost)) if unseen is None else unseen,
             expiring=read(partial(rabbitmq.expiring_policies, source.vhost)),
             permissions=read(partial(rabbitmq.permissions, source.vhost)),
             changes=read(lambda: [str(change) for change in rabbitmq.changes(source.vhost, target.vhost)]),
@@ -79,6 +82,22 @@ class BrokerFacts:
     def answers(self) -> bool:
         """Return whether the management API answers the upgrade's user at all."""
         return not isinstance(self.tags, Unavailable)
+
+    @property
+    def shows_engines(self) -> bool:
+        """Return whether it can tell which engines listen."""
+        return self.answers and not _silent(self.nodes)
+
+
+def _silent(nodes: Sequence[Node] | Unavailable) -> str:
+    return "" if isinstance(nodes, Unavailable) else ", ".join(node.name for node in nodes if node.silent)
+
+
+def _unseen(nodes: Sequence[Node] | Unavailable) -> Unavailable | None:
+    """Return what stands in place of all that rests on statistics: else each would fail for the same reason."""
+    return (
+        Unavailable.not_asked(f"can't be told without statistics of {silent}") if (silent := _silent(nodes)) else None
+    )
 
 
 def _queues(rabbitmq: HeatRabbitMQHook, vhost: str) -> list[QueueReading]:
@@ -136,6 +155,8 @@ def nodes(name: str, found: Sequence[Node]) -> Check:
     if down or split:
         told = [f"{', '.join(down)} doesn't run"] * bool(down) + [f"{', '.join(split)} sees a partition"] * bool(split)
         return failed(name, f"{'; '.join(told)}, expected a whole cluster: see `rabbitmqctl cluster_status`")
+    if silent := _silent(found):
+        return skipped(name, f"all {len(found)} run; partitions can't be told without statistics of {silent}")
     return passed(name, f"all {len(found)} run" if len(found) > 1 else f"{found[0].name} runs" if found else "none")
 
 
@@ -147,11 +168,11 @@ def alarms(name: str, found: Sequence[Node]) -> Check:
             f"{', '.join(ringing)}, expected none, since RabbitMQ takes no message now: free memory or disk there, see "
             "`rabbitmq-diagnostics alarms`",
         )
-    if silent := [node.name for node in found if node.running and node.alarms is None]:
+    if silent := _silent(found):
         return failed(
             name,
-            f"{', '.join(silent)} shows no statistics, so its alarms aren't known, expected them: wait if it has just "
-            "started, else see management_agent.disable_metrics_collector in its rabbitmq.conf",
+            f"{silent} shows no statistics, so alarms, partitions, consumers and clients can't be told, expected them: "
+            f"wait if it has just started, else {STATISTICS_ON}",
         )
     return passed(name, "none")
 

@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard
 
 from airflow.sdk import BaseHook
 
-from rabbitmq_management.api import STATISTICS_ON, ManagementAPI, Row, quoted
+from rabbitmq_management.api import ManagementAPI, Row, quoted
 from rabbitmq_management.connection import CONN_TYPE, DEFAULT_CONN_ID, HOOK_NAME
 from rabbitmq_management.exceptions import RabbitMQManagementError
-from rabbitmq_management.records import ClientConnection, ExpiringPolicy, Node, Permission, Policy, QueueReading
+from rabbitmq_management.records import (
+    STATISTICS_ON,
+    ClientConnection,
+    ExpiringPolicy,
+    Node,
+    Permission,
+    Policy,
+    QueueReading,
+)
 
 if TYPE_CHECKING:
     import requests
@@ -251,7 +259,7 @@ class RabbitMQManagementHook(BaseHook):
                 "'monitoring', as others don't see every client: set a tag, or use another user",
                 403,
             )
-        if silent := [node.name for node in self.nodes() if node.running and node.alarms is None]:
+        if silent := [node.name for node in self.nodes() if node.silent]:
             raise self.api.error(
                 f"shows no statistics of {', '.join(silent)}, expected them, as consumers and clients there are not "
                 f"shown either: wait if it has just started, else {STATISTICS_ON}"

@@ -86,11 +86,6 @@ BROKEN_BROKERS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
         "alarms",
         ("memory alarm on rabbit@a", "expected none", "takes no message now", "rabbitmq-diagnostics alarms"),
     ),
-    "alarms that nobody knows": (
-        {"nodes": [Node("rabbit@a", True, None, None)]},
-        "alarms",
-        ("rabbit@a shows no statistics", "expected them", "management_agent.disable_metrics_collector"),
-    ),
     "no engine": (
         {"consumers": {"heat": {"reply_1": 1}}},
         "engines",
@@ -134,6 +129,44 @@ def test_what_is_wrong_in_rabbitmq_is_told_and_stops_no_other_check(case: str) -
     assert check.outcome is FAILED
     for word in words:
         assert word in check.finding
+
+
+@pytest.mark.parametrize(
+    ("nodes", "silent", "whole"),
+    [
+        ([Node("rabbit@a", True, None, None)], "rabbit@a", SKIPPED),
+        ([Node("rabbit@a", True, (), ()), Node("rabbit@b", True, None, None)], "rabbit@b", SKIPPED),
+        ([Node("rabbit@a", True, (), None)], "rabbit@a", SKIPPED),
+        ([Node("rabbit@a", True, None, None), Node("rabbit@b", False, None, None)], "rabbit@a", FAILED),
+    ],
+)
+def test_statistics_that_are_off_fail_one_check_and_pass_none_that_needs_them(
+    nodes: list[Node], silent: str, whole: Outcome
+) -> None:
+    hook: mock.Mock = mock.create_autospec(VhostHook, instance=True)
+    hook.tags.return_value = {"administrator"}
+    hook.nodes.return_value = nodes
+    hook.expiring_policies.return_value = hook.changes.return_value = []
+    hook.permissions.return_value = [Permission("heat", True)]
+    facts = BrokerFacts.read(hook, OLD_RELEASE, NEW_RELEASE)
+    found = {check.name: check for check in rabbitmq(facts)}
+    assert found["nodes"].outcome is whole
+    failing = {name for name, check in found.items() if check.outcome is FAILED} - {"nodes"}
+    assert failing == {"alarms"}
+    assert f"{silent} shows no statistics" in found["alarms"].finding
+    assert "set management_agent.disable_metrics_collector" in found["alarms"].finding
+    for name in ("engines", "vhost", "queues"):
+        assert found[name] == Check(name, SKIPPED, f"can't be told without statistics of {silent}")
+    assert facts.answers
+    assert not facts.shows_engines
+    hook.consumers.assert_not_called()
+    hook.queues.assert_not_called()
+
+
+def test_alarms_that_ring_are_told_before_those_that_are_not_known() -> None:
+    nodes = [Node("rabbit@a", True, None, None), Node("rabbit@b", True, ("disk alarm",), ())]
+    found = {check.name: check for check in rabbitmq(replace(BROKER, nodes=nodes))}
+    assert "disk alarm on rabbit@b" in found["alarms"].finding
 
 
 def test_a_user_that_no_configuration_names_is_no_reason_to_stop() -> None:
@@ -316,7 +349,7 @@ def test_stranded_stacks_are_not_guessed_without_rabbitmq() -> None:
     hook.recent_events.return_value = []
     hook.server_time.return_value = NOW
     facts = DatabaseFacts.read(hook, None)
-    assert facts.work == Unavailable.not_asked("RabbitMQ doesn't answer which engines are alive")
+    assert facts.work == Unavailable.not_asked("RabbitMQ doesn't tell which engines are alive")
     assert facts.longest is None
 
 
