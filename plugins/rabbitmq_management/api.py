@@ -33,6 +33,7 @@ _BUSY = {requests.codes.request_timeout, requests.codes.too_many_requests}
 # Characters of what a server says that are shown.
 _SHOWN = 200
 
+_UNKNOWN_SETTINGS = "not recognised policy settings"
 _STATISTICS_ARE_OFF = "Stats in management UI are disabled on this node"
 
 
@@ -198,6 +199,8 @@ class ManagementAPI:
             return f"{says}: check login and password of the connection, and what {self.endpoint.login!r} may do"
         if status == requests.codes.not_found:
             return f"{says}: check that the vhost exists, and path_prefix of the connection"
+        if _UNKNOWN_SETTINGS in reason:
+            return f"{says}, expected settings that this version knows: remove the others from the policy"
         if _STATISTICS_ARE_OFF in reason:
             return f"{says}, expected statistics: {STATISTICS_ON}"
         return f"{says}, expected success: check the server's log"
