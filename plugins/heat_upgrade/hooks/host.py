@@ -17,7 +17,7 @@ from airflow.providers.ssh.hooks.ssh import SSHHook
 from heat_upgrade.exceptions import HostAuthError, HostUnreachableError, JobLostError, JobTimeoutError, RemoteStepError
 from heat_upgrade.hooks.ssh_command import LAST_LINES, NOTHING_LOGGED, Conversation, LogOffset, RunningCommand
 from heat_upgrade.read_only import ensure_writable
-from heat_upgrade.remote.step import LOST, STOPPED, Outcome
+from heat_upgrade.remote.step import LOST, OWN_LINE, STOPPED, Outcome
 from heat_upgrade.remote.steps import reachable
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ class HeatHostHook(SSHHook):
                 raise EOFError  # closed meanwhile
             channel = transport.open_session(timeout=self.conn_timeout)
             channel.settimeout(self.conn_timeout)
-            channel.exec_command(command)
+            channel.exec_command(OWN_LINE + command)
             # A command that has ended by now leaves it unread; its status says why, or that the connection broke.
             with suppress(OSError):
                 if given is not None:
