@@ -203,15 +203,17 @@ def backup_tools(name: str, host: HostFacts | None) -> Check:
     if host is None:
         return skipped(name, "the backup host wasn't asked")
     where = host.state.host.name
-    if host.reported.get("mysqldump") != "yes":
+    if not (program := host.reported.get("dump_program")):
         return failed(
-            name, f"mysqldump isn't on {where}, expected it: install the MariaDB or MySQL client, or name another host"
+            name,
+            f"neither mysqldump nor mariadb-dump is on {where}, expected one of them: install the MariaDB or MySQL "
+            "client, or name another host",
         )
     if host.reported.get("backup_writable") != "yes":
         return failed(
             name, f"backup.directory can't be written on {where}, expected so: correct it, or give the user the right"
         )
-    return passed(name, f"by mysqldump on {where}")
+    return passed(name, f"by {program} on {where}")
 
 
 def last_backup(name: str, host: HostFacts | None) -> Check:

@@ -53,7 +53,7 @@ def test_a_host_tells_what_an_upgrade_should_know_of_it_and_nothing_changes(mach
     assert found[f"conf/{OLD}/health_backends"] == "disable_by_file"
     assert found[f"conf/{OLD}/health_file"] == str(machine.lab_host.rotation_file)
     assert (found["healthcheck/api"], found["out_of_rotation"]) == ("200", "no")
-    assert (found["mysqldump"], found["backup_writable"]) == ("yes", "yes")
+    assert (found["dump_program"], found["backup_writable"]) == ("mysqldump", "yes")
     assert "backup_newest" not in found
     # The disk that is asked for is that of the nearest folder that is there.
     assert abs(int(found["backup_free"]) - shutil.disk_usage(tmp_path).free // 1024) < 1024**2

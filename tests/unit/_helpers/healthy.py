@@ -40,7 +40,7 @@ def healthy(host: Host, *releases: str, **reported: str) -> HostFacts:
         "free_venv": str(20 * GIB),
         "backup_free": str(50 * GIB),
         "backup_writable": "yes",
-        "mysqldump": "yes",
+        "dump_program": "mysqldump",
         "out_of_rotation": "no",
     }
     for role in host.api_roles:

@@ -281,7 +281,17 @@ BROKEN_DATABASES: dict[str, tuple[dict[str, Any], dict[str, str], str, Outcome, 
         ("holds 1.0 GiB", "0.5 GiB free", "on controller-2", "expected at least as much", "backup.directory"),
     ),
     "space that nobody tells": ({}, {"backup_free": ""}, "backup space", WARNED, ("can't be told", "`df`")),
-    "no mysqldump": ({}, {"mysqldump": "no"}, "backup", FAILED, ("mysqldump isn't on controller-2", "expected it")),
+    "nothing that dumps": (
+        {},
+        {"dump_program": ""},
+        "backup",
+        FAILED,
+        (
+            "neither mysqldump nor mariadb-dump is on controller-2",
+            "expected one",
+            "install the MariaDB or MySQL client",
+        ),
+    ),
     "a folder that is closed": ({}, {"backup_writable": "no"}, "backup", FAILED, ("can't be written", "correct it")),
     "a stack without convergence": (
         {"in_progress": [stack("new"), stack("old", convergence=False)]},
