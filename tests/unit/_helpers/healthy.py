@@ -37,6 +37,7 @@ def healthy(host: Host, *releases: str, **reported: str) -> HostFacts:
         "memory_available": str(8 * GIB),
         "installer": "yes",
         "python": "3.11.2",
+        "python3": "3.8.10",
         "free_venv": str(20 * GIB),
         "backup_free": str(50 * GIB),
         "backup_writable": "yes",
