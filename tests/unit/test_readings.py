@@ -23,6 +23,7 @@ def test_every_age_can_be_told(age, expected):
         ("heat-engine-listener.61f3c624", True),
         ("engine_fanout_84ca2bc5", False),
         ("engine_worker_fanout_84ca2bc5", False),
+        ("engine_fanout", False),
         ("reply_84ca2bc5", False),
         ("notifications.info", False),
         ("my-engine", False),
@@ -39,6 +40,7 @@ def test_only_topics_and_engines_own_queues_carry_work(name, expected):
         ("heat-engine-listener", None),
         ("heat-engine-listener.", None),
         ("heat-engine-listener_fanout_1b7c", None),
+        ("heat-engine-listener_fanout", None),
         ("engine_worker.61f3c624-32d0", None),
     ],
 )

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from heat_upgrade.hooks.vhosts import VhostHook
     from rabbitmq_management.records import ExpiringPolicy, Node, Permission, QueueReading
 
-# Topics, engines' own queues, fanouts and replies; what others read from Heat are its notifications.
-HEAT_QUEUE = re.compile(r"(engine|engine_worker|heat-engine-listener)(\.|_fanout_|$)|reply_|notifications\.|amq\.")
+# Topics, engines' own queues, fanouts (with rabbit_stream_fanout one stream for all) and replies; what others read from
+# Heat are its notifications.
+HEAT_QUEUE = re.compile(
+    r"(engine|engine_worker|heat-engine-listener)(\.|_fanout_|(_fanout)?$)|reply_|notifications\.|amq\."
+)
 
 Consumers = Mapping[str, int]
 

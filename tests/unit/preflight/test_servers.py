@@ -169,6 +169,24 @@ def test_alarms_that_ring_are_told_before_those_that_are_not_known() -> None:
     assert "disk alarm on rabbit@b" in found["alarms"].finding
 
 
+OF_EACH_TOPIC = ("engine", "engine_worker", "heat-engine-listener")
+
+
+@pytest.mark.parametrize("fanout", ["fanout", "fanout_84ca2bc5", "fanout_c1:heat-engine:1"])
+def test_fanouts_are_heats_own_as_queues_and_as_streams(fanout: str) -> None:
+    there = consumers("controller-1") | {f"{topic}_{fanout}": 2 for topic in OF_EACH_TOPIC}
+    found = {check.name: check for check in rabbitmq(replace(BROKER, consumers={"heat": there}))}
+    assert found["vhost"] == Check("vhost", PASSED, "'heat' is Heat's own")
+
+
+@pytest.mark.parametrize("name", ["engine_fanouts", "engine_v2_fanout", "scheduler_fanout", "engine-fanout", "engines"])
+def test_what_only_resembles_a_fanout_of_heats_is_not(name: str) -> None:
+    there = {**consumers("controller-1"), name: 1}
+    found = {check.name: check for check in rabbitmq(replace(BROKER, consumers={"heat": there}))}
+    assert found["vhost"].outcome is FAILED
+    assert f"(queues {name})" in found["vhost"].finding
+
+
 def test_a_user_that_no_configuration_names_is_no_reason_to_stop() -> None:
     assert outcomes(rabbitmq(BROKER, login=""))["permissions"] is WARNED
 
