@@ -22,7 +22,7 @@ from heat_upgrade.preflight.database import (
 )
 from heat_upgrade.preflight.facts import HostFacts, LongestResource
 from heat_upgrade.preflight.rabbitmq import BrokerFacts, check_rabbitmq
-from heat_upgrade.readings import EventRow, Unavailable, UnfinishedStack, Work
+from heat_upgrade.readings import EventRow, HeldRow, Unavailable, UnfinishedStack, Work
 from rabbitmq_management.records import ExpiringPolicy, Node, Permission, QueueReading
 from tests.unit._helpers.healthy import (
     BEFORE,
@@ -350,6 +350,55 @@ def test_what_is_wrong_in_the_database_is_told_and_stops_no_other_check(case: st
     assert found[name].outcome is outcome
     for word in words:
         assert word in found[name].finding
+
+
+LOST, BUSY, CONVERGENT = stack("lost", convergence=False), stack("busy", convergence=False, idle=5), stack("new")
+
+
+@pytest.mark.parametrize(
+    ("in_progress", "work", "words", "unsaid"),
+    [
+        ([LOST], Work((LOST,), (), frozenset()), ("nobody works on 'lost'", "so restart one engine"), "wait for"),
+        (
+            [LOST, BUSY, CONVERGENT],
+            Work((LOST, BUSY, CONVERGENT), (), frozenset()),
+            ("nobody works on 'lost',", "wait for the others' end, then restart one engine", "marks it FAILED"),
+            "'busy',",
+        ),
+        ([BUSY], Work((BUSY,), (), frozenset()), ("fails them: wait for their end",), "restart"),
+        # An engine that lives holds its lock, or nobody knows which ones live.
+        (
+            [LOST],
+            Work((LOST,), (HeldRow("lost-id", "lost", "p", None, "alive"),), frozenset({"alive"})),
+            ("fails them: wait for their end",),
+            "restart",
+        ),
+        ([LOST], Unavailable("RabbitMQ is away"), ("fails them: wait for their end",), "restart"),
+        # A parent that waits for a nested stack: both are lost.
+        (
+            [LOST, replace(LOST, id="n", name="nested", owner_id="lost-id")],
+            Work((LOST, replace(LOST, id="n", name="nested", owner_id="lost-id")), (), frozenset()),
+            ("nobody works on 'lost', 'nested'", "so restart one engine"),
+            "wait for",
+        ),
+    ],
+)
+def test_a_legacy_stack_that_nobody_works_on_is_not_to_be_waited_for(
+    in_progress: list[UnfinishedStack], work: Work | Unavailable, words: tuple[str, ...], unsaid: str
+) -> None:
+    check = database(replace(DATABASE, in_progress=in_progress, work=work))["legacy stacks"]
+    assert check.outcome is FAILED
+    for word in words:
+        assert word in check.finding
+    assert unsaid not in check.finding.partition("fails them")[2]
+
+
+@pytest.mark.parametrize(("found", "said"), [((LOST,), True), ((LOST, CONVERGENT), True), ((CONVERGENT,), False)])
+def test_the_dag_that_ends_stranded_stacks_is_not_promised_to_legacy_ones(
+    found: tuple[UnfinishedStack, ...], said: bool
+) -> None:
+    check = database(replace(DATABASE, work=Work(found, (), frozenset())))["stranded stacks"]
+    assert ("it leaves legacy ones (no convergence) as they are" in check.finding) == said
 
 
 def test_a_legacy_stack_is_in_no_danger_once_every_engine_has_started() -> None:
