@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from heat_upgrade.readings import carries_work, engine_of
+from heat_upgrade.readings import carries_work, engine_of, is_notification
 from tests.unit._helpers.readings import stack
 
 
@@ -31,6 +31,14 @@ def test_every_age_can_be_told(age, expected):
 )
 def test_only_topics_and_engines_own_queues_carry_work(name, expected):
     assert carries_work(name) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("notifications.info", True), ("notifications.error", True), ("notifications", False), ("engine", False)],
+)
+def test_what_heat_tells_others_is_known_by_its_queues(name, expected):
+    assert is_notification(name) is expected
 
 
 @pytest.mark.parametrize(

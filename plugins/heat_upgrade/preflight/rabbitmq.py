@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from heat_upgrade.formatting import first_few
 from heat_upgrade.preflight.check import Check, failed, judge, passed, skipped, warned
-from heat_upgrade.readings import WORK_TOPICS, Unavailable, read
+from heat_upgrade.readings import WORK_TOPICS, Unavailable, is_notification, read
 from rabbitmq_management.records import STATISTICS_ON
 
 if TYPE_CHECKING:
     from heat_upgrade.cloud.sections import Release
     from heat_upgrade.hooks.rabbitmq import HeatRabbitMQHook
     from heat_upgrade.hooks.vhosts import VhostHook
+    from heat_upgrade.readings import ClientConnection
     from rabbitmq_management.records import ExpiringPolicy, Node, Permission, QueueReading
 
 # Topics, engines' own queues, fanouts (with rabbit_stream_fanout one stream for all) and replies; what others read from
@@ -36,6 +37,7 @@ class BrokerFacts:
     :param tags: of the upgrade's own user
     :param nodes: the cluster's nodes
     :param consumers: for each vhost that exists how many consumers each queue has
+    :param readers: who reads Heat's notifications in the source's vhost
     :param queues: what the source's queues hold
     :param expiring: what makes messages of the source's vhost vanish
     :param permissions: of all users on the source's vhost
@@ -45,6 +47,7 @@ class BrokerFacts:
     tags: set[str] | Unavailable
     nodes: Sequence[Node] | Unavailable
     consumers: Mapping[str, Consumers] | Unavailable
+    readers: Sequence[ClientConnection] | Unavailable
     queues: Sequence[QueueReading] | Unavailable
     expiring: Sequence[ExpiringPolicy] | Unavailable
     permissions: Sequence[Permission] | Unavailable
@@ -61,20 +64,21 @@ class BrokerFacts:
         """
         tags = read(rabbitmq.tags)
         if isinstance(tags, Unavailable):
-            return cls(tags, *[Unavailable.not_asked("the management API doesn't answer")] * 6)
+            return cls(tags, *[Unavailable.not_asked("the management API doesn't answer")] * 7)
         nodes = read(rabbitmq.nodes)
         if source is None:
             nothing = Unavailable.not_asked("it isn't known which release runs")
-            return cls(tags, nodes, *[nothing] * 5)
+            return cls(tags, nodes, *[nothing] * 6)
         unseen = _unseen(nodes)
         consumers = read(partial(_consumers, rabbitmq, source, target)) if unseen is None else unseen
         if not isinstance(consumers, Unavailable) and source.vhost not in consumers:
             gone = Unavailable.not_asked(f"vhost {source.vhost!r} is gone, which is over once the upgrade is")
-            return cls(tags, nodes, consumers, *[gone] * 4)
+            return cls(tags, nodes, consumers, *[gone] * 5)
         return cls(
             tags=tags,
             nodes=nodes,
             consumers=consumers,
+            readers=read(partial(rabbitmq.notification_readers, source.vhost)) if unseen is None else unseen,
             queues=read(partial(_queues, rabbitmq, source.vhost)) if unseen is None else unseen,
             expiring=read(partial(rabbitmq.expiring_policies, source.vhost)),
             permissions=read(partial(rabbitmq.permissions, source.vhost)),
@@ -132,7 +136,7 @@ def check_rabbitmq(
         judge("nodes", facts.nodes, nodes),
         judge("alarms", facts.nodes, alarms),
         judge("engines", facts.consumers, partial(engines, stopped=stopped)),
-        judge("vhost", facts.consumers, partial(only_heat, vhost=old)),
+        judge("vhost", facts.consumers, partial(only_heat, vhost=old, readers=facts.readers)),
         judge("queues", facts.queues, partial(queues, stopped=stopped)),
         judge("expiry", facts.expiring, partial(expiry, vhost=old)),
         judge("permissions", facts.permissions, partial(permissions, vhost=old, logins=logins)),
@@ -195,13 +199,25 @@ def engines(name: str, consumers: Mapping[str, Consumers], *, stopped: bool) -> 
     return passed(name, ", ".join(f"{count} on {vhost!r}" for vhost, count in listening.items()))
 
 
-def only_heat(name: str, consumers: Mapping[str, Consumers], *, vhost: str) -> Check:
+def only_heat(
+    name: str, consumers: Mapping[str, Consumers], *, vhost: str, readers: Sequence[ClientConnection] | Unavailable
+) -> Check:
     """Check that Heat has the vhost for itself: else the drain couldn't tell its clients from others'."""
     if others := sorted(queue for queue in consumers.get(vhost, {}) if not HEAT_QUEUE.match(queue)):
         return failed(
             name,
             f"vhost {vhost!r} is used by others than Heat (queues {first_few(others)}), expected a vhost of Heat's "
             "own: move Heat to one first, by [DEFAULT] transport_url and a restart of all its services",
+        )
+    if read_by_others := sorted(filter(is_notification, consumers.get(vhost, {}))):
+        known = "" if isinstance(readers, Unavailable) else first_few(sorted(set(map(str, readers))))
+        return failed(
+            name,
+            f"{known or 'another program'} reads Heat's notifications in vhost {vhost!r} (queues "
+            f"{first_few(read_by_others)}), expected no client but Heat's own, since the drain waits until only "
+            "engines are connected, and nobody would read those of the new vhost: give notifications a vhost of their "
+            "own, by [oslo_messaging_notifications] transport_url in heat.conf and by the reader's configuration, such "
+            "as messaging_urls in ceilometer.conf",
         )
     return passed(name, f"{vhost!r} is Heat's own" if vhost in consumers else f"{vhost!r} is gone")
 

@@ -144,6 +144,19 @@ class RabbitMQManagementHook(BaseHook):
         queues = [row["queue"] for row in self.api.rows(path, {"queue": dict})]
         return dict(Counter(queue["name"] for queue in self.api.checked(queues, path, _NAME)))
 
+    def readers(self, vhost: str, wanted: Wanted = every_queue) -> list[ClientConnection]:
+        """
+        Return which clients read queues; one that has just come shows after up to 5 s.
+
+        :param vhost: the vhost
+        :param wanted: tells by a queue's name whether its readers matter
+        """
+        path = f"consumers/{quoted(vhost)}?columns=queue.name,channel_details.connection_name"
+        rows = self.api.rows(path, {"queue": dict})
+        channels = [row.get("channel_details") for row in rows if wanted(str(row["queue"].get("name")))]
+        names = {channel.get("connection_name") for channel in channels if isinstance(channel, dict)}
+        return [client for client in self.connections(vhost) if client.name in names]
+
     def connections(self, vhost: str) -> list[ClientConnection]:
         """
         Return who is connected now; what a client that has just come calls itself is shown after up to 5 s.

@@ -78,6 +78,7 @@ BROKER = BrokerFacts(
     tags={"administrator"},
     nodes=[Node("rabbit@a", True, (), ())],
     consumers={"heat": consumers(*NAMES)},
+    readers=[],
     queues=[],
     expiring=[],
     permissions=[Permission("heat", True)],

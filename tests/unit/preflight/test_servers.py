@@ -22,7 +22,7 @@ from heat_upgrade.preflight.database import (
 )
 from heat_upgrade.preflight.facts import HostFacts, LongestResource
 from heat_upgrade.preflight.rabbitmq import BrokerFacts, check_rabbitmq
-from heat_upgrade.readings import EventRow, HeldRow, Unavailable, UnfinishedStack, Work
+from heat_upgrade.readings import ClientConnection, EventRow, HeldRow, Unavailable, UnfinishedStack, Work
 from rabbitmq_management.records import ExpiringPolicy, Node, Permission, QueueReading
 from tests.unit._helpers.healthy import (
     BEFORE,
@@ -95,6 +95,28 @@ BROKEN_BROKERS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
         {"consumers": {"heat": {**consumers("controller-1"), "nova_conductor": 4}}},
         "vhost",
         ("'heat' is used by others than Heat (queues nova_conductor)", "vhost of Heat's own", "transport_url"),
+    ),
+    "a reader of notifications": (
+        {
+            "consumers": {"heat": {**consumers("controller-1"), "notifications.info": 1, "notifications.error": 1}},
+            "readers": [ClientConnection("ceilometer-agent-notification", 812, "10.0.3.31")] * 2,
+        },
+        "vhost",
+        (
+            "ceilometer-agent-notification (pid 812) at 10.0.3.31 reads Heat's notifications in vhost 'heat'",
+            "(queues notifications.error, notifications.info)",
+            "expected no client but Heat's own",
+            "[oslo_messaging_notifications] transport_url",
+            "messaging_urls in ceilometer.conf",
+        ),
+    ),
+    "a reader of notifications that has no name": (
+        {
+            "consumers": {"heat": {**consumers("controller-1"), "notifications.audit": 1}},
+            "readers": Unavailable("away"),
+        },
+        "vhost",
+        ("another program reads Heat's notifications in vhost 'heat' (queues notifications.audit)",),
     ),
     "work that nobody reads": (
         {"queues": [QueueReading("engine_worker", 3, 0, 0), QueueReading("engine", 0, 0, 2)]},
