@@ -40,6 +40,15 @@ def carries_work(queue: str) -> bool:
     return _WORK_QUEUE.fullmatch(queue) is not None
 
 
+def is_notification(queue: str) -> bool:
+    """
+    Return whether a queue holds what Heat tells others, by the topic that Heat has unless it is told another.
+
+    :param queue: name of the queue
+    """
+    return queue.startswith("notifications.")
+
+
 def engine_of(queue: str) -> str | None:
     """
     Return the id of the engine whose listener queue this is; None for any other queue.

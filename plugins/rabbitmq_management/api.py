@@ -15,6 +15,7 @@ from requests.auth import HTTPBasicAuth
 
 from rabbitmq_management.connection import Endpoint
 from rabbitmq_management.exceptions import RabbitMQManagementError, RabbitMQRefusedError, RabbitMQUnavailableError
+from rabbitmq_management.records import STATISTICS_ON
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -32,11 +33,8 @@ _BUSY = {requests.codes.request_timeout, requests.codes.too_many_requests}
 # Characters of what a server says that are shown.
 _SHOWN = 200
 
+_UNKNOWN_SETTINGS = "not recognised policy settings"
 _STATISTICS_ARE_OFF = "Stats in management UI are disabled on this node"
-STATISTICS_ON = (
-    "set management_agent.disable_metrics_collector and management.disable_stats to false in rabbitmq.conf on every "
-    "node, and restart the nodes one by one"
-)
 
 
 def quoted(text: str) -> str:
@@ -201,6 +199,8 @@ class ManagementAPI:
             return f"{says}: check login and password of the connection, and what {self.endpoint.login!r} may do"
         if status == requests.codes.not_found:
             return f"{says}: check that the vhost exists, and path_prefix of the connection"
+        if _UNKNOWN_SETTINGS in reason:
+            return f"{says}, expected settings that this version knows: remove the others from the policy"
         if _STATISTICS_ARE_OFF in reason:
             return f"{says}, expected statistics: {STATISTICS_ON}"
         return f"{says}, expected success: check the server's log"

@@ -79,7 +79,9 @@ def _url(connection: Connection, extra: dict[str, Any]) -> str:
         raise ValueError(f"scheme {scheme[:20]!r}, expected https, or http where nobody can listen")
     # Not shown: somebody may have put login and password there.
     if not _HOST.fullmatch(host):
-        raise ValueError("a host that can't be used, expected a name or an IP address alone")
+        raise ValueError(
+            "a host that can't be used, expected a name or an IP address alone; a path goes to path_prefix"
+        )
     prefix = str(extra.get("path_prefix") or "").rstrip("/")
     if not _PREFIX.fullmatch(prefix):
         raise ValueError(f"path_prefix {prefix[:100]!r}, expected RabbitMQ's management.path_prefix, such as /rabbitmq")

@@ -6,6 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+# What makes nodes show their statistics.
+STATISTICS_ON = (
+    "set management_agent.disable_metrics_collector and management.disable_stats to false in rabbitmq.conf on every "
+    "node, and restart the nodes one by one"
+)
+
 
 @dataclass(frozen=True)
 class QueueReading:
@@ -70,6 +76,11 @@ class Node:
     running: bool
     alarms: tuple[str, ...] | None
     partitions: tuple[str, ...] | None
+
+    @property
+    def silent(self) -> bool:
+        """Return whether the node runs and shows no statistics: what depends on them can't be told then."""
+        return self.running and (self.alarms is None or self.partitions is None)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from heat_upgrade.readings import carries_work, engine_of
+from heat_upgrade.readings import carries_work, engine_of, is_notification
 from tests.unit._helpers.readings import stack
 
 
@@ -23,6 +23,7 @@ def test_every_age_can_be_told(age, expected):
         ("heat-engine-listener.61f3c624", True),
         ("engine_fanout_84ca2bc5", False),
         ("engine_worker_fanout_84ca2bc5", False),
+        ("engine_fanout", False),
         ("reply_84ca2bc5", False),
         ("notifications.info", False),
         ("my-engine", False),
@@ -34,11 +35,20 @@ def test_only_topics_and_engines_own_queues_carry_work(name, expected):
 
 @pytest.mark.parametrize(
     ("name", "expected"),
+    [("notifications.info", True), ("notifications.error", True), ("notifications", False), ("engine", False)],
+)
+def test_what_heat_tells_others_is_known_by_its_queues(name, expected):
+    assert is_notification(name) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
     [
         ("heat-engine-listener.61f3c624-32d0", "61f3c624-32d0"),
         ("heat-engine-listener", None),
         ("heat-engine-listener.", None),
         ("heat-engine-listener_fanout_1b7c", None),
+        ("heat-engine-listener_fanout", None),
         ("engine_worker.61f3c624-32d0", None),
     ],
 )

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import paramiko
 from airflow.providers.ssh.hooks.ssh import SSHHook
+from paramiko.config import SSH_PORT
 
 from heat_upgrade.exceptions import HostAuthError, HostUnreachableError, JobLostError, JobTimeoutError, RemoteStepError
 from heat_upgrade.hooks.ssh_command import LAST_LINES, NOTHING_LOGGED, Conversation, LogOffset, RunningCommand
 from heat_upgrade.read_only import ensure_writable
-from heat_upgrade.remote.step import LOST, STOPPED, Outcome
+from heat_upgrade.remote.step import LOST, OWN_LINE, STOPPED, Outcome
 from heat_upgrade.remote.steps import reachable
 
 if TYPE_CHECKING:
@@ -59,9 +60,10 @@ class HeatHostHook(SSHHook):
         # Not three times: a wrong key stays wrong, and for the rest the task's own retries wait longer each time.
         self.conn_retry_attempts = 1
         self.name = name
+        self._own_key: paramiko.PKey | None = None
         if host_key:
             kind, encoded = host_key.split()[:2]
-            self.host_key = self._host_key_mappings[kind](data=b64decode(encoded))
+            self._own_key = self.host_key = self._host_key_mappings[kind](data=b64decode(encoded))
             # A key in the cloud file is checked, whatever the connection says of other hosts.
             self.no_host_key_check = self.allow_host_key_change = False
 
@@ -73,10 +75,38 @@ class HeatHostHook(SSHHook):
         :raises HostUnreachableError: when it can't be reached
         """
         try:
-            client = super().get_conn()
+            client = self._connect_to(self._own_key) if self._own_key else super().get_conn()
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise self._unreachable(error) from error
         notice_a_dead_peer(client)
+        return client
+
+    def _connect_to(self, key: paramiko.PKey) -> paramiko.SSHClient:
+        """Connect as SSHHook does, but to the host with the cloud file's key alone: there known_hosts comes first."""
+        if self.client and (transport := self.client.get_transport()) and transport.is_active():
+            return self.client
+        # One that knows no other host, and rejects those it doesn't know.
+        client = paramiko.SSHClient()
+        name = self.remote_host if self.port == SSH_PORT else f"[{self.remote_host}]:{self.port}"
+        client.get_host_keys().add(name, key.get_name(), key)
+        client.connect(
+            hostname=self.remote_host,
+            port=self.port or SSH_PORT,
+            username=self.username,
+            password=self.password.strip() if self.password else None,
+            pkey=self.pkey,
+            key_filename=self.key_file,
+            look_for_keys=self.look_for_keys,
+            disabled_algorithms=self.disabled_algorithms,
+            sock=self.host_proxy,
+            compress=self.compress,
+            timeout=self.conn_timeout,
+            banner_timeout=self.banner_timeout,
+            auth_timeout=self.auth_timeout,
+        )
+        if transport := client.get_transport():
+            transport.set_keepalive(self.keepalive_interval)
+        self.client = client
         return client
 
     def run_step(self, step: Step, *, idle_timeout: float = 900, timeout: float = 3600) -> dict[str, str]:
@@ -222,7 +252,7 @@ class HeatHostHook(SSHHook):
                 raise EOFError  # closed meanwhile
             channel = transport.open_session(timeout=self.conn_timeout)
             channel.settimeout(self.conn_timeout)
-            channel.exec_command(command)
+            channel.exec_command(OWN_LINE + command)
             # A command that has ended by now leaves it unread; its status says why, or that the connection broke.
             with suppress(OSError):
                 if given is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from heat_upgrade.exceptions import RabbitMQRefusedError, RabbitMQUnavailableError
 from heat_upgrade.read_only import ensure_writable
-from heat_upgrade.readings import TOPICS, ClientConnection, carries_work, engines_of
+from heat_upgrade.readings import TOPICS, ClientConnection, carries_work, engines_of, is_notification
 from rabbitmq_management.api import ManagementAPI
 from rabbitmq_management.hooks.management import RabbitMQManagementHook, Wanted, every_queue
 
@@ -52,6 +52,14 @@ class HeatRabbitMQHook(RabbitMQManagementHook):
         :param vhost: the vhost
         """
         return [_client(client.client_name, client.peer) for client in self.connections(vhost)]
+
+    def notification_readers(self, vhost: str) -> list[ClientConnection]:
+        """
+        Return who reads what Heat tells others, such as Ceilometer.
+
+        :param vhost: the vhost
+        """
+        return [_client(client.client_name, client.peer) for client in self.readers(vhost, is_notification)]
 
     def expiring_policies(
         self, vhost: str, wanted: Wanted = carries_work, expected: Collection[str] = TOPICS

@@ -74,6 +74,11 @@ class _Lines:
         return self.count, line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ... (cut)"
 
 
+def _is_own_line(number: int, line: str) -> bool:
+    """Return whether a line is what every command begins with, after a login shell that has written nothing."""
+    return number == 1 and not line
+
+
 class RunningCommand:
     """
     A command on a host, until it is over.
@@ -142,15 +147,16 @@ class RunningCommand:
         for number, line in lines:
             if line.startswith("::"):
                 self._keep(line)
-            elif number > self._read.output:
+            elif number > self._read.output and not _is_own_line(number, line):
                 self._log(self._read._replace(output=number), logging.INFO, line)
 
     def _take_stderr(self, lines: Iterator[tuple[int, str]]) -> None:
         for number, line in lines:
-            self._last_lines.append(line)
+            if line:
+                self._last_lines.append(line)
             if line.startswith(_OWN_ERROR):
                 self._own_error = line
-            if number > self._read.stderr:
+            if number > self._read.stderr and not _is_own_line(number, line):
                 self._log(self._read._replace(stderr=number), logging.WARNING, line)
 
     def _keep(self, result: str) -> None:
@@ -199,7 +205,8 @@ class Conversation:
         with suppress(OSError):
             self._channel.sendall(json.dumps(question).encode() + b"\n")
             while (line := self._answers.readline(MOST_RESULTS)) and not line.startswith("{"):
-                LOG.info("%s: %s", self._host, line.rstrip("\n"))
+                if said_before := line.rstrip("\n"):
+                    LOG.info("%s: %s", self._host, said_before)
             said = "" if line.endswith("\n") else self._channel.recv_stderr(PIECE).decode("utf-8", "replace").strip()
         if said:
             raise RemoteStepError(f"{self._host}: {said.splitlines()[-1].removeprefix(_OWN_ERROR)}")

@@ -68,6 +68,15 @@ _COPIED = (
 )
 
 
+# The first version without mirrored queues: policies from before keep their settings there, which do nothing.
+_NO_MIRRORING = 4
+
+
+def _mirroring(change: VhostChange) -> list[str]:
+    definition = (change.body or {}).get("definition", {})
+    return sorted(setting for setting in definition if setting.startswith("ha-"))
+
+
 class VhostHook(HeatRabbitMQHook):
     """Make a vhost like another one, and delete one that nobody uses."""
 
@@ -88,10 +97,9 @@ class VhostHook(HeatRabbitMQHook):
             )
         if like is None:
             return []
-        return [
-            *(self._creation(target, like) if made is None else ()),
-            *(change for copied in _COPIED for change in self._missing(copied, source, target, made is not None)),
-        ]
+        copies = [change for copied in _COPIED for change in self._missing(copied, source, target, made is not None)]
+        self._check_mirroring(source, copies)
+        return [*(self._creation(target, like) if made is None else ()), *copies]
 
     def create_like(self, source: str, target: str) -> list[str]:
         """
@@ -149,6 +157,22 @@ class VhostHook(HeatRabbitMQHook):
         wanted = self._copies(copied, source)
         present = [copied.change(target, row) for row in there]
         return [change for row in wanted if (change := copied.change(target, row)) not in present]
+
+    def _check_mirroring(self, source: str, copies: list[VhostChange]) -> None:
+        """Check that no policy has what its server keeps from before and takes no more: a copy would be refused."""
+        mirroring = {change.text: kept for change in copies if (kept := _mirroring(change))}
+        if not mirroring:
+            return
+        version = str(self.api.row("overview?columns=rabbitmq_version").get("rabbitmq_version"))
+        major = version.partition(".")[0]
+        if major.isdigit() and int(major) >= _NO_MIRRORING:
+            named = "; ".join(f"{', '.join(kept)} of {text}" for text, kept in mirroring.items())
+            raise self.api.error(
+                f"would refuse a copy of {named} of vhost {source!r}, expected no ha-* setting, as RabbitMQ {version} "
+                f"mirrors no queue and takes none any more: set the policy without them, or delete it where it has "
+                f"nothing else (`rabbitmqctl clear_policy` or `clear_operator_policy`, with -p {source})",
+                final=True,
+            )
 
     def _copies(self, copied: _Copied, vhost: str) -> list[Row]:
         return self.api.rows(copied.listed.format(vhost=quoted(vhost)), copied.fields)

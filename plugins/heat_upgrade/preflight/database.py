@@ -63,7 +63,7 @@ class DatabaseFacts:
             size=read(database.size),
             longest=read(lambda: longest_resource(database.recent_events(EVENTS, EVENT_DAYS))),
             in_progress=read(database.stacks_in_progress),
-            work=read(work) if work else Unavailable.not_asked("RabbitMQ doesn't answer which engines are alive"),
+            work=read(work) if work else Unavailable.not_asked("RabbitMQ doesn't tell which engines are alive"),
         )
 
 
@@ -128,7 +128,7 @@ def check_database(
         backup_tools("backup", backup_host, migration.source),
         last_backup("last backup", backup_host),
         judge("longest resource", facts.longest, longest),
-        judge("legacy stacks", facts.in_progress, partial(legacy_stacks, migration=migration)),
+        judge("legacy stacks", facts.in_progress, partial(legacy_stacks, migration=migration, work=facts.work)),
         judge("stranded stacks", facts.work, partial(stranded_stacks, cloud=migration.cloud)),
     ]
 
@@ -203,9 +203,11 @@ def backup_tools(name: str, host: HostFacts | None, source: Release | None) -> C
     if host is None:
         return skipped(name, "the backup host wasn't asked")
     where = host.state.host.name
-    if host.reported.get("mysqldump") != "yes":
+    if not (program := host.reported.get("dump_program")):
         return failed(
-            name, f"mysqldump isn't on {where}, expected it: install the MariaDB or MySQL client, or name another host"
+            name,
+            f"neither mysqldump nor mariadb-dump is on {where}, expected one of them: install the MariaDB or MySQL "
+            "client, or name another host",
         )
     if host.reported.get("backup_writable") != "yes":
         return failed(
@@ -217,7 +219,7 @@ def backup_tools(name: str, host: HostFacts | None, source: Release | None) -> C
             f"[database] connection in {source.version}'s heat.conf on {where} is no URL of a MySQL or MariaDB, "
             "expected mysql+pymysql://user:password@host/name: correct it (percent-encode @ in the password)",
         )
-    return passed(name, f"by mysqldump on {where}")
+    return passed(name, f"by {program} on {where}")
 
 
 def last_backup(name: str, host: HostFacts | None) -> Check:
@@ -234,17 +236,31 @@ def longest(name: str, found: LongestResource | None) -> Check:
     return passed(name, f"{found or 'none'} in the last {EVENTS} events of {EVENT_DAYS} days")
 
 
-def legacy_stacks(name: str, in_progress: Sequence[StackRow], *, migration: Migration) -> Check:
+def legacy_stacks(
+    name: str, in_progress: Sequence[StackRow], *, migration: Migration, work: Work | Unavailable
+) -> Check:
     """Check that no stack without convergence is in progress: an engine that starts fails those of other vhosts."""
-    if legacy := [str(stack) for stack in in_progress if not stack.convergence]:
-        told = f"in progress without convergence: {first_few(legacy)}"
-        if not migration.starts_engine:
-            return warned(name, f"{told}; expected none, but no engine starts beside theirs any more")
-        return failed(
-            name,
-            f"{told}; expected none, since an engine that starts fails them: wait for their end",
+    legacy = [stack for stack in in_progress if not stack.convergence]
+    if not legacy:
+        return passed(name, f"none of {len(in_progress)} stacks in progress is without convergence")
+    told = f"in progress without convergence: {first_few(legacy)}"
+    if not migration.starts_engine:
+        return warned(name, f"{told}; expected none, but no engine starts beside theirs any more")
+    todo = "wait for their end"
+    if lost := [repr(stack.name) for stack in legacy if stack.id in _stranded_ids(work)]:
+        others = "wait for the others' end, then " if len(lost) < len(legacy) else ""
+        todo = (
+            f"nobody works on {first_few(lost)}, and no update ends a legacy stack as it should, so {others}restart "
+            "one engine of the running release while it is idle, which marks it FAILED"
         )
-    return passed(name, f"none of {len(in_progress)} stacks in progress is without convergence")
+    return failed(name, f"{told}; expected none, since an engine that starts fails them: {todo}")
+
+
+def _stranded_ids(work: Work | Unavailable) -> set[str]:
+    """Return the ids of all stacks known to be stranded, nested ones too."""
+    if isinstance(work, Unavailable):
+        return set()
+    return {id_ for stack in find_stranded(work, STRANDED_AFTER) for id_ in stack.ids}
 
 
 def stranded_stacks(name: str, work: Work, *, cloud: str) -> Check:
@@ -254,6 +270,11 @@ def stranded_stacks(name: str, work: Work, *, cloud: str) -> Check:
         return passed(name, "none")
     fresh = len(stranded) - len(find_stranded(work, END_AFTER))
     wait = f"; {fresh} of them once nothing has changed for {duration(END_AFTER)}" if fresh else ""
+    if any(not stack.convergence for stack in stranded):
+        wait += (
+            "; it leaves legacy ones (no convergence) as they are, unless they are being deleted: an engine's start "
+        )
+        wait += "marks them FAILED"
     return warned(
         name,
         f"{first_few(stranded)}: in progress and nobody works on it, expected none; a run "

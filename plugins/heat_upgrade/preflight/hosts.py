@@ -22,6 +22,8 @@ VENV_SPACE = 512 * 1024
 USUAL_ENGINE = 300 * 1024
 # Python that a release of Heat wants, by its first number; a later one wants at least as much.
 PYTHON = {25: (3, 10), 26: (3, 10), 27: (3, 11)}
+# The host's own, by which steps read heat.conf and what the routers keep.
+STEPS_PYTHON = "3.8"
 
 HostCheck = Callable[[str, HostFacts, HostCheckContext], Check]
 
@@ -375,6 +377,8 @@ def _too_short(grace: float, stop: float, longest: float) -> Iterator[str]:
 def python(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
     """Check that the Python there is new enough, and that venvs can be made of it."""
     target, installer = context.target.release, context.target.cloud.installer
+    if too_old := _steps_python(name, facts.reported.get("python3", "")):
+        return too_old
     if facts.state.installed.get(target.version) == target.version or not target.requirements:
         return passed(name, f"{target.version} is installed already")
     if facts.reported.get("installer") != "yes":
@@ -394,6 +398,16 @@ def python(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
             "install it and name it as installer.python in the cloud file",
         )
     return passed(name, f"{found}; Heat {target.version} wants {needed}")
+
+
+def _steps_python(name: str, found: str) -> Check | None:
+    if found and _numbers(found) >= _numbers(STEPS_PYTHON):
+        return None
+    return failed(
+        name,
+        f"python3 is {found or 'not there'}, expected at least {STEPS_PYTHON}, by which the upgrade's steps run: "
+        "install a newer one, so that the SSH user and root find it as python3",
+    )
 
 
 def _python_for(version: str) -> str:

@@ -10,16 +10,21 @@ from typing import TYPE_CHECKING
 
 from heat_upgrade.formatting import first_few
 from heat_upgrade.preflight.check import Check, failed, judge, passed, skipped, warned
-from heat_upgrade.readings import WORK_TOPICS, Unavailable, read
+from heat_upgrade.readings import WORK_TOPICS, Unavailable, is_notification, read
+from rabbitmq_management.records import STATISTICS_ON
 
 if TYPE_CHECKING:
     from heat_upgrade.cloud.sections import Release
     from heat_upgrade.hooks.rabbitmq import HeatRabbitMQHook
     from heat_upgrade.hooks.vhosts import VhostHook
+    from heat_upgrade.readings import ClientConnection
     from rabbitmq_management.records import ExpiringPolicy, Node, Permission, QueueReading
 
-# Topics, engines' own queues, fanouts and replies; what others read from Heat are its notifications.
-HEAT_QUEUE = re.compile(r"(engine|engine_worker|heat-engine-listener)(\.|_fanout_|$)|reply_|notifications\.|amq\.")
+# Topics, engines' own queues, fanouts (with rabbit_stream_fanout one stream for all) and replies; what others read from
+# Heat are its notifications.
+HEAT_QUEUE = re.compile(
+    r"(engine|engine_worker|heat-engine-listener)(\.|_fanout_|(_fanout)?$)|reply_|notifications\.|amq\."
+)
 
 Consumers = Mapping[str, int]
 
@@ -32,6 +37,7 @@ class BrokerFacts:
     :param tags: of the upgrade's own user
     :param nodes: the cluster's nodes
     :param consumers: for each vhost that exists how many consumers each queue has
+    :param readers: who reads Heat's notifications in the source's vhost
     :param queues: what the source's queues hold
     :param expiring: what makes messages of the source's vhost vanish
     :param permissions: of all users on the source's vhost
@@ -41,6 +47,7 @@ class BrokerFacts:
     tags: set[str] | Unavailable
     nodes: Sequence[Node] | Unavailable
     consumers: Mapping[str, Consumers] | Unavailable
+    readers: Sequence[ClientConnection] | Unavailable
     queues: Sequence[QueueReading] | Unavailable
     expiring: Sequence[ExpiringPolicy] | Unavailable
     permissions: Sequence[Permission] | Unavailable
@@ -57,19 +64,22 @@ class BrokerFacts:
         """
         tags = read(rabbitmq.tags)
         if isinstance(tags, Unavailable):
-            return cls(tags, *[Unavailable.not_asked("the management API doesn't answer")] * 6)
+            return cls(tags, *[Unavailable.not_asked("the management API doesn't answer")] * 7)
+        nodes = read(rabbitmq.nodes)
         if source is None:
             nothing = Unavailable.not_asked("it isn't known which release runs")
-            return cls(tags, read(rabbitmq.nodes), *[nothing] * 5)
-        consumers = read(partial(_consumers, rabbitmq, source, target))
+            return cls(tags, nodes, *[nothing] * 6)
+        unseen = _unseen(nodes)
+        consumers = read(partial(_consumers, rabbitmq, source, target)) if unseen is None else unseen
         if not isinstance(consumers, Unavailable) and source.vhost not in consumers:
             gone = Unavailable.not_asked(f"vhost {source.vhost!r} is gone, which is over once the upgrade is")
-            return cls(tags, read(rabbitmq.nodes), consumers, *[gone] * 4)
+            return cls(tags, nodes, consumers, *[gone] * 5)
         return cls(
             tags=tags,
-            nodes=read(rabbitmq.nodes),
+            nodes=nodes,
             consumers=consumers,
-            queues=read(partial(_queues, rabbitmq, source.vhost)),
+            readers=read(partial(rabbitmq.notification_readers, source.vhost)) if unseen is None else unseen,
+            queues=read(partial(_queues, rabbitmq, source.vhost)) if unseen is None else unseen,
             expiring=read(partial(rabbitmq.expiring_policies, source.vhost)),
             permissions=read(partial(rabbitmq.permissions, source.vhost)),
             changes=read(lambda: [str(change) for change in rabbitmq.changes(source.vhost, target.vhost)]),
@@ -79,6 +89,22 @@ class BrokerFacts:
     def answers(self) -> bool:
         """Return whether the management API answers the upgrade's user at all."""
         return not isinstance(self.tags, Unavailable)
+
+    @property
+    def shows_engines(self) -> bool:
+        """Return whether it can tell which engines listen."""
+        return self.answers and not _silent(self.nodes)
+
+
+def _silent(nodes: Sequence[Node] | Unavailable) -> str:
+    return "" if isinstance(nodes, Unavailable) else ", ".join(node.name for node in nodes if node.silent)
+
+
+def _unseen(nodes: Sequence[Node] | Unavailable) -> Unavailable | None:
+    """Return what stands in place of all that rests on statistics: else each would fail for the same reason."""
+    return (
+        Unavailable.not_asked(f"can't be told without statistics of {silent}") if (silent := _silent(nodes)) else None
+    )
 
 
 def _queues(rabbitmq: HeatRabbitMQHook, vhost: str) -> list[QueueReading]:
@@ -110,7 +136,7 @@ def check_rabbitmq(
         judge("nodes", facts.nodes, nodes),
         judge("alarms", facts.nodes, alarms),
         judge("engines", facts.consumers, partial(engines, stopped=stopped)),
-        judge("vhost", facts.consumers, partial(only_heat, vhost=old)),
+        judge("vhost", facts.consumers, partial(only_heat, vhost=old, readers=facts.readers)),
         judge("queues", facts.queues, partial(queues, stopped=stopped)),
         judge("expiry", facts.expiring, partial(expiry, vhost=old)),
         judge("permissions", facts.permissions, partial(permissions, vhost=old, logins=logins)),
@@ -136,6 +162,8 @@ def nodes(name: str, found: Sequence[Node]) -> Check:
     if down or split:
         told = [f"{', '.join(down)} doesn't run"] * bool(down) + [f"{', '.join(split)} sees a partition"] * bool(split)
         return failed(name, f"{'; '.join(told)}, expected a whole cluster: see `rabbitmqctl cluster_status`")
+    if silent := _silent(found):
+        return skipped(name, f"all {len(found)} run; partitions can't be told without statistics of {silent}")
     return passed(name, f"all {len(found)} run" if len(found) > 1 else f"{found[0].name} runs" if found else "none")
 
 
@@ -147,11 +175,11 @@ def alarms(name: str, found: Sequence[Node]) -> Check:
             f"{', '.join(ringing)}, expected none, since RabbitMQ takes no message now: free memory or disk there, see "
             "`rabbitmq-diagnostics alarms`",
         )
-    if silent := [node.name for node in found if node.running and node.alarms is None]:
+    if silent := _silent(found):
         return failed(
             name,
-            f"{', '.join(silent)} shows no statistics, so its alarms aren't known, expected them: wait if it has just "
-            "started, else see management_agent.disable_metrics_collector in its rabbitmq.conf",
+            f"{silent} shows no statistics, so alarms, partitions, consumers and clients can't be told, expected them: "
+            f"wait if it has just started, else {STATISTICS_ON}",
         )
     return passed(name, "none")
 
@@ -171,13 +199,25 @@ def engines(name: str, consumers: Mapping[str, Consumers], *, stopped: bool) -> 
     return passed(name, ", ".join(f"{count} on {vhost!r}" for vhost, count in listening.items()))
 
 
-def only_heat(name: str, consumers: Mapping[str, Consumers], *, vhost: str) -> Check:
+def only_heat(
+    name: str, consumers: Mapping[str, Consumers], *, vhost: str, readers: Sequence[ClientConnection] | Unavailable
+) -> Check:
     """Check that Heat has the vhost for itself: else the drain couldn't tell its clients from others'."""
     if others := sorted(queue for queue in consumers.get(vhost, {}) if not HEAT_QUEUE.match(queue)):
         return failed(
             name,
             f"vhost {vhost!r} is used by others than Heat (queues {first_few(others)}), expected a vhost of Heat's "
             "own: move Heat to one first, by [DEFAULT] transport_url and a restart of all its services",
+        )
+    if read_by_others := sorted(filter(is_notification, consumers.get(vhost, {}))):
+        known = "" if isinstance(readers, Unavailable) else first_few(sorted(set(map(str, readers))))
+        return failed(
+            name,
+            f"{known or 'another program'} reads Heat's notifications in vhost {vhost!r} (queues "
+            f"{first_few(read_by_others)}), expected no client but Heat's own, since the drain waits until only "
+            "engines are connected, and nobody would read those of the new vhost: give notifications a vhost of their "
+            "own, by [oslo_messaging_notifications] transport_url in heat.conf and by the reader's configuration, such "
+            "as messaging_urls in ceilometer.conf",
         )
     return passed(name, f"{vhost!r} is Heat's own" if vhost in consumers else f"{vhost!r} is gone")
 

@@ -78,7 +78,7 @@ class Survey:
         move = _move(cloud, target, states, cold=cold)
         source = _source(cloud, move, states)
         broker = BrokerFacts.read(clients.vhosts, source, target)
-        database = DatabaseFacts.read(clients.database, clients.read_work if broker.answers else None)
+        database = DatabaseFacts.read(clients.database, clients.read_work if broker.shows_engines else None)
         return cls(cloud, parameters, cold, target, found, rotations, move, source, broker, database)
 
     @property

@@ -17,6 +17,9 @@ STEPS_DIRECTORY = Path(__file__).with_name("scripts")
 # Steps change what it goes by, and lay it into the environment of Heat's API.
 ROUTER_DIRECTORY = Path(__file__).parents[1] / "router"
 
+# Begins every command: a login shell may have written something without a line end, such as a terminal's title, and the
+# first result, error or answer behind it would be taken for its rest. It leaves a line empty where there was nothing.
+OWN_LINE = "echo; echo >&2\n"
 # Runs before anything of ours is on the host, so it stands on the command line; the steps come on standard input.
 # A folder of steps appears under its name only when it is whole, so that two steps may unpack at once.
 UNPACK = """\

@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard
 
 from airflow.sdk import BaseHook
 
-from rabbitmq_management.api import STATISTICS_ON, ManagementAPI, Row, quoted
+from rabbitmq_management.api import ManagementAPI, Row, quoted
 from rabbitmq_management.connection import CONN_TYPE, DEFAULT_CONN_ID, HOOK_NAME
 from rabbitmq_management.exceptions import RabbitMQManagementError
-from rabbitmq_management.records import ClientConnection, ExpiringPolicy, Node, Permission, Policy, QueueReading
+from rabbitmq_management.records import (
+    STATISTICS_ON,
+    ClientConnection,
+    ExpiringPolicy,
+    Node,
+    Permission,
+    Policy,
+    QueueReading,
+)
 
 if TYPE_CHECKING:
     import requests
@@ -136,6 +144,19 @@ class RabbitMQManagementHook(BaseHook):
         queues = [row["queue"] for row in self.api.rows(path, {"queue": dict})]
         return dict(Counter(queue["name"] for queue in self.api.checked(queues, path, _NAME)))
 
+    def readers(self, vhost: str, wanted: Wanted = every_queue) -> list[ClientConnection]:
+        """
+        Return which clients read queues; one that has just come shows after up to 5 s.
+
+        :param vhost: the vhost
+        :param wanted: tells by a queue's name whether its readers matter
+        """
+        path = f"consumers/{quoted(vhost)}?columns=queue.name,channel_details.connection_name"
+        rows = self.api.rows(path, {"queue": dict})
+        channels = [row.get("channel_details") for row in rows if wanted(str(row["queue"].get("name")))]
+        names = {channel.get("connection_name") for channel in channels if isinstance(channel, dict)}
+        return [client for client in self.connections(vhost) if client.name in names]
+
     def connections(self, vhost: str) -> list[ClientConnection]:
         """
         Return who is connected now; what a client that has just come calls itself is shown after up to 5 s.
@@ -251,7 +272,7 @@ class RabbitMQManagementHook(BaseHook):
                 "'monitoring', as others don't see every client: set a tag, or use another user",
                 403,
             )
-        if silent := [node.name for node in self.nodes() if node.running and node.alarms is None]:
+        if silent := [node.name for node in self.nodes() if node.silent]:
             raise self.api.error(
                 f"shows no statistics of {', '.join(silent)}, expected them, as consumers and clients there are not "
                 f"shown either: wait if it has just started, else {STATISTICS_ON}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import socket
 import time
@@ -45,6 +46,7 @@ def test_a_host_tells_what_an_upgrade_should_know_of_it_and_nothing_changes(mach
     assert (found["sudo"], found["state"]) == ("yes", "yes")
     assert abs(float(found["clock"]) - time.time()) < 30
     assert found["python"] == platform.python_version()
+    assert re.fullmatch(r"3\.\d+\.\d+\S*", found["python3"])
     assert found["installer"] == "yes"
     assert found[f"stop_timeout/{OLD}"] == "60"
     assert 5_000 < int(found[f"memory/{OLD}"]) < int(found["memory_available"])
@@ -57,7 +59,7 @@ def test_a_host_tells_what_an_upgrade_should_know_of_it_and_nothing_changes(mach
         assert found[f"sources/{OLD}/{role}"].split() == [*first, machine.source.config]
         assert found[f"environment/{OLD}/{role}"] == ""
     assert (found["healthcheck/api"], found["out_of_rotation"]) == ("200", "no")
-    assert (found["mysqldump"], found["backup_writable"]) == ("yes", "yes")
+    assert (found["dump_program"], found["backup_writable"]) == ("mysqldump", "yes")
     assert "backup_newest" not in found
     # The disk that is asked for is that of the nearest folder that is there.
     assert abs(int(found["backup_free"]) - shutil.disk_usage(tmp_path).free // 1024) < 1024**2

@@ -37,10 +37,11 @@ def healthy(host: Host, *releases: str, **reported: str) -> HostFacts:
         "memory_available": str(8 * GIB),
         "installer": "yes",
         "python": "3.11.2",
+        "python3": "3.8.10",
         "free_venv": str(20 * GIB),
         "backup_free": str(50 * GIB),
         "backup_writable": "yes",
-        "mysqldump": "yes",
+        "dump_program": "mysqldump",
         "out_of_rotation": "no",
     }
     for role in host.api_roles:
@@ -79,6 +80,7 @@ BROKER = BrokerFacts(
     tags={"administrator"},
     nodes=[Node("rabbit@a", True, (), ())],
     consumers={"heat": consumers(*NAMES)},
+    readers=[],
     queues=[],
     expiring=[],
     permissions=[Permission("heat", True)],

@@ -136,3 +136,19 @@ def test_ids_of_engines_come_from_the_names_of_their_queues(broker, hook):
     broker.answers["consumers/heat"] = [consumer("heat-engine-listener.c"), consumer("heat-engine-listener")]
     assert hook.engine_ids("heat") == {"a"}
     assert hook.live_engine_ids("heat") == {"c"}
+
+
+def test_who_reads_notifications_is_named_by_its_program(broker, hook):
+    engine, ceilometer = "10.0.0.1:1 -> 10.0.0.2:5672", "10.0.0.3:1 -> 10.0.0.2:5672"
+    broker.answers["connections"] = [{"name": name, "vhost": "heat"} for name in (engine, ceilometer)]
+    said = {"peer_host": "10.0.0.3", "client_properties": {"connection_name": "ceilometer-agent-notification:8:a-b"}}
+    broker.answers["vhosts/heat/connections"] = [{"name": ceilometer, **said}]
+    broker.answers["consumers/heat"] = [
+        consumer("engine") | {"channel_details": {"connection_name": engine}},
+        consumer("notifications.info") | {"channel_details": {"connection_name": ceilometer}},
+        consumer("notifications.error") | {"channel_details": {"connection_name": ceilometer}},
+        consumer("notifications.warn") | {"channel_details": []},
+        consumer("notifications.audit"),
+    ]
+    (found,) = hook.notification_readers("heat")
+    assert str(found) == "ceilometer-agent-notification (pid 8) at 10.0.0.3"

@@ -365,6 +365,21 @@ SPOILED: dict[str, tuple[HostFacts, HostCheckContext, str, Outcome, tuple[str, .
         FAILED,
         ("3.10.12", "expected at least 3.11"),
     ),
+    "a python3 that is too old for the steps": (
+        reporting(python3="3.6.8"),
+        ahead(),
+        "Python",
+        FAILED,
+        ("python3 is 3.6.8", "expected at least 3.8", "install a newer one"),
+    ),
+    "a python3 that is almost new enough for the steps": (
+        healthy(HOST, NEW, python3="3.7.3"),
+        ahead(),
+        "Python",
+        FAILED,
+        ("python3 is 3.7.3", "expected at least 3.8"),
+    ),
+    "no python3": (reporting(python3=""), ahead(), "Python", FAILED, ("python3 is not there", "expected at least 3.8")),
     "no Python": (reporting(python=""), ahead(), "Python", FAILED, ("python3.11 doesn't run", "expected Python 3.10")),
     "no uv": (reporting(installer="no"), ahead(), "Python", FAILED, ("no venv can be made with uv", "install uv")),
     "no venv": (

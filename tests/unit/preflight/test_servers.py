@@ -22,7 +22,7 @@ from heat_upgrade.preflight.database import (
 )
 from heat_upgrade.preflight.facts import HostFacts, LongestResource
 from heat_upgrade.preflight.rabbitmq import BrokerFacts, check_rabbitmq
-from heat_upgrade.readings import EventRow, Unavailable, UnfinishedStack, Work
+from heat_upgrade.readings import ClientConnection, EventRow, HeldRow, Unavailable, UnfinishedStack, Work
 from rabbitmq_management.records import ExpiringPolicy, Node, Permission, QueueReading
 from tests.unit._helpers.healthy import (
     BEFORE,
@@ -86,11 +86,6 @@ BROKEN_BROKERS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
         "alarms",
         ("memory alarm on rabbit@a", "expected none", "takes no message now", "rabbitmq-diagnostics alarms"),
     ),
-    "alarms that nobody knows": (
-        {"nodes": [Node("rabbit@a", True, None, None)]},
-        "alarms",
-        ("rabbit@a shows no statistics", "expected them", "management_agent.disable_metrics_collector"),
-    ),
     "no engine": (
         {"consumers": {"heat": {"reply_1": 1}}},
         "engines",
@@ -100,6 +95,28 @@ BROKEN_BROKERS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
         {"consumers": {"heat": {**consumers("controller-1"), "nova_conductor": 4}}},
         "vhost",
         ("'heat' is used by others than Heat (queues nova_conductor)", "vhost of Heat's own", "transport_url"),
+    ),
+    "a reader of notifications": (
+        {
+            "consumers": {"heat": {**consumers("controller-1"), "notifications.info": 1, "notifications.error": 1}},
+            "readers": [ClientConnection("ceilometer-agent-notification", 812, "10.0.3.31")] * 2,
+        },
+        "vhost",
+        (
+            "ceilometer-agent-notification (pid 812) at 10.0.3.31 reads Heat's notifications in vhost 'heat'",
+            "(queues notifications.error, notifications.info)",
+            "expected no client but Heat's own",
+            "[oslo_messaging_notifications] transport_url",
+            "messaging_urls in ceilometer.conf",
+        ),
+    ),
+    "a reader of notifications that has no name": (
+        {
+            "consumers": {"heat": {**consumers("controller-1"), "notifications.audit": 1}},
+            "readers": Unavailable("away"),
+        },
+        "vhost",
+        ("another program reads Heat's notifications in vhost 'heat' (queues notifications.audit)",),
     ),
     "work that nobody reads": (
         {"queues": [QueueReading("engine_worker", 3, 0, 0), QueueReading("engine", 0, 0, 2)]},
@@ -134,6 +151,62 @@ def test_what_is_wrong_in_rabbitmq_is_told_and_stops_no_other_check(case: str) -
     assert check.outcome is FAILED
     for word in words:
         assert word in check.finding
+
+
+@pytest.mark.parametrize(
+    ("nodes", "silent", "whole"),
+    [
+        ([Node("rabbit@a", True, None, None)], "rabbit@a", SKIPPED),
+        ([Node("rabbit@a", True, (), ()), Node("rabbit@b", True, None, None)], "rabbit@b", SKIPPED),
+        ([Node("rabbit@a", True, (), None)], "rabbit@a", SKIPPED),
+        ([Node("rabbit@a", True, None, None), Node("rabbit@b", False, None, None)], "rabbit@a", FAILED),
+    ],
+)
+def test_statistics_that_are_off_fail_one_check_and_pass_none_that_needs_them(
+    nodes: list[Node], silent: str, whole: Outcome
+) -> None:
+    hook: mock.Mock = mock.create_autospec(VhostHook, instance=True)
+    hook.tags.return_value = {"administrator"}
+    hook.nodes.return_value = nodes
+    hook.expiring_policies.return_value = hook.changes.return_value = []
+    hook.permissions.return_value = [Permission("heat", True)]
+    facts = BrokerFacts.read(hook, OLD_RELEASE, NEW_RELEASE)
+    found = {check.name: check for check in rabbitmq(facts)}
+    assert found["nodes"].outcome is whole
+    failing = {name for name, check in found.items() if check.outcome is FAILED} - {"nodes"}
+    assert failing == {"alarms"}
+    assert f"{silent} shows no statistics" in found["alarms"].finding
+    assert "set management_agent.disable_metrics_collector" in found["alarms"].finding
+    for name in ("engines", "vhost", "queues"):
+        assert found[name] == Check(name, SKIPPED, f"can't be told without statistics of {silent}")
+    assert facts.answers
+    assert not facts.shows_engines
+    hook.consumers.assert_not_called()
+    hook.queues.assert_not_called()
+
+
+def test_alarms_that_ring_are_told_before_those_that_are_not_known() -> None:
+    nodes = [Node("rabbit@a", True, None, None), Node("rabbit@b", True, ("disk alarm",), ())]
+    found = {check.name: check for check in rabbitmq(replace(BROKER, nodes=nodes))}
+    assert "disk alarm on rabbit@b" in found["alarms"].finding
+
+
+OF_EACH_TOPIC = ("engine", "engine_worker", "heat-engine-listener")
+
+
+@pytest.mark.parametrize("fanout", ["fanout", "fanout_84ca2bc5", "fanout_c1:heat-engine:1"])
+def test_fanouts_are_heats_own_as_queues_and_as_streams(fanout: str) -> None:
+    there = consumers("controller-1") | {f"{topic}_{fanout}": 2 for topic in OF_EACH_TOPIC}
+    found = {check.name: check for check in rabbitmq(replace(BROKER, consumers={"heat": there}))}
+    assert found["vhost"] == Check("vhost", PASSED, "'heat' is Heat's own")
+
+
+@pytest.mark.parametrize("name", ["engine_fanouts", "engine_v2_fanout", "scheduler_fanout", "engine-fanout", "engines"])
+def test_what_only_resembles_a_fanout_of_heats_is_not(name: str) -> None:
+    there = {**consumers("controller-1"), name: 1}
+    found = {check.name: check for check in rabbitmq(replace(BROKER, consumers={"heat": there}))}
+    assert found["vhost"].outcome is FAILED
+    assert f"(queues {name})" in found["vhost"].finding
 
 
 def test_a_user_that_no_configuration_names_is_no_reason_to_stop() -> None:
@@ -248,13 +321,23 @@ BROKEN_DATABASES: dict[str, tuple[dict[str, Any], dict[str, str], str, Outcome, 
         ("holds 1.0 GiB", "0.5 GiB free", "on controller-2", "expected at least as much", "backup.directory"),
     ),
     "space that nobody tells": ({}, {"backup_free": ""}, "backup space", WARNED, ("can't be told", "`df`")),
-    "no mysqldump": ({}, {"mysqldump": "no"}, "backup", FAILED, ("mysqldump isn't on controller-2", "expected it")),
     "a database's address that mysqldump can't be told": (
         {},
         {f"conf__{OLD}__database": "unreadable"},
         "backup",
         FAILED,
         (f"connection in {OLD}'s heat.conf on controller-2 is no URL", "expected mysql+pymysql://", "percent-encode @"),
+    ),
+    "nothing that dumps": (
+        {},
+        {"dump_program": ""},
+        "backup",
+        FAILED,
+        (
+            "neither mysqldump nor mariadb-dump is on controller-2",
+            "expected one",
+            "install the MariaDB or MySQL client",
+        ),
     ),
     "a folder that is closed": ({}, {"backup_writable": "no"}, "backup", FAILED, ("can't be written", "correct it")),
     "a stack without convergence": (
@@ -298,6 +381,55 @@ def test_what_is_wrong_in_the_database_is_told_and_stops_no_other_check(case: st
         assert word in found[name].finding
 
 
+LOST, BUSY, CONVERGENT = stack("lost", convergence=False), stack("busy", convergence=False, idle=5), stack("new")
+
+
+@pytest.mark.parametrize(
+    ("in_progress", "work", "words", "unsaid"),
+    [
+        ([LOST], Work((LOST,), (), frozenset()), ("nobody works on 'lost'", "so restart one engine"), "wait for"),
+        (
+            [LOST, BUSY, CONVERGENT],
+            Work((LOST, BUSY, CONVERGENT), (), frozenset()),
+            ("nobody works on 'lost',", "wait for the others' end, then restart one engine", "marks it FAILED"),
+            "'busy',",
+        ),
+        ([BUSY], Work((BUSY,), (), frozenset()), ("fails them: wait for their end",), "restart"),
+        # An engine that lives holds its lock, or nobody knows which ones live.
+        (
+            [LOST],
+            Work((LOST,), (HeldRow("lost-id", "lost", "p", None, "alive"),), frozenset({"alive"})),
+            ("fails them: wait for their end",),
+            "restart",
+        ),
+        ([LOST], Unavailable("RabbitMQ is away"), ("fails them: wait for their end",), "restart"),
+        # A parent that waits for a nested stack: both are lost.
+        (
+            [LOST, replace(LOST, id="n", name="nested", owner_id="lost-id")],
+            Work((LOST, replace(LOST, id="n", name="nested", owner_id="lost-id")), (), frozenset()),
+            ("nobody works on 'lost', 'nested'", "so restart one engine"),
+            "wait for",
+        ),
+    ],
+)
+def test_a_legacy_stack_that_nobody_works_on_is_not_to_be_waited_for(
+    in_progress: list[UnfinishedStack], work: Work | Unavailable, words: tuple[str, ...], unsaid: str
+) -> None:
+    check = database(replace(DATABASE, in_progress=in_progress, work=work))["legacy stacks"]
+    assert check.outcome is FAILED
+    for word in words:
+        assert word in check.finding
+    assert unsaid not in check.finding.partition("fails them")[2]
+
+
+@pytest.mark.parametrize(("found", "said"), [((LOST,), True), ((LOST, CONVERGENT), True), ((CONVERGENT,), False)])
+def test_the_dag_that_ends_stranded_stacks_is_not_promised_to_legacy_ones(
+    found: tuple[UnfinishedStack, ...], said: bool
+) -> None:
+    check = database(replace(DATABASE, work=Work(found, (), frozenset())))["stranded stacks"]
+    assert ("it leaves legacy ones (no convergence) as they are" in check.finding) == said
+
+
 def test_a_legacy_stack_is_in_no_danger_once_every_engine_has_started() -> None:
     told = replace(DATABASE, in_progress=[stack("old", convergence=False)])
     assert database(told, replace(MIGRATION, starts_engine=False))["legacy stacks"].outcome is WARNED
@@ -323,7 +455,7 @@ def test_stranded_stacks_are_not_guessed_without_rabbitmq() -> None:
     hook.recent_events.return_value = []
     hook.server_time.return_value = NOW
     facts = DatabaseFacts.read(hook, None)
-    assert facts.work == Unavailable.not_asked("RabbitMQ doesn't answer which engines are alive")
+    assert facts.work == Unavailable.not_asked("RabbitMQ doesn't tell which engines are alive")
     assert facts.longest is None
 
 

@@ -22,6 +22,7 @@ TIMEOUT = {"timeout": 0.3}
     ("status", "reason", "next_step", "final"),
     [
         (301, "", "give the server's management.path_prefix as path_prefix, or https", True),
+        (400, "[ha-mode] are not recognised policy settings", "expected settings that this version knows", True),
         (400, "bad", "check the server's log", True),
         (401, "Login failed", "check login and password of the connection, and what 'operator' may do", True),
         (403, "", "expected success", True),

@@ -80,7 +80,11 @@ def test_the_time_out_is_in_seconds(given, expected):
         ({"conn_type": "generic", "host": ""}, {}, "type 'generic', expected"),
         ({"schema": "ftp"}, {}, "scheme 'ftp', expected https, or http"),
         ({"host": f"operator:{SECRET}@host"}, {}, "a host that can't be used, expected a name or an IP address"),
-        ({"host": "rmq.example/rabbitmq"}, {}, "a host that can't be used"),
+        (
+            {"host": "rmq.example/rabbitmq"},
+            {},
+            "a host that can't be used, expected a name or an IP address alone; a path goes to path_prefix",
+        ),
         ({"host": ""}, {}, "a host that can't be used"),
         ({"host": "a b"}, {}, "a host that can't be used"),
         ({}, {"path_prefix": "rabbitmq"}, "path_prefix 'rabbitmq', expected RabbitMQ's management.path_prefix"),

@@ -1,6 +1,8 @@
 """Drain a server of HAProxy or make it ready again, and wait until HAProxy says so; or show what HAProxy thinks of it.
 
 haproxy.py SOCKET drain|ready|show BACKEND/SERVER
+
+A balancer may be older than what it balances: this keeps to what Python 3.6 reads.
 """
 
 import csv
@@ -18,9 +20,7 @@ def ask(path, command):
         connection.settimeout(10)
         connection.connect(path)
         connection.sendall(command.encode() + b"\n")
-        answer = b""
-        while chunk := connection.recv(65536):
-            answer += chunk
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
     return answer.decode().strip()
 
 
@@ -46,13 +46,15 @@ def up(line):
 
 def wait(path, name, condition, seconds, expected):
     deadline = time.monotonic() + seconds
-    while not condition(line := row(path, name)):
+    line = row(path, name)
+    while not condition(line):
         if time.monotonic() > deadline:
             sys.exit(
                 f"error: {name} is {line['status']} after {seconds} s, expected {expected}: "
                 "look at HAProxy's statistics page, then clear this task"
             )
         time.sleep(0.2)
+        line = row(path, name)
     print(f"{name}: {line['status']}, {line['scur']} sessions")
 
 
@@ -63,7 +65,8 @@ def main():
         if verb == "show":
             print(f"::{name}={line['status']},{line['check_status']}")
             return
-        if answer := ask(path, f"set server {name} state {verb}"):
+        answer = ask(path, f"set server {name} state {verb}")
+        if answer:
             sys.exit(
                 f"error: HAProxy refused 'set server {name} state {verb}': {answer}; the socket needs 'level admin'"
             )

@@ -69,6 +69,16 @@ at_once() {
     for pid in "${pids[@]}"; do wait "$pid"; done
 }
 
+# What dumps a database here: of MariaDB's client, packages have one name, the other or both.
+dump_program() {
+    local name
+    for name in mysqldump mariadb-dump; do
+        ! command -v "$name" >/dev/null || break
+        name=
+    done
+    [[ -n $name ]] && echo "$name"
+}
+
 http_status() { python3 "$here/http_status.py" "$1" 9>&-; }
 
 # install_file TARGET LIKE COMMAND...: put what the command prints into a file that root owns, only if it differs; mode

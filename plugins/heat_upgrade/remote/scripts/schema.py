@@ -19,9 +19,10 @@ def revisions(venv):
         fields = dict(FIELD.findall(file.read_text(encoding="utf-8")))
         if "revision" in fields:
             following[fields.get("down_revision", "None")] = fields["revision"]
-    revision = "None"
-    while revision := following.pop(revision, None):
+    revision = following.pop("None", None)
+    while revision:
         yield revision
+        revision = following.pop(revision, None)
 
 
 for word in sys.argv[1:]:
