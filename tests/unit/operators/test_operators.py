@@ -311,7 +311,7 @@ class TestPreflight:
         for group in ("run of lab", *NAMES, "RabbitMQ", "database"):
             assert f"\n{group}\n" in log
         assert "\n  passed   move               upgrade from 25.0.2 to 26.0.2 on controller-1, controller-2" in log
-        assert "\n63 checks: 60 passed, 3 skipped, 0 warned, 0 failed" in log
+        assert "\n69 checks: 66 passed, 3 skipped, 0 warned, 0 failed" in log
 
     def test_every_failure_is_told_at_once(self, preflight: Callable[..., Any], servers: Servers) -> None:
         servers.states["controller-2"] = Unavailable("controller-2: SSH failed, check the host", retryable=True)
