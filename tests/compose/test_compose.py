@@ -33,7 +33,8 @@ OLD_VHOST, NEW_VHOST = RELEASES[OLD], RELEASES[NEW]
 # Beside a Keystone and the containers of an Airflow two cores have no time for as many stacks as elsewhere.
 CREATE_EVERY = 4
 CONTROL_SECONDS = round_seconds(CREATE_EVERY)
-NOT_ASKED_FOR = {"approve-wave-2", "delete_old_vhost", "show_plan"}
+NOT_ASKED_FOR = {"approve-wave-2", "approve_flip", "delete_old_vhost", "show_plan"}
+NOT_ASKED_FOR |= {"flip_canary", "watch_canary", "end_canary"}
 
 
 @dataclass
