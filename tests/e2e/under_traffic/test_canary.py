@@ -61,10 +61,16 @@ class Story:
 
 
 class Users:
-    """Users of two projects."""
+    """
+    Users of two projects.
 
-    def __init__(self, lab: Lab) -> None:
+    :param lab: the lab.
+    :param releases: those whose engines may work for them.
+    """
+
+    def __init__(self, lab: Lab, *releases: str) -> None:
         self._lab = lab
+        self._vhosts = {release: RELEASES[release] for release in releases}
         self._made = 0
 
     def send(self, method: str, project: str, path: str, body: Any = None) -> Any:
@@ -96,7 +102,7 @@ class Users:
         sql = f"SELECT engine_id FROM resource WHERE stack_id = '{stack}' AND engine_id IS NOT NULL"
         wait_until(lambda: bool(query(self._lab, sql)), what=f"an engine is at {stack}")
         ((engine,),) = query(self._lab, sql)
-        (release,) = (release for release, vhost in RELEASES.items() if engine in engine_ids(self._lab, vhost))
+        (release,) = (release for release, vhost in self._vhosts.items() if engine in engine_ids(self._lab, vhost))
         return release
 
     def unfinished(self) -> list[str]:
@@ -108,7 +114,7 @@ class Users:
 @pytest.fixture(scope="module")
 def story(lab: Lab, api: AirflowApi, control: Account) -> Story:
     source, target = next_move(lab)
-    users, dag, tries = Users(lab), dag_id(lab), dict[str, Try]()
+    users, dag, tries = Users(lab, source, target), dag_id(lab), dict[str, Try]()
 
     @contextmanager
     def canary(name: str, run: str) -> Iterator[None]:
