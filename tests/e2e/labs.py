@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import requests
 
 from lab.airflow.client import AirflowApi, TaskStates
 from lab.airflow.dag_run import DagRun, failed_logs, run_upgrade
@@ -17,6 +18,7 @@ from lab.cloud.host import programs as host_programs
 from lab.cloud.model import RELEASES, Lab, LabHost
 from lab.cloud.rabbitmq import management_get
 from lab.cloud.status import answering_releases
+from lab.http import local_session
 
 OLD, NEW, NEXT = RELEASES
 OLD_VHOST, NEW_VHOST, NEXT_VHOST = RELEASES.values()
@@ -137,6 +139,20 @@ def side(lab: Lab) -> str:
     """Return the release that every API of a lab answers users with, and an engine of it behind each."""
     (release,) = set(answering_releases(lab).values())
     return release
+
+
+def there_or_back(lab: Lab) -> tuple[str, str]:
+    """Return from which of the first two releases to which a lab can go, wherever the story before has left it."""
+    source = side(lab)
+    return source, OLD if source == NEW else NEW
+
+
+def send_as(lab: Lab, project: str, method: str, path: str, body: Any = None) -> requests.Response:
+    """Send Heat a request of a project's user; it has to be answered well."""
+    url = lab.endpoint.replace("/admin", f"/{project}") + path
+    answer = local_session().request(method, url, json=body, headers={"X-Auth-Project": project}, timeout=90)
+    answer.raise_for_status()
+    return answer
 
 
 def next_move(lab: Lab) -> tuple[str, str]:

@@ -19,7 +19,18 @@ from lab.faults.task import FLIP, Task
 from lab.faults.watch import RunWatch
 from lab.processes import wait_until
 from lab.traffic import hold_old_side
-from tests.e2e.labs import NEW, NEW_VHOST, OLD, OLD_VHOST, consumed_queues, explain, messages, programs, shared_lab
+from tests.e2e.labs import (
+    NEW,
+    NEW_VHOST,
+    OLD,
+    OLD_VHOST,
+    consumed_queues,
+    explain,
+    messages,
+    programs,
+    shared_lab,
+    there_or_back,
+)
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -64,8 +75,7 @@ lab = shared_lab("e2e-half-way", "module")
 
 @pytest.mark.parametrize(("boundary", "course"), COURSES)
 def test_it_goes_back_or_forward(lab: Lab, api: AirflowApi, boundary: str, course: str) -> None:
-    (source,) = set(answering_releases(lab).values())
-    target = NEW if source == OLD else OLD
+    source, target = there_or_back(lab)
     stop_at(lab, api, boundary, Task(lab, FLIP, source, target))
     held = [hold(lab, f"held-{boundary.translate(DASHES)}-{course}-{number}") for number in range(2)]
     if boundary == HALF_RELEASED:

@@ -8,7 +8,6 @@ import re
 import subprocess
 from argparse import Namespace
 from collections.abc import Iterator
-from importlib import util
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +15,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from heat_upgrade.remote.step import STEPS_DIRECTORY
+from tests.scripts import load_script
 
 FILES = 2000
 SEED = 20261127
@@ -98,12 +97,7 @@ def urls(chance: random.Random, scheme: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def heat_conf() -> ModuleType:
-    spec = util.spec_from_file_location("heat_conf", STEPS_DIRECTORY / "heat_conf.py")
-    assert spec
-    assert spec.loader
-    module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("heat_conf")
 
 
 @pytest.fixture

@@ -19,10 +19,9 @@ from lab.airflow.server import airflow_client
 from lab.cloud.mariadb import query
 from lab.cloud.model import Lab
 from lab.cloud.rabbitmq import live_engines
-from lab.http import local_session
 from lab.processes import wait_until
 from lab.traffic.shapes import group
-from tests.e2e.labs import LIFE, in_front
+from tests.e2e.labs import LIFE, in_front, send_as
 
 DAG = f"heat_stranded_stacks__{LIFE}"
 OTHER_PROJECT = "c0ffee00c0ffee00c0ffee00c0ffee00"
@@ -64,10 +63,7 @@ class Users:
     def send(self, method: str, name: str, body: Any = None) -> requests.Response:
         project = OTHER_PROJECT if name == "wide" else "admin"
         path = f"/stacks/{name}/{self.ids[name]}" if name in self.ids else "/stacks"
-        url = self.lab.endpoint.replace("/admin", f"/{project}") + path
-        answer = local_session().request(method, url, json=body, headers={"X-Auth-Project": project}, timeout=90)
-        answer.raise_for_status()
-        return answer
+        return send_as(self.lab, project, method, path, body)
 
     def create(self, name: str, template: Any) -> None:
         self.ids[name] = self.send("POST", name, {"stack_name": name, "template": template}).json()["stack"]["id"]

@@ -13,7 +13,7 @@ from lab.airflow.client import AirflowApi
 from lab.airflow.dag_run import DagRun, dag_id, run_upgrade
 from lab.cloud.model import Lab
 from lab.processes import wait_until
-from tests.e2e.labs import NEW, OLD, explain, in_front, programs, side
+from tests.e2e.labs import explain, in_front, programs, side, there_or_back
 from tests.e2e.lifecycle.sinks import Sinks
 
 pytestmark = pytest.mark.timeout(1200)
@@ -77,8 +77,8 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story(lab: Lab, api: AirflowApi, idle_opening: datetime) -> Story:
-    dag, logs, source = dag_id(lab), {}, side(lab)
-    target = NEW if source == OLD else OLD
+    dag, logs = dag_id(lab), {}
+    source, target = there_or_back(lab)
     run = api.trigger(dag, {"target_release": target})
     api.wait_for_task(dag, run, GATE, ["deferred"], timeout=PATIENCE)
     waited, answering, front = api.task_states(dag, run), side(lab), in_front(lab)

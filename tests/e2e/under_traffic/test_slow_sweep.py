@@ -12,9 +12,10 @@ from lab.airflow.client import AirflowApi
 from lab.airflow.dag_run import DagRun, dag_id, finished, run_upgrade
 from lab.cloud.model import Lab
 from lab.scenarios.under_traffic import under_traffic
-from lab.traffic import Account, judge_moments, moments_table, table, verdict
+from lab.traffic import Account
 from lab.traffic.moments import Moments
-from tests.e2e.labs import NEW, OLD, answer, explain, in_front, programs, side
+from tests.e2e.labs import answer, explain, in_front, programs, side, there_or_back
+from tests.moments import assert_holds
 
 # Ten minutes, and a run of some more; the last stacks may take three.
 pytestmark = [pytest.mark.timeout(2400), pytest.mark.long]
@@ -41,8 +42,7 @@ class Stand:
 @pytest.fixture
 def move(lab: Lab, control: Account) -> tuple[str, str]:
     """Return from which release to which a run goes, wherever the one before has left the lab."""
-    source = side(lab)
-    return source, OLD if source == NEW else NEW
+    return there_or_back(lab)
 
 
 def stand(lab: Lab, seconds: float) -> Iterator[Stand]:
@@ -50,17 +50,6 @@ def stand(lab: Lab, seconds: float) -> Iterator[Stand]:
     yield Stand(side(lab), in_front(lab))
     threading.Event().wait(seconds)
     yield Stand(side(lab), in_front(lab))
-
-
-def judge(traffic: Account, control: Account, moments: Moments) -> None:
-    """See that the upgrade holds, and that nothing was made twice, whatever the control run had of it."""
-    shown = f"{table(control, traffic)}\n\n{moments_table(traffic, control, moments)}"
-    print(shown)
-    assert verdict(traffic, control) == [], shown
-    assert judge_moments(traffic, control, moments, alone=False) == [], shown
-    assert traffic.requests.failed == 0, shown
-    assert traffic.created_twice == traffic.stolen == [], shown
-    assert traffic.stuck == traffic.unsettled == [], shown
 
 
 @pytest.mark.parametrize("seconds", STANDS)
@@ -87,7 +76,7 @@ def test_every_question_may_be_answered_late(
     assert stands == {SECOND_HOST: [half_swept] * 2, FLIP: [Stand(source, dict.fromkeys([first, *others], target))] * 2}
     assert side(lab) == target
     assert programs(lab, source) == []
-    judge(traffic, control, run.moments)
+    assert_holds(traffic, control, run.moments)
 
 
 @pytest.mark.parametrize("seconds", STANDS)
@@ -115,4 +104,4 @@ def test_a_cloud_may_be_left_half_swept(
     assert side(lab) == target
     assert programs(lab, source) == []
     # The new side was there from the first part on.
-    judge(traffic, control, replace(done.moments, began=begun.moments.began))
+    assert_holds(traffic, control, replace(done.moments, began=begun.moments.began))

@@ -7,13 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from importlib import util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from heat_upgrade.remote.step import STEPS_DIRECTORY, results
+from tests.scripts import load_script
 
 SCRIPT = STEPS_DIRECTORY / "sources.py"
 # Runs until its standard input ends.
@@ -23,12 +23,7 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def sources() -> ModuleType:
-    spec = util.spec_from_file_location("sources", SCRIPT)
-    assert spec
-    assert spec.loader
-    module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("sources")
 
 
 @pytest.fixture
