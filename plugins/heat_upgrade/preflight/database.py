@@ -273,8 +273,8 @@ def stranded_stacks(name: str, work: Work, *, cloud: str) -> Check:
     if any(not stack.convergence for stack in stranded):
         wait += (
             "; it leaves legacy ones (no convergence) as they are, unless they are being deleted: an engine's start "
+            "marks them FAILED"
         )
-        wait += "marks them FAILED"
     return warned(
         name,
         f"{first_few(stranded)}: in progress and nobody works on it, expected none; a run "

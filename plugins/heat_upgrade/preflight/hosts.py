@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from heat_upgrade.hosts import ALIVE
-from heat_upgrade.preflight.check import Check, check_clock, failed, passed, skipped, unavailable, warned
+from heat_upgrade.preflight.check import Check, Outcome, check_clock, failed, passed, skipped, unavailable, warned
 from heat_upgrade.preflight.facts import HostCheckContext, HostFacts, in_units, seconds
 from heat_upgrade.preflight.rotation import rotation
 from heat_upgrade.readings import Unavailable
@@ -187,11 +187,16 @@ def release(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
     return passed(name, f"openstack-heat {', '.join(found)} as installed") if found else skipped(name, "nothing runs")
 
 
+def _running(facts: HostFacts, context: HostCheckContext) -> list[Deployment]:
+    """Return the releases that run on the host, in the cloud file's order."""
+    cloud = context.target.cloud
+    return [cloud.deployment(facts.state.host, one) for one in cloud.releases if one.version in facts.state.running]
+
+
 def _left_behind(facts: HostFacts, context: HostCheckContext) -> list[tuple[Deployment, Role]]:
     """Return the APIs that are to run once more beside those to come; a cold upgrade runs none."""
-    cloud, host, target = context.target.cloud, context.target.host, context.target.release
-    left = [release for release in cloud.releases if release.version in facts.state.running - {target.version}]
-    return [(cloud.deployment(host, one), role) for one in left for role in host.api_roles if not context.cold]
+    left = [one for one in _running(facts, context) if one.release != context.target.release]
+    return [(one, role) for one in left for role in one.host.api_roles if not context.cold]
 
 
 def _taken_places(facts: HostFacts, context: HostCheckContext) -> list[str]:
@@ -215,9 +220,7 @@ def _without_server(facts: HostFacts, context: HostCheckContext) -> list[str]:
 
 def heat_conf(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
     """Check that the upgrade reads the running releases' heat.conf as Heat does, so that it can be carried over."""
-    cloud = context.target.cloud
-    running = [cloud.deployment(facts.state.host, one) for one in cloud.releases if one.version in facts.state.running]
-    found = [(one.config, facts.configured(one.release.version, "problem")) for one in running]
+    found = [(one.config, facts.configured(one.release.version, "problem")) for one in _running(facts, context)]
     if problems := "; ".join(f"{config}: {problem}" for config, problem in found if problem):
         return failed(name, problems)
     return passed(name, ", ".join(f"{config} can be carried over" for config, _ in found) or "nothing runs")
@@ -225,68 +228,67 @@ def heat_conf(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
 
 def sources(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
     """Check that the running services read what the new release will: the heat.conf that its own is made from."""
-    told = list(_sources(facts, context))
-    if wrong := [text for verdict, text in told if verdict is failed]:
-        return failed(name, "; ".join(wrong))
-    if doubtful := [text for verdict, text in told if verdict is warned]:
-        return warned(name, "; ".join(doubtful))
-    return passed(name, ", ".join(text for _, text in told) or "nothing runs that is carried over")
+    told = list(_sources(name, facts, context))
+    for outcome in (Outcome.FAILED, Outcome.WARNED):
+        if found := [check.finding for check in told if check.outcome is outcome]:
+            return Check(name, outcome, "; ".join(found))
+    return passed(name, ", ".join(check.finding for check in told) or "nothing runs that is carried over")
 
 
-def _sources(facts: HostFacts, context: HostCheckContext) -> Iterator[tuple[Callable[[str, str], Check], str]]:
-    """Yield of each service that is to be replaced what it reads, and how that is to be taken."""
+def _sources(name: str, facts: HostFacts, context: HostCheckContext) -> Iterator[Check]:
+    """Check each service that is to be replaced."""
     cloud, version_to_come = context.target.cloud, context.target.release.version
     for (role, version), state in facts.state.services.items():
         if state not in ALIVE or version == version_to_come:
             continue
         deployment = cloud.deployment(facts.state.host, cloud.release(version))
-        yield _source(f"heat-{role} {version}", f"{version}/{role}", deployment, facts)
+        yield _source(name, f"heat-{role} {version}", f"{version}/{role}", deployment, facts)
 
 
-def _source(
-    service: str, key: str, deployment: Deployment, facts: HostFacts
-) -> tuple[Callable[[str, str], Check], str]:
+def _source(name: str, service: str, key: str, deployment: Deployment, facts: HostFacts) -> Check:
     config, found = deployment.config, facts.reported.get(f"sources/{key}")
     if found is None:
-        return warned, (
-            f"what {service} reads can't be told from its process, expected {config} alone: compare its command line"
+        return warned(
+            name,
+            f"what {service} reads can't be told from its process, expected {config} alone: compare its command line",
         )
     # What an earlier upgrade has put in front of it is not the operator's.
     files = [file for file in found.split() if not file.startswith(f"{deployment.router}/")]
     first = facts.reported.get(f"defaults/{key}", "").split()
     if variables := facts.reported.get(f"environment/{key}"):
-        return failed, (
+        return failed(
+            name,
             f"{service} takes {variables} from its environment, expected every option in {config}, from which the new "
-            "release's is made: write them there, and take them out of the service"
+            "release's is made: write them there, and take them out of the service",
         )
     if files != [*first, config]:
-        return failed, (
+        return failed(
+            name,
             f"{service} reads {', '.join(files) or 'no file'}, expected {config} alone, from which the new release's "
-            "is made: move all that counts into it, and start the service with that --config-file and no --config-dir"
+            "is made: move all that counts into it, and start the service with that --config-file and no --config-dir",
         )
     if first:
-        return warned, (
+        return warned(
+            name,
             f"{service} reads {', '.join(first)} before {config}, expected that alone: the new release reads them too, "
-            "but the upgrade itself goes by heat.conf, so see that transport_url, host and connection are there"
+            "but the upgrade itself goes by heat.conf, so see that transport_url, host and connection are there",
         )
-    return passed, f"{service} reads {config} alone"
+    return passed(name, f"{service} reads {config} alone")
 
 
 def vhost(name: str, facts: HostFacts, context: HostCheckContext) -> Check:
     """Check that the running releases' heat.conf names the vhost that the cloud file says."""
-    cloud = context.target.cloud
-    running = [one for one in cloud.releases if one.version in facts.state.running]
-    if any(facts.configured(one.version, "problem") for one in running):
+    configs = {one.release: one.config for one in _running(facts, context)}
+    if any(facts.configured(one.version, "problem") for one in configs):
         return skipped(name, "heat.conf can't be read")
-    found = {one.version: facts.state.vhosts.get(one.version) for one in running}
-    if wrong := [one for one in running if found[one.version] != one.vhost]:
+    found = {one.version: facts.state.vhosts.get(one.version) for one in configs}
+    if wrong := [one for one in configs if found[one.version] != one.vhost]:
         told = "; ".join(
-            f"{cloud.deployment(facts.state.host, one).config} names {_shown(found[one.version])}, "
-            f"expected {one.vhost!r} for {one.version}"
+            f"{configs[one]} names {_shown(found[one.version])}, expected {one.vhost!r} for {one.version}"
             for one in wrong
         )
         return failed(name, f"{told}: correct the release's `vhost` or `config` in the cloud file")
-    return passed(name, ", ".join(f"{one.version} on {one.vhost!r}" for one in running) or "nothing runs")
+    return passed(name, ", ".join(f"{one.version} on {one.vhost!r}" for one in configs) or "nothing runs")
 
 
 def _shown(vhost_found: str | None) -> str:

@@ -102,9 +102,8 @@ def _silent(nodes: Sequence[Node] | Unavailable) -> str:
 
 def _unseen(nodes: Sequence[Node] | Unavailable) -> Unavailable | None:
     """Return what stands in place of all that rests on statistics: else each would fail for the same reason."""
-    return (
-        Unavailable.not_asked(f"can't be told without statistics of {silent}") if (silent := _silent(nodes)) else None
-    )
+    silent = _silent(nodes)
+    return Unavailable.not_asked(f"can't be told without statistics of {silent}") if silent else None
 
 
 def _queues(rabbitmq: HeatRabbitMQHook, vhost: str) -> list[QueueReading]:

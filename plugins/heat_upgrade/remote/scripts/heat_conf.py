@@ -360,9 +360,9 @@ def mysql_options(lines):
             "error: [database] connection in heat.conf is no URL of the form mysql+pymysql://user:password@host/name: "
             "correct it (percent-encode @ in the password), or take the backup by hand and mark this task as a success"
         )
-    names = {"unix_socket": "socket", "ssl_ca": "ssl-ca", "ssl_cert": "ssl-cert", "ssl_key": "ssl-key"}
-    options = ["host", "port", "unix_socket", "user", "password", "ssl_ca", "ssl_cert", "ssl_key"]
-    body = "\n".join(f"{names.get(key, key)}={option_value(url[key])}" for key in options if url.get(key))
+    names = {"host": "host", "port": "port", "unix_socket": "socket", "user": "user", "password": "password"}
+    names.update(ssl_ca="ssl-ca", ssl_cert="ssl-cert", ssl_key="ssl-key")
+    body = "\n".join(f"{name}={option_value(url[key])}" for key, name in names.items() if url.get(key))
     return f"# database: {url['database']}\n[client]\n{body}\n"
 
 

@@ -73,10 +73,12 @@ at_once() {
 dump_program() {
     local name
     for name in mysqldump mariadb-dump; do
-        ! command -v "$name" >/dev/null || break
-        name=
+        if command -v "$name" >/dev/null; then
+            echo "$name"
+            return
+        fi
     done
-    [[ -n $name ]] && echo "$name"
+    return 1
 }
 
 http_status() { python3 "$here/http_status.py" "$1" 9>&-; }
